@@ -56,5 +56,6 @@ setup(
     packages=[lib],
     package_data={lib: ['static/**', 'templates/**', 'static/*', 'templates/*']},
     entry_points={'console_scripts': lines('console_scripts'), 'nbdev': [f'{lib} = {lib}._modidx:d']},
+    include_package_data=False,
     zip_safe=False,
 )

@@ -9,23 +9,23 @@ __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'HIPTError', 'atomic', 'write_jso
            'slide_id_of', 'read_manifest', 'Run', 'versions', 'progress', 'each_slide', 'set_seed', 'pick_device',
            'show_as']
 
-# %% ../nbs/00_core.ipynb #5b07b0ee
+# %% ../nbs/00_core.ipynb #26b39414
 import csv, hashlib, json, os, random, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 
-# %% ../nbs/00_core.ipynb #be80abad
+# %% ../nbs/00_core.ipynb #1609a8a1
 # `fastai.basics` compiles with torch.jit, which newer torch answers with a warning that shows the install path
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=FutureWarning)
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=DeprecationWarning)
 
-# %% ../nbs/00_core.ipynb #66f055b0
+# %% ../nbs/00_core.ipynb #9de55f2a
 class HIPTError(Exception):
     "Something in the input, said in one line: which slide, row or file, and what to do about it"
 
-# %% ../nbs/00_core.ipynb #0c713efc
+# %% ../nbs/00_core.ipynb #0d07af3b
 @contextmanager
 def atomic(
     path,  # where the complete file is to appear
@@ -39,7 +39,7 @@ def atomic(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #9dede914
+# %% ../nbs/00_core.ipynb #a9f90109
 def write_json(
     path,  # file to write, atomically
     obj,   # anything JSON can hold; paths and numpy numbers are turned into text and numbers
@@ -56,14 +56,14 @@ def read_json(
     try: return json.loads(Path(path).read_text())
     except json.JSONDecodeError as e: raise HIPTError(f"{path} is not valid JSON ({e}): delete it and run again") from None
 
-# %% ../nbs/00_core.ipynb #a33dbb64
+# %% ../nbs/00_core.ipynb #32e4d192
 def params_hash(
     params:dict,  # what a file depends on
 )->str:           # 12 hexadecimal digits
     "A short name for a set of parameters: equal parameters in any order give an equal name"
     return hashlib.sha256(json.dumps(params, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
 
-# %% ../nbs/00_core.ipynb #9c22bbdb
+# %% ../nbs/00_core.ipynb #bded4bda
 SLIDE_SUFFIXES = tuple('.svs .ndpi .mrxs .scn .tif .tiff .vms .vmu .bif .svslide .dcm'.split())
 IMAGE_SUFFIXES = tuple('.png .jpg .jpeg'.split())
 
@@ -78,7 +78,7 @@ def find_slides(
     if not slides: raise HIPTError(f"no slides in folder '{folder}': looked for {', '.join(SLIDE_SUFFIXES+IMAGE_SUFFIXES)}")
     return slides
 
-# %% ../nbs/00_core.ipynb #68349ac9
+# %% ../nbs/00_core.ipynb #eb2d4466
 def _one_per_series(paths):
     "Keep the first file of every DICOM series"
     seen, res = set(), []
@@ -93,7 +93,7 @@ def _series(path):
         with openslide.OpenSlide(str(path)) as s: return path.parent, s.properties.get('dicom.SeriesInstanceUID', path)
     except openslide.OpenSlideError: return path
 
-# %% ../nbs/00_core.ipynb #67960c19
+# %% ../nbs/00_core.ipynb #048d27e9
 def slide_id_of(
     path,  # a slide's path
 )->str:    # its file name without suffix, also without the `.ome` of `.ome.tif`
@@ -101,7 +101,7 @@ def slide_id_of(
     name = Path(path).stem
     return name[:-4] if name.lower().endswith('.ome') else name
 
-# %% ../nbs/00_core.ipynb #c466feeb
+# %% ../nbs/00_core.ipynb #4ea883fb
 def read_manifest(
     source,      # a manifest (`.csv`), a folder of slides, one slide, or a list of slides
     require=(),  # columns that must be there, such as `('label',)`
@@ -121,7 +121,7 @@ def read_manifest(
     if missing: raise HIPTError(f"{source} has no column {', '.join(map(repr, missing))} (it has {', '.join(df.columns)}): add it, one value per slide")
     return _complete(df, source)
 
-# %% ../nbs/00_core.ipynb #929ba90c
+# %% ../nbs/00_core.ipynb #edda2c7d
 _text_columns = 'path slide_id patient label site split'.split()
 
 def _read_csv(path):
@@ -145,7 +145,7 @@ def _complete(df, source):
         if '/' in sid or '\\' in sid: raise HIPTError(f"slide_id '{sid}' in {source} holds a slash: ids become file names, choose another")
     return df
 
-# %% ../nbs/00_core.ipynb #aa134f54
+# %% ../nbs/00_core.ipynb #ced4703d
 class Run:
     "The folder of one run: where each file lies, which parameters it was made with, and what happened to each slide"
     def __init__(self,
@@ -162,7 +162,7 @@ class Run:
     def tiles(self, slide_id):             return self._dir('tiles')/f'{slide_id}.h5'
     def features(self, encoder, slide_id): return self._dir(f'features/{encoder}')/f'{slide_id}.h5'
 
-# %% ../nbs/00_core.ipynb #20f672d7
+# %% ../nbs/00_core.ipynb #e8ae6390
 def versions()->dict:  # package → version
     "The versions that can change a result"
     def get(p):
@@ -170,7 +170,7 @@ def versions()->dict:  # package → version
         except PackageNotFoundError: return None
     return {p:get(p) for p in 'hipt_nb torch numpy openslide-bin opencv-python-headless fastai'.split()} | {'python': sys.version.split()[0]}
 
-# %% ../nbs/00_core.ipynb #957f77ea
+# %% ../nbs/00_core.ipynb #92df8271
 @patch
 def record(self:Run,
     step:str,     # name of the step, such as `tile` or `embed/hipt-4k`
@@ -185,7 +185,7 @@ def record(self:Run,
     if diff: raise HIPTError(f"'{self.root}' already holds files of step '{step}' made with other parameters ({'; '.join(diff)}): use the same ones, or another --out")
     if step not in log: write_json(path, {**log, step: dict(params=params, hash=params_hash(params), versions=versions())})
 
-# %% ../nbs/00_core.ipynb #802bfafb
+# %% ../nbs/00_core.ipynb #63639b67
 @patch
 def log(self:Run,
     slide_id:str,  # which slide
@@ -208,7 +208,7 @@ def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
     if not path.exists(): return {}
     with open(path, newline='') as f: return {tuple(r[:2]): tuple(r[2:]) for r in list(csv.reader(f))[1:]}
 
-# %% ../nbs/00_core.ipynb #127f77b3
+# %% ../nbs/00_core.ipynb #fdc48253
 def progress(
     iterable=None,  # what to loop over, or nothing to call `.update()` by hand
     total=None,     # number of steps, where it cannot be counted
@@ -219,25 +219,32 @@ def progress(
     shown = sys.stderr.isatty() or 'ipykernel.zmqshell' in sys.modules
     return tqdm(iterable, total=total, desc=desc, disable=not shown, dynamic_ncols=True)
 
-# %% ../nbs/00_core.ipynb #d7d8193e
+# %% ../nbs/00_core.ipynb #24cc1e4a
 def each_slide(
-    manifest,   # table from `read_manifest`
-    fn,         # called with each row; gives `done` or `skipped`
-    run:Run,    # where to log
-    verb:str,   # name of the step, for the log and the bar
-)->dict:        # how many were done, skipped and failed
+    manifest,     # table from `read_manifest`
+    fn,           # called with each row; gives `done` or `skipped`
+    run:Run,      # where to log
+    verb:str,     # name of the step, for the log and the bar
+    workers:int=1,# slides at a time, as threads
+)->dict:          # how many were done, skipped and failed
     "Do `fn` for every slide; one that fails is logged with its reason, and the rest go on"
-    counts = dict(done=0, skipped=0, failed=0)
-    bar = progress(list(manifest.itertuples(index=False)), desc=verb)
-    for row in bar:
-        try: status, reason = fn(row), ''
-        except Exception as e: status, reason = 'failed', str(e) if isinstance(e, HIPTError) else f'{type(e).__name__}: {e}'
-        run.log(row.slide_id, verb, status, reason)
-        counts[status] += 1
-        if reason: bar.write(f'{verb} failed: {reason}', file=sys.stderr)
+    from concurrent.futures import ThreadPoolExecutor
+    rows, counts = list(manifest.itertuples(index=False)), dict(done=0, skipped=0, failed=0)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        bar = progress(pool.map(lambda row: _attempt(fn, row), rows), total=len(rows), desc=verb)
+        for row,(status,reason) in zip(rows, bar):
+            run.log(row.slide_id, verb, status, reason)
+            counts[status] += 1
+            if reason: bar.write(f'{verb} failed: {reason}', file=sys.stderr)
+    finally: pool.shutdown(cancel_futures=True)
     return counts
 
-# %% ../nbs/00_core.ipynb #fa39f445
+def _attempt(fn, row):
+    try: return fn(row), ''
+    except Exception as e: return 'failed', str(e) if isinstance(e, HIPTError) else f"slide '{row.slide_id}': {type(e).__name__}: {e}"
+
+# %% ../nbs/00_core.ipynb #343a57ba
 def set_seed(
     seed:int,  # any integer
 ):
@@ -247,7 +254,7 @@ def set_seed(
     np.random.seed(seed % 2**32)
     if 'torch' in sys.modules: sys.modules['torch'].manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #108677c8
+# %% ../nbs/00_core.ipynb #602a7afb
 def pick_device(
     name:str='auto',  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
 ):                    # torch.device
@@ -259,7 +266,7 @@ def pick_device(
     if kind!='cpu' and not (torch.cuda.is_available() if kind=='cuda' else torch.backends.mps.is_available()): raise HIPTError(f"device '{name}' is not there on this machine: use --device cpu or auto")
     return torch.device(name)
 
-# %% ../nbs/00_core.ipynb #aa5aac98
+# %% ../nbs/00_core.ipynb #30d11696
 def show_as(
     kind:str='png',  # `jpeg` for tissue, `png` for plots
 ):

@@ -1,0 +1,64 @@
+"""Render README.md from the home page's notebook; with `--check`, only say whether it is in step
+
+Pictures go to docs/images; links between notebooks become links to the files in the repository."""
+import base64
+import re
+import sys
+from pathlib import Path
+
+from fastcore.nbio import read_nb
+
+root = Path(__file__).resolve().parents[1]
+index, readme, images = root/'nbs'/'index.ipynb', root/'README.md', root/'docs'/'images'
+header = '<!-- Rendered from nbs/index.ipynb by docs/readme.py: change it there -->\n\n'
+
+
+def is_hidden(cell): return bool(re.search(r'^#\|\s*(hide|default_exp|export)', cell.source, flags=re.M))
+
+
+def fix_markdown(text):
+    "Callouts become quotes, notebook links lead into the repository"
+    quote = lambda m: '\n'.join('> ' + l for l in re.sub(r'^#+ (.+)\n', r'**\1.** ', m[1].strip()).splitlines())
+    text = re.sub(r'^:::\s*\{\.callout[^}]*\}\s*\n(.*?)^:::\s*$', quote, text, flags=re.M | re.S)
+    return re.sub(r'\]\((?!https?:)([^)\s]+\.ipynb)\)', r'](nbs/\1)', text)
+
+
+def render(nb):
+    "Text of the README, and the pictures it shows: `{path: bytes}`"
+    parts, pictures = [], {}
+    for cell in nb.cells:
+        if cell.cell_type == 'markdown': parts.append(fix_markdown(cell.source.strip()))
+        elif not is_hidden(cell):
+            code = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
+            if not re.search(r'^#\|\s*echo:\s*false', cell.source, flags=re.M): parts.append(f'```python\n{code}\n```')
+            for data in (o.get('data', {}) for o in cell.get('outputs', [])):
+                kind = next((k for k in ('png', 'jpeg') if f'image/{k}' in data), None)
+                if kind:
+                    path = images/f'index-{len(pictures) + 1}.{kind}'
+                    pictures[path] = base64.b64decode(''.join(data[f'image/{kind}']))
+                    parts.append(f'![{alt_text(cell)}]({path.relative_to(root).as_posix()})')
+    return header + '\n\n'.join(parts) + '\n', pictures
+
+
+def alt_text(cell):
+    "What the picture shows: the cell's `fig-alt`"
+    found = re.search(r'^#\|\s*fig-alt:\s*(.+)$', cell.source, flags=re.M)
+    return found[1].strip() if found else 'figure'
+
+
+def stale():
+    "Names of the files that are not what the notebook says"
+    text, pictures = render(read_nb(index))
+    wanted = {readme: text.encode(), **pictures}
+    return {p: data for p, data in wanted.items() if not p.exists() or p.read_bytes().replace(b'\r\n', b'\n') != data.replace(b'\r\n', b'\n')}
+
+
+def main(check=False):
+    old = stale()
+    if check and old: sys.exit('Out of step with nbs/index.ipynb: ' + ', '.join(p.name for p in old) + '. Run docs/readme.py')
+    for path, data in old.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+
+
+if __name__ == '__main__': main('--check' in sys.argv[1:])

@@ -1,0 +1,73 @@
+"The command as a user meets it: help, one clear line for every mistake, and the whole road at its smallest"
+import os, re, subprocess, sys, time
+from pathlib import Path
+import pytest
+
+def hipt(*args, **kw):
+    return subprocess.run([sys.executable, '-c', 'from hipt_nb.cli import main; main()', *map(str, args)], capture_output=True, text=True, timeout=600, **kw)
+
+VERBS = 'info tile pretrain embed train knn evaluate predict attend report view export demo'.split()
+
+def test_help_lists_every_verb():
+    out = hipt('--help').stdout
+    assert 'not for diagnosis' in out
+    for verb in VERBS: assert re.search(rf'^\s+{verb}\s+\S', out, re.M), verb
+
+@pytest.mark.parametrize('verb', VERBS)
+def test_every_verb_explains_itself(verb):
+    r = hipt(verb, '--help')
+    assert r.returncode==0 and 'Usage' in r.stdout
+    for line in re.findall(r'^\s+(--[a-z0-9-]+.*)$', r.stdout, re.M): assert len(line.split())>1, f'{verb}: no help for {line}'
+
+@pytest.fixture(scope='module')
+def phantom(tmp_path_factory):
+    from hipt_nb.phantom import make_slide
+    d = tmp_path_factory.mktemp('slides')
+    make_slide(d/'a.tif', label='glandular', seed=1, size=1024)
+    return d/'a.tif'
+
+def fails(text, *args):
+    r = hipt(*args)
+    lines = r.stderr.strip().splitlines()
+    assert r.returncode!=0, r.stdout
+    assert len(lines)==1 and lines[0].startswith('hipt: ') and text in lines[0], r.stderr
+
+def test_missing_file(tmp_path): fails('does not exist', 'info', tmp_path/'nowhere.svs')
+def test_empty_folder(tmp_path): fails('no slides in folder', 'tile', tmp_path, '--out', tmp_path/'run')
+def test_unknown_tissue_preset(tmp_path, phantom): fails("'nope'", 'tile', phantom, '--out', tmp_path/'run', '--tissue', 'nope')
+def test_unknown_pyramid_preset(tmp_path, phantom): fails("'nope'", 'pretrain', phantom, '--out', tmp_path/'run', '--preset', 'nope')
+def test_unknown_model(tmp_path, phantom): fails('hipt-4k:random', 'embed', phantom, '--out', tmp_path, '--model', 'nope')
+def test_no_model_says_which_there_are(tmp_path, phantom): fails('hipt-tiny:random', 'embed', phantom, '--out', tmp_path)
+def test_no_run_folder(tmp_path, phantom): fails('no run folder', 'embed', phantom, '--out', tmp_path/'none', '--model', 'hipt-tiny:random')
+
+def test_folder_that_cannot_be_written(tmp_path, phantom):
+    (tmp_path/'file').touch()
+    fails('cannot write to output folder', 'tile', phantom, '--out', tmp_path/'file'/'run')
+
+def test_manifest_without_label(tmp_path, phantom):
+    (tmp_path/'m.csv').write_text(f'path\n{phantom}\n')
+    fails("no column 'label'", 'train', tmp_path/'m.csv', '--out', tmp_path)
+
+def test_file_that_is_no_slide(tmp_path):
+    (tmp_path/'a.svs').write_text('hello')
+    r = hipt('tile', tmp_path/'a.svs', '--out', tmp_path/'run')
+    assert r.returncode!=0 and 'every slide failed' in r.stderr and 'no slide or image' in (tmp_path/'run'/'log.csv').read_text()
+
+def test_a_broken_slide_does_not_stop_the_rest(tmp_path, phantom):
+    (tmp_path/'b.tif').write_bytes(phantom.read_bytes()[:2000])
+    r = hipt('tile', phantom, tmp_path/'b.tif', '--out', tmp_path/'run', '--region-size', 512)
+    assert r.returncode==0 and '1 done, 1 failed' in r.stdout, r.stderr
+    assert 'b,tile,failed' in (tmp_path/'run'/'log.csv').read_text()
+
+def test_quick_demo_and_again(tmp_path):
+    "The whole road; a second walk finds everything done"
+    out = tmp_path/'demo'
+    first = hipt('demo', '--quick', '--out', out)
+    assert first.returncode==0, first.stderr
+    assert f"Open {out/'index.html'}" in first.stdout.splitlines()[-1]
+    page = (out/'index.html').read_text()
+    for word in ('Slides', 'Scores', 'Attention', 'Pretraining', 'mean of patches', 'hipt-tiny-random'): assert word in page, word
+    assert page.count('<img') >= 12+1+1+1 and str(tmp_path) not in page
+    files = {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
+    assert hipt('demo', '--quick', '--out', out).returncode==0
+    assert files=={p: p.stat().st_mtime_ns for p in files}

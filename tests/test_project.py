@@ -1,0 +1,283 @@
+"What holds the project together: modules and notebooks in step, one set of names, and the rules of the house"
+import ast
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+root = Path(__file__).resolve().parents[1]
+nbs, lib = root/'nbs', root/'hipt_nb'
+notebooks = sorted(p for p in nbs.rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(root).parts))
+chapters = [p for p in notebooks if re.match(r'\d', p.name)]
+modules = [p for p in sorted(lib.glob('*.py')) if p.name[0] != '_']
+ids = dict(ids=lambda p: p.stem)
+
+config = ConfigParser(delimiters='=', interpolation=None)
+config.read(root/'settings.ini', encoding='utf-8')
+settings = config['DEFAULT']
+pyproject = tomllib.loads((root/'pyproject.toml').read_text('utf-8'))
+urls = pyproject['project']['urls']
+owner = '/'.join(urls['Repository'].split('/')[-2:])
+
+
+def lines(key): return [o.strip() for o in settings.get(key, '').splitlines() if o.strip()]
+
+
+def package(requirement): return re.match(r'[\w.-]+', requirement)[0].lower().replace('_', '-')
+
+
+def python(*args, **kwargs):
+    "Run a fresh Python in the repository"
+    env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'}
+    return subprocess.run([sys.executable, *map(str, args)], **{'cwd': root, 'env': env, 'capture_output': True, 'text': True, **kwargs})
+
+
+def cells(path): return json.loads(path.read_text('utf-8'))['cells']
+
+
+def source(cell): return ''.join(cell['source'])
+
+
+def load(name):
+    "A script of docs/ as a module"
+    sys.path.insert(0, str(root/'docs'))
+    try:
+        spec = importlib.util.spec_from_file_location(name, root/'docs'/f'{name}.py')
+        mod = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(mod)
+        return mod
+    finally: sys.path.remove(str(root/'docs'))
+
+
+# Notebooks and what is made from them
+
+def test_modules_in_step(tmp_path):
+    "Exporting the notebooks gives exactly the modules that are here"
+    skip = shutil.ignore_patterns('_proc', '.ipynb_checkpoints')
+    shutil.copytree(nbs, tmp_path/'nbs', ignore=skip)
+    shutil.copy(root/'pyproject.toml', tmp_path)
+    (tmp_path/'hipt_nb').mkdir()
+    shutil.copy(lib/'__init__.py', tmp_path/'hipt_nb')
+    res = python('-c', 'from nbdev.doclinks import nbdev_export; nbdev_export()', cwd=tmp_path)
+    assert res.returncode == 0, res.stderr[-3000:]
+    here, made = ({p.name: p.read_text('utf-8') for p in d.glob('*.py')} for d in (lib, tmp_path/'hipt_nb'))
+    assert sorted(here) == sorted(made), 'run nbdev-export, and remove modules that have no notebook'
+    assert [k for k in here if here[k] != made[k]] == [], 'out of step: run nbdev-export'
+
+
+@pytest.mark.parametrize('path', notebooks, **ids)
+def test_notebook_is_clean(path, tmp_path):
+    from nbdev.clean import clean_nb
+    from fastcore.nbio import nb2str, read_nb
+    keys = pyproject['tool']['nbdev'].get('allowed_out_metadata_keys', [])
+    nb = json.loads(path.read_text('utf-8'))
+    clean_nb(nb, allowed_out_metadata_keys=keys)
+    assert nb == json.loads(path.read_text('utf-8')), f'run nbdev-clean on {path.name}'
+
+
+@pytest.mark.parametrize('path', notebooks, **ids)
+def test_notebook_outputs(path):
+    "Small, no errors, nothing on stderr, no path of the machine it was made on"
+    assert path.stat().st_size < 1_000_000
+    for cell in cells(path):
+        for o in cell.get('outputs', []):
+            assert o['output_type'] != 'error' and o.get('name') != 'stderr', source(cell)
+            data = {'text/plain': o.get('text', ''), **o.get('data', {})}
+            text = '\n'.join(''.join(v) for k, v in data.items() if k.startswith('text/'))
+            text = re.sub(r'data:[\w/+;-]+,[A-Za-z0-9+/=]+', '', text)
+            assert not re.search(r'''(^|[\s"'(=])(/(home|root|Users|tmp|work|var|private|opt|mnt)/|[A-Z]:\\)''', text), text[:500]
+
+
+@pytest.mark.parametrize('path', notebooks, **ids)
+def test_notebook_head(path):
+    "Title and summary first; then a hidden cell that installs the package on Colab"
+    first, *rest = cells(path)
+    assert re.match(r'# .+\n+> .+', source(first)), 'a notebook opens with "# Title" and "> summary"'
+    assert any('google.colab' in source(c) and f'git+{urls["Repository"]}' in source(c) for c in rest[:4])
+
+
+@pytest.mark.parametrize('path', chapters, **ids)
+def test_chapter_names_its_module(path):
+    exps = [m[1] for c in cells(path) for m in [re.search(r'^#\|\s*default_exp:?\s+(\S+)', source(c), re.M)] if m]
+    assert exps == [re.sub(r'^\d+[a-z]?_', '', path.stem)]
+
+
+def test_nothing_left_behind():
+    "Running notebooks writes to temporary folders only"
+    made = [p.name for p in nbs.rglob('*') if p.is_file() and p.suffix != '.ipynb'
+            and not any(o in p.parts for o in ('images', '.ipynb_checkpoints')) and p.name not in ('llms.txt', 'sidebar.yml', '_quarto.yml', 'nbdev.yml')]
+    assert made == []
+
+
+def test_readme_in_step():
+    res = python('docs/readme.py', '--check')
+    assert res.returncode == 0, res.stderr
+
+
+def test_home_page_lists_all_chapters():
+    text = (nbs/'index.ipynb').read_text('utf-8')
+    assert set(re.findall(r'\((\d+\w*\.ipynb)\)', text)) == {p.name for p in chapters}
+
+
+# The rules of the house
+
+number = {re.sub(r'^\d+[a-z]?_', '', p.stem): p.stem for p in chapters}
+
+
+def imported(tree):
+    "Every module that a piece of code imports, inside functions too: (level, dotted name)"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import): yield from ((0, a.name) for a in node.names)
+        if isinstance(node, ast.ImportFrom):
+            if node.module: yield node.level, node.module
+            else: yield from ((node.level, a.name) for a in node.names)
+
+
+@pytest.mark.parametrize('path', modules, **ids)
+def test_imports_only_from_smaller_numbers(path):
+    for level, name in imported(ast.parse(path.read_text('utf-8'))):
+        other = name if level else name.removeprefix('hipt_nb.') if name.startswith('hipt_nb.') else None
+        if other in number: assert number[other] < number[path.stem], f'{path.stem} imports {other}'
+
+
+@pytest.mark.parametrize('path', modules, **ids)
+def test_nothing_forbidden(path):
+    text = path.read_text('utf-8')
+    for bad in ('import *', 'strict=False', 'weights_only=False', 'load_learner', 'pdb', 'TODO', 'FIXME'): assert bad not in text, bad
+    assert not re.search(r'\bpickle\.loads?\b', text)
+
+
+light = [o for o in 'core slide phantom tissue tiling viewer report cli'.split() if (lib/f'{o}.py').exists()]
+
+
+def test_light_modules_do_not_load_torch():
+    code = f'import sys\nfor m in {light}: __import__("hipt_nb."+m); assert "torch" not in sys.modules, m'
+    res = python('-c', code)
+    assert res.returncode == 0, res.stderr[-2000:]
+
+
+names = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'sklearn': 'scikit-learn', 'openslide': 'openslide-python',
+         'IPython': 'ipython', 'matplotlib_inline': 'matplotlib-inline', 'huggingface_hub': 'huggingface-hub'}
+through_others = {'openslide-bin', 'imagecodecs'}            # what openslide and tifffile load themselves
+in_notebooks = {'ipython', 'matplotlib-inline', 'ipykernel', 'typing-extensions', 'click', 'nbdev'}   # there with what is declared, or with a notebook
+
+
+def test_requirements_are_what_is_imported():
+    used = {n.split('.')[0] for p in modules for level, n in imported(ast.parse(p.read_text('utf-8'))) if not level}
+    used = {names.get(n, n).lower().replace('_', '-') for n in used if n not in sys.stdlib_module_names and n != 'hipt_nb'}
+    extras = {package(r) for k in settings if k.endswith('_requirements') for r in lines(k)}
+    declared = {package(r) for r in lines('requirements')}
+    assert used - declared - extras - in_notebooks == set(), 'imported but not in settings.ini'
+    assert declared - used - through_others == set(), 'in settings.ini but never imported'
+
+
+# One set of names
+
+def test_names_and_versions_agree():
+    assert settings['lib_name'] == pyproject['project']['name'] == 'hipt_nb'
+    assert pyproject['tool']['nbdev']['lib_path'] == settings['lib_name']
+    assert 'LICENSE' in os.listdir(root) and 'Apache License' in (root/'LICENSE').read_text()[:200]
+    low, high = (int(settings[k].split('.')[1]) for k in ('min_python', 'max_python'))
+    test = yaml.safe_load((root/'.github/workflows/test.yml').read_text())
+    assert test['jobs']['linux']['strategy']['matrix']['python'] == [f'3.{i}' for i in range(low, high + 1)]
+    assert f'(3, {low})' in (root/'Makefile').read_text() and f'Python 3.{low}' in (root/'README.md').read_text('utf-8')
+
+
+def tracked():
+    "Text files of the project, without what is generated or ignored"
+    for folder, pattern in [('.', '*'), ('nbs', '**/*.ipynb'), ('docs', '*.*'), ('hipt_nb', '*.py'), ('tests', '*.py'), ('.github', '**/*.yml'), ('benchmarks', '*.*')]:
+        for p in sorted((root/folder).glob(pattern)):
+            if p.is_file() and p.suffix in ('', '.py', '.md', '.toml', '.ini', '.in', '.txt', '.yml', '.ipynb', '.css'): yield p
+
+
+def test_one_owner():
+    "Whoever moves the project changes pyproject.toml, and this test says where else"
+    docs = urls['Documentation'].rstrip('/')
+    assert docs == f'https://{owner.split("/")[0]}.github.io/{owner.split("/")[1]}'
+    wrong = []
+    for p in tracked():
+        text = p.read_text('utf-8', errors='replace')
+        found = re.findall(r'github(?:usercontent)?\.com/([\w-]+/hipt_nb)\b', text) + [f'{u}/{r}' for u, r in re.findall(r'//([\w-]+)\.github\.io/(hipt_nb)\b', text)]
+        if set(found) - {owner}: wrong.append(p.name)
+    assert wrong == []
+
+
+def test_version_is_written_once():
+    version = re.search(r"__version__ = ['\"](.+?)['\"]", (lib/'__init__.py').read_text('utf-8'))[1]
+    assert 'version' not in pyproject['project'] and 'version' not in settings
+    assert re.search(rf'^## {re.escape(version)}\b', (root/'CHANGELOG.md').read_text('utf-8'), re.M)
+
+
+def test_constraints_cover_the_requirements():
+    pinned = {package(l): l.split('==')[1] for l in (root/'constraints.txt').read_text().splitlines() if '==' in l}
+    wanted = {package(r) for k in settings if k.endswith('requirements') for r in lines(k)}
+    assert wanted - set(pinned) == set()
+    assert not [p for p in pinned if p.startswith('nvidia')], 'platform wheels are torch\'s business'
+
+
+def test_make_targets_and_workflows():
+    targets = set(re.findall(r'^(\w+):', (root/'Makefile').read_text(), re.M))
+    assert {'demo', 'test', 'book', 'docs', 'clean'} <= targets
+    for p in [*(root/'.github/workflows').glob('*.yml'), root/'.ci/run']:
+        assert set(re.findall(r'\bmake (\w+)', p.read_text())) <= targets, p.name
+    assert os.name == 'nt' or os.access(root/'.ci/run', os.X_OK)
+
+
+# The command (what each verb does is in test_cli.py)
+
+def hipt(*args): return python('-c', 'from hipt_nb.cli import main; main()', *args)
+
+
+def test_readme_names_every_verb():
+    res = hipt('--help')
+    assert res.returncode == 0, res.stderr[-2000:]
+    told = re.findall(r'^\| `hipt (\w+)` \|', (root/'README.md').read_text('utf-8'), re.M)
+    there = re.findall(r'^[\s│]+([a-z]+)\s{2,}\S', res.stdout, re.M)
+    assert set(told) == set(there)
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='counts processor time, which Windows does not give')
+def test_help_is_quick():
+    "Half a second on a quiet machine; processor time is counted, as tests run side by side"
+    import resource
+    def cost():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert hipt('--help').returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert min(cost() for _ in range(3)) < .7
+
+
+# The docs' own tools
+
+def test_link_check_finds_what_is_broken(tmp_path):
+    (tmp_path/'a.html').write_text('<h1 id="top">A</h1><a href="b.html#here">b</a> <a href="#top">top</a> <a href="https://x.org/none">out</a>')
+    (tmp_path/'b.html').write_text('<p id="here"></p><a href="a.html#none"></a><img src="none.png">')
+    check = load('check')
+    assert list(check.problems(tmp_path)) == ['b.html: a.html#none names no place on that page', 'b.html: none.png leads nowhere']
+    assert any('MB' in o for o in check.problems(tmp_path, limit=10))
+
+
+def test_pages_link_to_pages():
+    fix = load('prepare').fix_markdown
+    page = nbs/'01_slide.ipynb'
+    assert fix('[tiles](04_tiling.ipynb#why)', page) == '<a href="tiling.html#why">tiles</a>'
+    assert fix(f'[`Slide.read`]({urls["Documentation"]}slide.html#slide.read)', page) == '<a href="slide.html#slide.read"><code>Slide.read</code></a>'
+    assert fix('```\n[tiles](04_tiling.ipynb)\n```', page) == '```\n[tiles](04_tiling.ipynb)\n```'
+    assert fix('[tiles](../04_tiling.ipynb)', nbs/'tutorials'/'real.ipynb') == '<a href="../tiling.html">tiles</a>'
+    assert fix('::: {.callout-note}\n## Say\nwhat\n:::', page) == ':::{admonition} Say\n:class: note\nwhat\n:::'
+
+
+def test_every_chapter_has_its_place_in_the_sidebar():
+    prepare = load('prepare')
+    assert all(prepare.group_of(p) for p in chapters)
+    assert prepare.group_of(nbs/'index.ipynb') is None

@@ -1,0 +1,58 @@
+"Our ViTs against golden numbers of the published HIPT modules, made by tests/golden/make_vit.py; checkpoints of other NumPys"
+import sys, zipfile
+from pathlib import Path
+import numpy as np, pytest, torch
+GOLDEN = Path(__file__).parent/'golden'
+sys.path.insert(0, str(GOLDEN))
+from formula import fill, image, grid, IMAGES, GRIDS
+from hipt_nb.vit import vit256, vit4k
+from hipt_nb.core import HIPTError
+from hipt_nb.hipt import read_checkpoint
+
+@pytest.fixture(scope='module')
+def golden():
+    assert (GOLDEN/'vit.npz').exists(), "tests/golden/vit.npz is missing: it is part of the repository"
+    return dict(np.load(GOLDEN/'vit.npz'))
+
+@pytest.fixture(scope='module')
+def models(): return {'image':fill(vit256()), 'grid':fill(vit4k())}
+
+@pytest.mark.parametrize('kind,size', [('image',s) for s in IMAGES] + [('grid',s) for s in GRIDS])
+def test_as_published(golden, models, kind, size):
+    m,x = models[kind],(image if kind=='image' else grid)(*size)
+    with torch.no_grad(): t,a = m.forward_attention(x)
+    name = f'{kind}_{size[0]}x{size[1]}_'
+    for k,v in dict(cls=t[0,0], token=t[0,17], attention=a[0,:,0,1:]).items():
+        assert np.abs(v.numpy()-golden[name+k]).max() < 1e-5, name+k
+
+def test_exact_positions_differ(golden, models):
+    "The published numbers really depend on the +0.1"
+    m = models['grid']; m.positions = 'exact'
+    with torch.no_grad(): d = np.abs(m(grid(16,16))[0].numpy()-golden['grid_16x16_cls']).max()
+    m.positions = 'dino'
+    assert d > 1e-3
+
+def test_golden_is_not_flat(golden):
+    "Weights by formula give attention worth comparing: rows far from uniform"
+    for k,v in golden.items():
+        if k.endswith('attention'): assert v.max() > 2/v.shape[1], k
+
+@pytest.mark.parametrize('kind', ['image','grid'])
+def test_compile_has_one_graph(models, kind):
+    "No graph breaks: what torch.compile sees is the whole model (traced only, nothing is built)"
+    x = image(96,96) if kind=='image' else grid(6,6)
+    with torch.no_grad(): e = torch._dynamo.explain(models[kind])(x)
+    assert e.graph_break_count==0, e.break_reasons
+
+def test_checkpoint_of_old_numpy(tmp_path):
+    "Learning rates pickled under NumPy 1's module names are read, another global under the same ways is refused"
+    torch.save(dict(teacher={'w':torch.ones(2)}, lr=np.float64(.5)), tmp_path/'new.pth')
+    def renamed(name, a, b):
+        with zipfile.ZipFile(tmp_path/'new.pth') as src, zipfile.ZipFile(tmp_path/name, 'w') as dst:
+            for i in src.infolist():
+                data = src.read(i)
+                dst.writestr(i, data.replace(a, b) if i.filename.endswith('data.pkl') else data)
+        return tmp_path/name
+    for f in (tmp_path/'new.pth', renamed('old.pth', b'numpy._core.multiarray', b'numpy.core.multiarray')):
+        assert read_checkpoint(f)['lr']==.5
+    with pytest.raises(HIPTError, match='evil.pth is refused'): read_checkpoint(renamed('evil.pth', b'numpy._core.multiarray\nscalar', b'os\nsystem'))
