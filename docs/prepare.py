@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 import warnings
+from enum import Enum
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -75,6 +76,15 @@ def signature(sym):
     return f'```python\n{code}\n```\n\n*{inspect.getdoc(sym)}*'
 
 
+def verb_help(app):
+    "`--help` of every verb of a typer app: `{name: text}`"
+    import typer
+    group = typer.main.get_command(app)
+    def text(name, command):
+        with command.context_class(command, info_name=f'hipt {name}') as ctx: return command.get_help(ctx)
+    return {name: text(name, command) for name, command in group.commands.items()}
+
+
 def api_section(sym, name, module):
     "Heading, source link, signature and docstring"
     text = re.sub(rf'\b{lib}\.\w+\.(?=\w)', '', signature(sym)).replace(':NoneType=', '=')
@@ -98,6 +108,7 @@ class ApiSections(Processor):
         exps = [c.directives_['default_exp'] for c in self.nb.cells if 'default_exp' in c.directives_]
         self.module = exps[0] if exps else None
         self.ns = vars(import_module(f'{lib}.{self.module}')) if exps else {}
+        self.verbs = verb_help(self.ns['app']) if 'app' in self.ns else {}
 
     def cell(self, cell):
         found = _show_docs(cell.parsed_() or []) if cell.cell_type == 'code' else None
@@ -107,9 +118,16 @@ class ApiSections(Processor):
         sym = self.ns[obj]
         for a in attrs: sym = getattr(sym, a)
         if isinstance(sym, property): sym = sym.fget
-        is_data = not (callable(sym) or isinstance(sym, type))
-        cell.cell_type, cell.source = 'markdown', '' if is_data else api_section(sym, name, self.module)
+        is_data = not callable(sym) or isinstance(sym, type) and issubclass(sym, Enum)
+        cell.cell_type, cell.source = 'markdown', '' if is_data else self.section(sym, name)
         cell.pop('outputs', None)
+
+
+    def section(self, sym, name):
+        "A function is shown by its signature, a verb of the command by its `--help`"
+        text = api_section(sym, name, self.module)
+        if name not in self.verbs: return text
+        return f'{text.split("```python")[0].replace(f"### {name}", f"### hipt {name}")}```text\n{self.verbs[name]}\n```\n'
 
 
 class Pages(FilterDefaults):

@@ -47,10 +47,11 @@ def alt_text(cell):
 
 
 def stale():
-    "Names of the files that are not what the notebook says"
+    "The files that are not what the notebook says: `{path: wanted bytes}`, None for one that should not be there"
     text, pictures = render(read_nb(index))
     wanted = {readme: text.encode(), **pictures}
-    return {p: data for p, data in wanted.items() if not p.exists() or p.read_bytes().replace(b'\r\n', b'\n') != data.replace(b'\r\n', b'\n')}
+    old = {p: None for p in images.glob('index-*') if p not in wanted}
+    return old | {p: data for p, data in wanted.items() if not p.exists() or p.read_bytes() != data}
 
 
 def main(check=False):
@@ -58,7 +59,8 @@ def main(check=False):
     if check and old: sys.exit('Out of step with nbs/index.ipynb: ' + ', '.join(p.name for p in old) + '. Run docs/readme.py')
     for path, data in old.items():
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        if data is None: path.unlink()
+        else: path.write_bytes(data)
 
 
 if __name__ == '__main__': main('--check' in sys.argv[1:])

@@ -6,10 +6,10 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Out', 'Model', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'Seed', 'Folds', 'FULL', 'QUICK', 'info',
-           'tile', 'Level', 'pretrain', 'embed', 'train', 'knn', 'evaluate', 'predict', 'attend', 'report', 'export',
-           'demo', 'main']
+           'tile', 'Level', 'pretrain', 'embed', 'train', 'knn', 'evaluate', 'predict', 'attend', 'report', 'view',
+           'export', 'demo', 'main']
 
-# %% ../nbs/16_cli.ipynb #1ef60d95
+# %% ../nbs/16_cli.ipynb #1f39698d
 import sys, time
 from enum import Enum
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Annotated, List, Optional
 import typer
 from .core import HIPTError, Run, read_manifest, write_json, atomic
 
-# %% ../nbs/16_cli.ipynb #75fa9bf9
+# %% ../nbs/16_cli.ipynb #0334f1cc
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
     help="HIPT on your own slides: tile, pretrain, embed, train, evaluate, and see what was looked at. For research, not for diagnosis.")
 
@@ -30,7 +30,7 @@ SlideMpp = Annotated[Optional[float], typer.Option(help="µm per level-0 pixel f
 Encoder  = Annotated[Optional[str], typer.Option(help="Which features: a folder below the run's features/.", show_default=False)]
 Seed     = Annotated[int, typer.Option(help="Another seed, another run.")]
 
-# %% ../nbs/16_cli.ipynb #3f36593a
+# %% ../nbs/16_cli.ipynb #8744e4c8
 def _say(
     verb:str,     # what was done
     counts:dict,  # done, skipped, failed
@@ -58,7 +58,7 @@ def _encoder(
     if name is None and len(there)==1: return there[0]
     raise HIPTError(f"{f'no features of {name!r}' if name else 'which features?'} in '{run.root}': " + (f"choose --encoder from {', '.join(there)}" if there else "run 'hipt embed' first"))
 
-# %% ../nbs/16_cli.ipynb #b312e3c2
+# %% ../nbs/16_cli.ipynb #993d1118
 @app.command()
 def info(
     slides:Slides,
@@ -75,7 +75,7 @@ def info(
         print(f"{i.pop('slide_id')}\n" + '\n'.join(f'  {k:<11} {"unknown" if v is None else v}' for k,v in i.items()))
     if failed==len(rows): raise HIPTError(f'none of the {failed} slides could be opened')
 
-# %% ../nbs/16_cli.ipynb #c8023851
+# %% ../nbs/16_cli.ipynb #98ff6c98
 @app.command()
 def tile(
     slides:Slides, out:Out,
@@ -94,7 +94,7 @@ def tile(
     _say('tile', tile_cohort(run, read_manifest(slides), tissue, slide_mpp, workers, region_size=region_size, patch_size=patch_size, mpp=mpp,
         min_tissue=min_tissue, min_region=min_region, blur=blur), run)
 
-# %% ../nbs/16_cli.ipynb #25d059e5
+# %% ../nbs/16_cli.ipynb #1bd37e89
 class Level(str, Enum): one, two, both = '1', '2', 'both'
 
 @app.command()
@@ -112,12 +112,14 @@ def pretrain(
     from hipt_nb.hipt import create_hipt
     run, manifest, level = Run(out), read_manifest(slides), Level(level)
     hipt = create_hipt(preset, seed=seed)
+    if level!=Level.two: run.record(f'pretrain/{preset}-level1', dict(recipe=recipe, samples=samples1, batch_size=batch_size, seed=seed))
+    if level!=Level.one: run.record(f'pretrain/{preset}-level2', dict(recipe=recipe, samples=samples2, batch_size=batch_size, seed=seed))
     _pretrain_level1(run, manifest, hipt, preset, level, recipe, samples1, batch_size, seed, device)
     if level!=Level.one: _pretrain_level2(run, manifest, hipt, preset, recipe, samples2, batch_size, seed, device)
     hipt.name = preset
     if level!=Level.one: hipt.save_pretrained(run.models/preset); print(f"pretrain: model in {run.models/preset}")
 
-# %% ../nbs/16_cli.ipynb #1c053ae8
+# %% ../nbs/16_cli.ipynb #7ed6ad2a
 def _given(**kw): return {k:v for k,v in kw.items() if v is not None}
 
 def _pretrain_level1(run, manifest, hipt, preset, level, recipe, samples, batch_size, seed, device):
@@ -138,20 +140,21 @@ def _pretrain_level2(run, manifest, hipt, preset, recipe, samples, batch_size, s
     pretrain_grid(paths, hipt.level2, run.models/f'{preset}-level2', recipe=recipe, seed=seed, device=device, **_given(samples=samples, batch_size=batch_size))
     load_level(hipt.level2, run.models/f'{preset}-level2')
 
-# %% ../nbs/16_cli.ipynb #7c615790
+# %% ../nbs/16_cli.ipynb #389486fb
 @app.command()
 def embed(
     slides:Slides, out:Out, model:Model=None,
-    batch_size:Annotated[int, typer.Option(help="Patches at a time.")]=64,
+    batch_size:Annotated[Optional[int], typer.Option(help="Patches at a time; 16 on a CPU and 256 elsewhere if not given.", show_default=False)]=None,
+    precision:Annotated[str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where it is clearly faster.")]='auto',
     slide_mpp:SlideMpp=None, device:Device='auto',
 ):
     "Turn tiled slides into features: features/{model}/{slide}.h5."
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
     hipt = get_model(model, run, device)
-    _say(f'embed {hipt.name}', embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, mpp_level0=slide_mpp), run)
+    _say(f'embed {hipt.name}', embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision, mpp_level0=slide_mpp), run)
 
-# %% ../nbs/16_cli.ipynb #c6b5df94
+# %% ../nbs/16_cli.ipynb #22498e5d
 Folds = Annotated[int, typer.Option(help="Test folds, stratified by class and grouped by patient.")]
 
 @app.command()
@@ -167,11 +170,12 @@ def train(
     run, manifest = _existing(out), _labelled(slides)
     encoder = _encoder(run, encoder)
     bags, classes = load_bags(run, manifest, encoder)
+    run.record(f'train/{encoder}', dict(folds=folds, epochs=epochs, recipe=recipe, seed=seed))
     preds = cross_validate(bags, _folds(manifest, folds, seed), run.models/'slide'/encoder, classes,
         encoder=encoder_of(run, manifest, encoder), epochs=epochs, recipe=recipe, seed=seed, device=device)
     print(f"train: {len(preds)} held-out predictions in {run.models/'slide'/encoder/'predictions.csv'}")
 
-# %% ../nbs/16_cli.ipynb #f0c1aac8
+# %% ../nbs/16_cli.ipynb #4342a3ad
 def _labelled(slides): return read_manifest(slides, require=('label',))
 
 def _folds(manifest, n, seed):
@@ -187,7 +191,7 @@ def _show(models):
     for r in table.itertuples(): print(f"  {r.model:<40} AUC {r.auc:.2f} ({r.low:.2f} to {r.high:.2f}), {r.slides} slides of {r.patients} patients")
     return table
 
-# %% ../nbs/16_cli.ipynb #b2b7c3be
+# %% ../nbs/16_cli.ipynb #61a3a112
 @app.command()
 def knn(
     slides:Slides, out:Out, encoder:Encoder=None, folds:Folds=5,
@@ -201,29 +205,27 @@ def knn(
     bags, classes = load_bags(run, manifest, encoder)
     _show({f'{k} nearest neighbours, {encoder}': nearest(bags, _folds(manifest, folds, seed), classes, k=k)})
 
-# %% ../nbs/16_cli.ipynb #24e595c3
+# %% ../nbs/16_cli.ipynb #ce01a67f
 @app.command()
-def evaluate(
-    slides:Slides, out:Out, folds:Folds=5, seed:Seed=0,
-):
-    "Compare every trained slide model with the mean of patches: evaluation.csv."
+def evaluate(slides:Slides, out:Out):
+    "Compare every trained slide model with the mean of patches, on the same folds: evaluation.csv."
+    from hipt_nb.core import read_json
     from hipt_nb.evaluate import mean_of_patches
     from hipt_nb.features import load_bags
     from hipt_nb.finetune import read_predictions
-    run, manifest = _existing(out), _labelled(slides)
+    run, manifest, models = _existing(out), _labelled(slides), {}
     found = sorted((run.models/'slide').glob('*/predictions.csv'))
     if not found: raise HIPTError(f"no trained slide model in '{run.root}': run 'hipt train' first")
-    models, splits = {}, _folds(manifest, folds, seed)
     for path in found:
         encoder = path.parent.name
         models[f'HIPT on {encoder}'] = read_predictions(path)
         bags, classes = load_bags(run, manifest, encoder, level='patch')
-        models[f'mean of patches, {encoder}'] = mean_of_patches(bags, splits, classes)
+        models[f'mean of patches, {encoder}'] = mean_of_patches(bags, read_json(path.parent/'config.json')['folds'], classes)
     table = _show(models)
     with atomic(run.root/'evaluation.csv') as tmp: table.to_csv(tmp, index=False)
     print(f"evaluate: table in {run.root/'evaluation.csv'}")
 
-# %% ../nbs/16_cli.ipynb #6f197c08
+# %% ../nbs/16_cli.ipynb #0123e7ab
 @app.command()
 def predict(
     slides:Slides, out:Out, encoder:Encoder=None,
@@ -240,11 +242,12 @@ def predict(
     with atomic(run.root/'predictions.csv') as tmp: table.to_csv(tmp, index=False)
     print(table.to_string(index=False, float_format='%.3f') + f"\npredict: {len(table)} slides in {run.root/'predictions.csv'}")
 
-# %% ../nbs/16_cli.ipynb #46e9fd66
+# %% ../nbs/16_cli.ipynb #6541bc08
 @app.command()
 def attend(
     slides:Slides, out:Out, model:Model=None,
     top:Annotated[int, typer.Option(help="Regions of each slide to look into, most attended first.")]=2,
+    trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
     slide_mpp:SlideMpp=None, device:Device='auto',
 ):
     "Draw attention at patch, region and slide level: maps/{model}/{slide}.jpg and .h5."
@@ -252,17 +255,40 @@ def attend(
     from hipt_nb.embed import get_model
     run = _existing(out)
     hipt = get_model(model, run, device)
-    _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, mpp_level0=slide_mpp), run)
+    _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, trained=trained, mpp_level0=slide_mpp), run)
     print(f"attend: maps in {run.maps/hipt.name}")
 
-# %% ../nbs/16_cli.ipynb #7ca9227c
+# %% ../nbs/16_cli.ipynb #a52ab405
 @app.command()
 def report(slides:Slides, out:Out):
     "Write the HTML report of a run: index.html in the run folder."
     from hipt_nb.report import write_report
     print(f"report: {write_report(_existing(out), read_manifest(slides), title=f'HIPT run: {Path(out).name}')}")
 
-# %% ../nbs/16_cli.ipynb #eba1a361
+# %% ../nbs/16_cli.ipynb #66de6a9e
+@app.command()
+def view(
+    run:Annotated[Path, typer.Argument(help="Run folder with maps from 'hipt attend'.", show_default=False)],
+    model:Annotated[Optional[str], typer.Option('--model', '-m', help="Whose maps, if there are several.", show_default=False)]=None,
+    port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
+    static:Annotated[bool, typer.Option('--static', help="Only write the pages, for any web server.")]=False,
+):
+    "Open slides with their attention as layers in the browser: viewer/{slide}/."
+    from hipt_nb.attend import map_layers, read_maps
+    from hipt_nb.tiling import open_row, read_tiles
+    from hipt_nb.viewer import build_viewer, list_viewers, serve
+    r = _existing(run)
+    there = sorted(p.name for p in r.maps.iterdir() if any(p.glob('*.h5')))
+    if model not in there and (model or len(there)!=1): raise HIPTError(f"which maps? '{run}' has {', '.join(there) or 'none'}: " + ("choose with --model" if there else "run 'hipt attend' first"))
+    for row in read_manifest(r.root/'manifest.csv').itertuples(index=False):
+        path, out = r.maps/(model or there[0])/f'{row.slide_id}.h5', r.viewer/row.slide_id
+        if path.exists() and not (out/'index.html').exists():
+            tiles = read_tiles(r.tiles(row.slide_id))
+            with open_row(row, tiles.mpp_level0) as slide: build_viewer(slide, map_layers(tiles, read_maps(path)), out, label=str(getattr(row, 'label', '') or ''))
+    print(f"view: pages in {list_viewers(r.viewer).parent}")
+    if not static: serve(r.viewer, port)
+
+# %% ../nbs/16_cli.ipynb #b78f8775
 @app.command()
 def export(slides:Slides, out:Out, slide_mpp:SlideMpp=None):
     "Write tissue outlines and regions as GeoJSON for QuPath: export/{slide}.geojson."
@@ -280,7 +306,7 @@ def export(slides:Slides, out:Out, slide_mpp:SlideMpp=None):
         return 'done'
     _say('export', each_slide(read_manifest(slides), one, run, 'export'), run)
 
-# %% ../nbs/16_cli.ipynb #b21234e0
+# %% ../nbs/16_cli.ipynb #115cb752
 FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=4096, samples2=12000, folds=3, epochs=20, attended=4)
 QUICK = dict(n_slides=12, n_patients=10, size=2048, samples1=256, samples2=512, folds=2, epochs=5, attended=1)
 
@@ -298,7 +324,7 @@ def demo(
         step()
     print(f"\nDone in {time.time()-start:.0f} s. Open {out/'index.html'} in a browser.")
 
-# %% ../nbs/16_cli.ipynb #127248fe
+# %% ../nbs/16_cli.ipynb #d0174b7e
 def _demo_steps(out, p, seed):
     "The demo as (what it is, function) pairs; each is a verb as a user would call it"
     out = Run(out).root
@@ -315,21 +341,22 @@ def _demo_steps(out, p, seed):
         ("embed with the pretrained pyramid", lambda: embed(cohort, out, 'hipt-tiny')),
         ("embed with a random pyramid, as a control", lambda: embed(cohort, out, controls)),
         ("fine-tune the slide level in patient-grouped folds", lambda: (trained('hipt-tiny'), trained('hipt-tiny-random'))),
-        ("evaluate against the mean of patches", lambda: evaluate(cohort, out, folds=p['folds'], seed=seed)),
+        ("evaluate against the mean of patches", lambda: evaluate(cohort, out)),
         (f"draw attention for {p['attended']} slide{'s'*(p['attended']>1)}", lambda: attend(_some(cohort[0], p['attended']), out, 'hipt-tiny')),
         ("write the report", lambda: _demo_report(out, cohort)),
     ]
 
 def _some(manifest, n):
-    "Paths of the first `n` slides, taken from the classes in turn"
+    "Paths of `n` slides of different patients, taken from the classes in turn"
     df = read_manifest(manifest)
+    df = df.drop_duplicates('patient')
     return [Path(q) for q in df.assign(turn=df.groupby('label').cumcount()).sort_values(['turn','label']).path[:n]]
 
 def _demo_report(out, cohort):
     from hipt_nb.report import write_report
     write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides')
 
-# %% ../nbs/16_cli.ipynb #43e74db7
+# %% ../nbs/16_cli.ipynb #77b48ba3
 def main():
     "The entry point: input errors are one line and exit code 1"
     try: app()

@@ -9,23 +9,23 @@ __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'HIPTError', 'atomic', 'write_jso
            'slide_id_of', 'read_manifest', 'Run', 'versions', 'progress', 'each_slide', 'set_seed', 'pick_device',
            'show_as']
 
-# %% ../nbs/00_core.ipynb #26b39414
+# %% ../nbs/00_core.ipynb #88cb1da5
 import csv, hashlib, json, os, random, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 
-# %% ../nbs/00_core.ipynb #1609a8a1
+# %% ../nbs/00_core.ipynb #5581d8b4
 # `fastai.basics` compiles with torch.jit, which newer torch answers with a warning that shows the install path
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=FutureWarning)
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=DeprecationWarning)
 
-# %% ../nbs/00_core.ipynb #9de55f2a
+# %% ../nbs/00_core.ipynb #f3a3c3e2
 class HIPTError(Exception):
     "Something in the input, said in one line: which slide, row or file, and what to do about it"
 
-# %% ../nbs/00_core.ipynb #0d07af3b
+# %% ../nbs/00_core.ipynb #b5d2f9a9
 @contextmanager
 def atomic(
     path,  # where the complete file is to appear
@@ -39,7 +39,7 @@ def atomic(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #a9f90109
+# %% ../nbs/00_core.ipynb #690351e2
 def write_json(
     path,  # file to write, atomically
     obj,   # anything JSON can hold; paths and numpy numbers are turned into text and numbers
@@ -56,14 +56,14 @@ def read_json(
     try: return json.loads(Path(path).read_text())
     except json.JSONDecodeError as e: raise HIPTError(f"{path} is not valid JSON ({e}): delete it and run again") from None
 
-# %% ../nbs/00_core.ipynb #32e4d192
+# %% ../nbs/00_core.ipynb #77a40cc5
 def params_hash(
     params:dict,  # what a file depends on
 )->str:           # 12 hexadecimal digits
     "A short name for a set of parameters: equal parameters in any order give an equal name"
     return hashlib.sha256(json.dumps(params, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
 
-# %% ../nbs/00_core.ipynb #bded4bda
+# %% ../nbs/00_core.ipynb #25e7a7e1
 SLIDE_SUFFIXES = tuple('.svs .ndpi .mrxs .scn .tif .tiff .vms .vmu .bif .svslide .dcm'.split())
 IMAGE_SUFFIXES = tuple('.png .jpg .jpeg'.split())
 
@@ -78,7 +78,7 @@ def find_slides(
     if not slides: raise HIPTError(f"no slides in folder '{folder}': looked for {', '.join(SLIDE_SUFFIXES+IMAGE_SUFFIXES)}")
     return slides
 
-# %% ../nbs/00_core.ipynb #eb2d4466
+# %% ../nbs/00_core.ipynb #553cf39e
 def _one_per_series(paths):
     "Keep the first file of every DICOM series"
     seen, res = set(), []
@@ -93,7 +93,7 @@ def _series(path):
         with openslide.OpenSlide(str(path)) as s: return path.parent, s.properties.get('dicom.SeriesInstanceUID', path)
     except openslide.OpenSlideError: return path
 
-# %% ../nbs/00_core.ipynb #048d27e9
+# %% ../nbs/00_core.ipynb #459e4484
 def slide_id_of(
     path,  # a slide's path
 )->str:    # its file name without suffix, also without the `.ome` of `.ome.tif`
@@ -101,7 +101,7 @@ def slide_id_of(
     name = Path(path).stem
     return name[:-4] if name.lower().endswith('.ome') else name
 
-# %% ../nbs/00_core.ipynb #4ea883fb
+# %% ../nbs/00_core.ipynb #141c21ae
 def read_manifest(
     source,      # a manifest (`.csv`), a folder of slides, one slide, or a list of slides
     require=(),  # columns that must be there, such as `('label',)`
@@ -121,7 +121,7 @@ def read_manifest(
     if missing: raise HIPTError(f"{source} has no column {', '.join(map(repr, missing))} (it has {', '.join(df.columns)}): add it, one value per slide")
     return _complete(df, source)
 
-# %% ../nbs/00_core.ipynb #edda2c7d
+# %% ../nbs/00_core.ipynb #342f776c
 _text_columns = 'path slide_id patient label site split'.split()
 
 def _read_csv(path):
@@ -145,7 +145,7 @@ def _complete(df, source):
         if '/' in sid or '\\' in sid: raise HIPTError(f"slide_id '{sid}' in {source} holds a slash: ids become file names, choose another")
     return df
 
-# %% ../nbs/00_core.ipynb #ced4703d
+# %% ../nbs/00_core.ipynb #a0cea23b
 class Run:
     "The folder of one run: where each file lies, which parameters it was made with, and what happened to each slide"
     def __init__(self,
@@ -162,7 +162,7 @@ class Run:
     def tiles(self, slide_id):             return self._dir('tiles')/f'{slide_id}.h5'
     def features(self, encoder, slide_id): return self._dir(f'features/{encoder}')/f'{slide_id}.h5'
 
-# %% ../nbs/00_core.ipynb #e8ae6390
+# %% ../nbs/00_core.ipynb #915b6ac6
 def versions()->dict:  # package → version
     "The versions that can change a result"
     def get(p):
@@ -170,7 +170,7 @@ def versions()->dict:  # package → version
         except PackageNotFoundError: return None
     return {p:get(p) for p in 'hipt_nb torch numpy openslide-bin opencv-python-headless fastai'.split()} | {'python': sys.version.split()[0]}
 
-# %% ../nbs/00_core.ipynb #92df8271
+# %% ../nbs/00_core.ipynb #fb6bd8b4
 @patch
 def record(self:Run,
     step:str,     # name of the step, such as `tile` or `embed/hipt-4k`
@@ -185,7 +185,26 @@ def record(self:Run,
     if diff: raise HIPTError(f"'{self.root}' already holds files of step '{step}' made with other parameters ({'; '.join(diff)}): use the same ones, or another --out")
     if step not in log: write_json(path, {**log, step: dict(params=params, hash=params_hash(params), versions=versions())})
 
-# %% ../nbs/00_core.ipynb #63639b67
+@patch
+def recorded(self:Run,
+    step:str,  # name of the step
+)->dict:       # its parameters; empty if it has not run
+    "What a step was called with"
+    path = self.root/'run.json'
+    return read_json(path).get(step, {}).get('params', {}) if path.exists() else {}
+
+# %% ../nbs/00_core.ipynb #ee2a7655
+@patch
+def keep_manifest(self:Run,
+    manifest,  # table from `read_manifest`
+):
+    "Add the slides of this call to `manifest.csv` in the run folder, with absolute paths"
+    import pandas as pd
+    path, new = self.root/'manifest.csv', manifest.assign(path=[str(Path(p).resolve()) for p in manifest.path])
+    if path.exists(): new = pd.concat([read_manifest(path), new]).drop_duplicates('slide_id', keep='last')
+    with atomic(path) as tmp: new.to_csv(tmp, index=False)
+
+# %% ../nbs/00_core.ipynb #4aaf79bc
 @patch
 def log(self:Run,
     slide_id:str,  # which slide
@@ -208,7 +227,7 @@ def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
     if not path.exists(): return {}
     with open(path, newline='') as f: return {tuple(r[:2]): tuple(r[2:]) for r in list(csv.reader(f))[1:]}
 
-# %% ../nbs/00_core.ipynb #fdc48253
+# %% ../nbs/00_core.ipynb #416debf7
 def progress(
     iterable=None,  # what to loop over, or nothing to call `.update()` by hand
     total=None,     # number of steps, where it cannot be counted
@@ -219,7 +238,7 @@ def progress(
     shown = sys.stderr.isatty() or 'ipykernel.zmqshell' in sys.modules
     return tqdm(iterable, total=total, desc=desc, disable=not shown, dynamic_ncols=True)
 
-# %% ../nbs/00_core.ipynb #24cc1e4a
+# %% ../nbs/00_core.ipynb #497f10e9
 def each_slide(
     manifest,     # table from `read_manifest`
     fn,           # called with each row; gives `done` or `skipped`
@@ -244,7 +263,7 @@ def _attempt(fn, row):
     try: return fn(row), ''
     except Exception as e: return 'failed', str(e) if isinstance(e, HIPTError) else f"slide '{row.slide_id}': {type(e).__name__}: {e}"
 
-# %% ../nbs/00_core.ipynb #343a57ba
+# %% ../nbs/00_core.ipynb #fe5a0a47
 def set_seed(
     seed:int,  # any integer
 ):
@@ -254,7 +273,7 @@ def set_seed(
     np.random.seed(seed % 2**32)
     if 'torch' in sys.modules: sys.modules['torch'].manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #602a7afb
+# %% ../nbs/00_core.ipynb #d4818053
 def pick_device(
     name:str='auto',  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
 ):                    # torch.device
@@ -266,7 +285,7 @@ def pick_device(
     if kind!='cpu' and not (torch.cuda.is_available() if kind=='cuda' else torch.backends.mps.is_available()): raise HIPTError(f"device '{name}' is not there on this machine: use --device cpu or auto")
     return torch.device(name)
 
-# %% ../nbs/00_core.ipynb #30d11696
+# %% ../nbs/00_core.ipynb #3db23e5f
 def show_as(
     kind:str='png',  # `jpeg` for tissue, `png` for plots
 ):

@@ -7,13 +7,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/dino.html.md"""
 # %% auto #0
 __all__ = ['HE_VIEWS', 'RECIPES', 'uniforms', 'Dice', 'cubic', 'resize_weights', 'crop_boxes', 'resized_crops', 'grey', 'blend',
            'brightness', 'contrast', 'saturation', 'hue', 'colour_jitter', 'stain_jitter', 'blur', 'solarise',
-           'ImageViews', 'where', 'photometric', 'image_views', 'crop_side', 'crop_places', 'cut', 'GridViews', 'turn',
-           'grid_views', 'Prototypes', 'DINOHead', 'DINOLoss', 'sinkhorn', 'entropy', 'cosine_scheduler', 'Recipe',
-           'get_recipe', 'schedules', 'MultiCrop', 'drop_paths', 'make_teacher', 'follow', 'hide_cells', 'MaskedTokens',
-           'Schedules', 'Views', 'Teacher', 'MaskedTerm', 'koleo_loss', 'Spread', 'ClipEach', 'FreezeLastLayer',
-           'Monitor', 'param_groups', 'dino_learner', 'adamw']
+           'ImageViews', 'on_some', 'photometric', 'image_views', 'crop_side', 'crop_places', 'cut', 'GridViews',
+           'turn', 'grid_views', 'Prototypes', 'DINOHead', 'entropy', 'DINOLoss', 'sinkhorn', 'cosine_scheduler',
+           'Recipe', 'get_recipe', 'schedules', 'MultiCrop', 'drop_paths', 'make_teacher', 'follow', 'hide_cells',
+           'MaskedTokens', 'Schedules', 'Views', 'Teacher', 'MaskedTerm', 'koleo_loss', 'Spread', 'ClipEach',
+           'FreezeLastLayer', 'Monitor', 'param_groups', 'dino_learner', 'adamw']
 
-# %% ../nbs/09_dino.ipynb #7b084a4b
+# %% ../nbs/09_dino.ipynb #d02e9437
 import math
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np, torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from fastcore.basics import noop
+from fastcore.basics import noop, patch
 from .core import HIPTError
 from fastai.learner import Learner
 from fastai.callback.core import Callback
@@ -29,7 +29,7 @@ from fastai.optimizer import OptimWrapper
 from fastai.data.core import DataLoaders
 from .vit import DropPath, init_vit
 
-# %% ../nbs/09_dino.ipynb #db46159a
+# %% ../nbs/09_dino.ipynb #dd1b7772
 _step, _m1, _m2 = (np.uint64(i) for i in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 def _mix(z):
@@ -49,7 +49,7 @@ def uniforms(
         z = _mix(np.asarray(samples).astype(np.uint64)*_step + key)[:,None]
         return (_mix(z + np.arange(1, n+1, dtype=np.uint64)*_step) >> np.uint64(11)) * 2.**-53
 
-# %% ../nbs/09_dino.ipynb #1bbc362a
+# %% ../nbs/09_dino.ipynb #e174b4f6
 class Dice:
     "Throws for a batch of samples; each throw is a new place"
     def __init__(self,
@@ -75,7 +75,7 @@ class Dice:
         "True with probability `p`"
         return self.uniform(n) < torch.as_tensor(p, device=self.device)
 
-# %% ../nbs/09_dino.ipynb #95ed07ad
+# %% ../nbs/09_dino.ipynb #78c99032
 def cubic(
     d:Tensor,        # distance, in pixels
     a:float=-.5,     # Pillow's choice
@@ -101,7 +101,7 @@ def resize_weights(
     w = w * ((j>=0) & (j<length[:,None]))[:,None]
     return w / w.sum(-1, keepdim=True)
 
-# %% ../nbs/09_dino.ipynb #2204c6d7
+# %% ../nbs/09_dino.ipynb #b1e68415
 def crop_boxes(
     dice:Dice,            # throws for `B` samples
     n:int,                # crops of each
@@ -122,7 +122,7 @@ def crop_boxes(
     top,left = [(dice.uniform(n)*(full-o+1)).floor() for full,o in ((height,h),(width,w))]
     return torch.stack([top, left, h, w], -1)
 
-# %% ../nbs/09_dino.ipynb #8eda788a
+# %% ../nbs/09_dino.ipynb #ea88b240
 def resized_crops(
     x:Tensor,      # images `[B,3,H,W]`, 0 to 1
     boxes:Tensor,  # `[B,n,4]`
@@ -142,7 +142,7 @@ def resized_crops(
     v = (R @ win.flatten(2)).view(n*B, size, W, 3).permute(0, 3, 1, 2)
     return (v.reshape(n*B, 3*size, W) @ C.mT).view(n*B, 3, size, size).clamp(0, 1)
 
-# %% ../nbs/09_dino.ipynb #2175865d
+# %% ../nbs/09_dino.ipynb #3c038e87
 def grey(
     x:Tensor,  # `[N,3,H,W]`, 0 to 1
 )->Tensor:     # `[N,1,H,W]`
@@ -161,7 +161,7 @@ def brightness(x, f): return blend(x, torch.zeros_like(x[:,:1]), f)
 def contrast  (x, f): return blend(x, grey(x).mean((1,2,3), keepdim=True), f)
 def saturation(x, f): return blend(x, grey(x), f)
 
-# %% ../nbs/09_dino.ipynb #bfb891dc
+# %% ../nbs/09_dino.ipynb #695b7ecd
 def hue(
     x:Tensor,  # `[N,3,H,W]`, 0 to 1
     f:Tensor,  # turn of each image `[N]`, in full circles
@@ -174,7 +174,7 @@ def hue(
     k = (torch.tensor([5,3,1], device=x.device).view(1, 3, 1, 1) + h[:,None]) % 6
     return v[:,None] - c[:,None]*torch.minimum(k, 4-k).clamp(0, 1)
 
-# %% ../nbs/09_dino.ipynb #efac60b5
+# %% ../nbs/09_dino.ipynb #6efe792d
 _adjust = brightness, contrast, saturation, hue
 
 def colour_jitter(
@@ -192,7 +192,7 @@ def colour_jitter(
             if len(i): x[i] = fn(x[i], f[i,k])
     return x
 
-# %% ../nbs/09_dino.ipynb #e32bff6a
+# %% ../nbs/09_dino.ipynb #5083329d
 _stains = torch.tensor([[.65,.70,.29], [.07,.99,.11], [.27,.57,.78]])  # haematoxylin, eosin, the rest
 _stains = _stains / _stains.norm(dim=1, keepdim=True)
 
@@ -209,7 +209,7 @@ def stain_jitter(
     od = -x.clamp(min=1/255).log().flatten(2)
     return (-(A.mT @ od + shift[...,None])).exp().clamp(0, 1).view_as(x)
 
-# %% ../nbs/09_dino.ipynb #ad8f3cb2
+# %% ../nbs/09_dino.ipynb #6176fbe4
 def blur(
     x:Tensor,      # `[N,3,S,S]`
     sigma:Tensor,  # width for each image `[N]`, pixels
@@ -225,7 +225,7 @@ def solarise(
     "Invert what is bright"
     return torch.where(x<128/255, x, 1-x)
 
-# %% ../nbs/09_dino.ipynb #d40131a2
+# %% ../nbs/09_dino.ipynb #65355eb0
 @dataclass(frozen=True)
 class ImageViews:
     "How views of a patch are made"
@@ -249,8 +249,8 @@ class ImageViews:
 HE_VIEWS = ImageViews(global_size=128, local_size=64, n_local=4, global_scale=(.18,.4), local_scale=(.04,.1), turns=True,
                       colour=0., stain=.2, grey=.1, blur=(.3,.1,.2), solarise=0.)
 
-# %% ../nbs/09_dino.ipynb #8d999896
-def where(
+# %% ../nbs/09_dino.ipynb #c032e480
+def on_some(
     x:Tensor,     # `[N,3,H,W]`
     chosen:Tensor,# bool `[N]`
     fn,           # called with the chosen images and their rows of `args`
@@ -271,13 +271,13 @@ def photometric(
     "Everything that is done to colours, in the published order"
     p = throw(5)
     if v.stain: x = stain_jitter(x, throw(4), v.stain)
-    x = where(x, p[:,0]<v.colour, colour_jitter, throw(8))
-    x = where(x, p[:,1]<v.grey, lambda o: grey(o).expand_as(o))
-    x = where(x, p[:,2]<blur_p, blur, .1 + 1.9*p[:,3])
-    x = where(x, p[:,4]<solarise_p, solarise)
+    x = on_some(x, p[:,0]<v.colour, colour_jitter, throw(8))
+    x = on_some(x, p[:,1]<v.grey, lambda o: grey(o).expand_as(o))
+    x = on_some(x, p[:,2]<blur_p, blur, .1 + 1.9*p[:,3])
+    x = on_some(x, p[:,4]<solarise_p, solarise)
     return (x - torch.tensor(v.mean, device=x.device).view(3, 1, 1)) / torch.tensor(v.std, device=x.device).view(3, 1, 1)
 
-# %% ../nbs/09_dino.ipynb #367bdcf8
+# %% ../nbs/09_dino.ipynb #2311a84e
 def image_views(
     x:Tensor,                 # patches `[B,3,H,W]`, uint8 or 0 to 1
     samples,                  # their sample numbers `[B]`
@@ -292,13 +292,13 @@ def image_views(
         throw = lambda k: dice.uniform(n*k).view(B, n, k).transpose(0, 1).reshape(n*B, k)  # crop by crop
         flip = dice.chance(n*3, (.5*v.turns, .5, .5*v.turns)*n).view(B, n, 3)
         c = resized_crops(x, crop_boxes(dice, n, *x.shape[-2:], scale), size, flip[...,:2])
-        c = where(c, flip[...,2].T.reshape(-1), lambda o: o.mT)
+        c = on_some(c, flip[...,2].T.reshape(-1), lambda o: o.mT)
         p = [torch.tensor([f(k) for k in range(first, first+n)], device=x.device).repeat_interleave(B)
              for f in (lambda k: v.blur[min(k, 2)], lambda k: v.solarise*(k==1))]
         res += photometric(c, v, throw, *p).chunk(n)
     return res
 
-# %% ../nbs/09_dino.ipynb #3f60f64b
+# %% ../nbs/09_dino.ipynb #a4cdc160
 def crop_side(
     n:int,           # cells along the side of the grid
     fraction:float,  # 7/8 for large views, 3/8 for small ones
@@ -306,7 +306,7 @@ def crop_side(
     "Side of a view, at least two cells"
     return min(n, max(2, int(n*fraction)))
 
-# %% ../nbs/09_dino.ipynb #5ecf96ac
+# %% ../nbs/09_dino.ipynb #0daaac5a
 def crop_places(
     mask:Tensor,  # `[B,rows,cols]` bool, True = tissue
     h:int,        # rows of the view
@@ -333,7 +333,7 @@ def cut(
     c = (left[:,None] + torch.arange(w, device=x.device))[:,None,:]
     return x[torch.arange(len(x), device=x.device)[:,None,None], :, r, c].permute(0, 3, 1, 2)
 
-# %% ../nbs/09_dino.ipynb #e9fcc070
+# %% ../nbs/09_dino.ipynb #39068c02
 @dataclass(frozen=True)
 class GridViews:
     "How views of a grid are made"
@@ -356,7 +356,7 @@ def turn(
         if k<2 or x.shape[-2]==x.shape[-1]: x = torch.where(bits[:,k,None,None,None], fn(x), x) if k<2 or bits[:,k].any() else x
     return x
 
-# %% ../nbs/09_dino.ipynb #d04b4e05
+# %% ../nbs/09_dino.ipynb #db1f6b01
 def grid_views(
     x:Tensor,                # features `[B,D,rows,cols]`
     mask:Tensor,             # `[B,rows,cols]` bool, True = tissue
@@ -377,7 +377,7 @@ def grid_views(
         views.append(f); masks.append(m)
     return views, masks
 
-# %% ../nbs/09_dino.ipynb #1da1ea06
+# %% ../nbs/09_dino.ipynb #6997b9c6
 class Prototypes(nn.Module):
     "A weight-normalised linear layer without bias"
     def __init__(self,
@@ -411,7 +411,14 @@ class DINOHead(nn.Module):
 
     def forward(self, x:Tensor)->Tensor: return self.last_layer(F.normalize(self.mlp(x), dim=-1))
 
-# %% ../nbs/09_dino.ipynb #cfe6a3f2
+# %% ../nbs/09_dino.ipynb #a681adb4
+def entropy(
+    p:Tensor,  # probabilities `[...,K]`
+)->Tensor:     # `[...]`, between 0 and ln K
+    "How undecided an answer is"
+    return -(p*p.clamp(min=1e-12).log()).sum(-1)
+
+# %% ../nbs/09_dino.ipynb #693db29c
 class DINOLoss(nn.Module):
     "Cross-entropy between the teacher's answer to a large view and the student's to all other views"
     def __init__(self,
@@ -441,23 +448,28 @@ class DINOLoss(nn.Module):
         if self.training: self.update_center(teacher_out)
         return loss
 
-    def teacher_probs(self,
-        teacher_out:Tensor,  # `[N, out_dim]`
-    )->Tensor:               # `[N, out_dim]`, rows sum to 1
-        "Centred and sharpened"
-        if self.centering=='sinkhorn': return sinkhorn(teacher_out/self.teacher_temp)
-        return ((teacher_out - self.center)/self.teacher_temp).softmax(-1)
+# %% ../nbs/09_dino.ipynb #444e5804
+@patch
+def teacher_probs(self:DINOLoss,
+    teacher_out:Tensor,  # `[N, out_dim]`
+)->Tensor:               # `[N, out_dim]`, rows sum to 1
+    "Centred and sharpened"
+    if self.centering=='sinkhorn': return sinkhorn(teacher_out/self.teacher_temp)
+    return ((teacher_out - self.center)/self.teacher_temp).softmax(-1)
 
-    @torch.no_grad()
-    def update_center(self,
-        teacher_out:Tensor,  # `[N, out_dim]`
-    ):
-        "Move the centre towards the mean of this batch, over all processes if there are several"
-        mean = teacher_out.mean(0, keepdim=True)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(mean); mean /= torch.distributed.get_world_size()
-        self.center.mul_(self.center_momentum).add_(mean, alpha=1-self.center_momentum)
+# %% ../nbs/09_dino.ipynb #0fbb6ce0
+@patch
+@torch.no_grad()
+def update_center(self:DINOLoss,
+    teacher_out:Tensor,  # `[N, out_dim]`
+):
+    "Move the centre towards the mean of this batch, over all processes if there are several"
+    mean = teacher_out.mean(0, keepdim=True)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(mean); mean /= torch.distributed.get_world_size()
+    self.center.mul_(self.center_momentum).add_(mean, alpha=1-self.center_momentum)
 
+# %% ../nbs/09_dino.ipynb #b9200554
 def sinkhorn(
     logits:Tensor,     # `[N,K]`, already divided by the temperature
     iterations:int=3,  # how often prototypes and samples are balanced
@@ -468,13 +480,7 @@ def sinkhorn(
         logits = logits - logits.logsumexp(1, keepdim=True)
     return logits.exp()
 
-def entropy(
-    p:Tensor,  # probabilities `[...,K]`
-)->Tensor:     # `[...]`, between 0 and ln K
-    "How undecided an answer is"
-    return -(p*p.clamp(min=1e-12).log()).sum(-1)
-
-# %% ../nbs/09_dino.ipynb #5ca97c42
+# %% ../nbs/09_dino.ipynb #80fdbb90
 def cosine_scheduler(
     base_value:float,          # value after warm-up
     final_value:float,         # value at the end
@@ -487,7 +493,7 @@ def cosine_scheduler(
     t = np.arange(steps-warmup_steps)
     return np.concatenate([warmup, final_value + .5*(base_value-final_value)*(1 + np.cos(np.pi*t/max(len(t), 1)))])
 
-# %% ../nbs/09_dino.ipynb #c8d60317
+# %% ../nbs/09_dino.ipynb #4a4f5218
 @dataclass(frozen=True)
 class Recipe:
     "Every number of a training"
@@ -529,7 +535,7 @@ def get_recipe(
     if name not in RECIPES: raise HIPTError(f"unknown recipe '{name}': choose one of {', '.join(RECIPES)}, or give a Recipe")
     return RECIPES[name]
 
-# %% ../nbs/09_dino.ipynb #ca189cf8
+# %% ../nbs/09_dino.ipynb #5d2e33cc
 def schedules(
     r:Recipe,        # the numbers
     steps:int,       # optimiser steps in all
@@ -542,7 +548,7 @@ def schedules(
                 momentum=cosine_scheduler(r.momentum_teacher, 1., steps),
                 teacher_temp=np.r_[np.linspace(r.warmup_teacher_temp, r.teacher_temp, rise), np.full(steps-rise, r.teacher_temp)])
 
-# %% ../nbs/09_dino.ipynb #9e95f0b6
+# %% ../nbs/09_dino.ipynb #db723fb5
 class MultiCrop(nn.Module):
     "A backbone and a head that take a list of views of several sizes"
     def __init__(self,
@@ -562,7 +568,7 @@ class MultiCrop(nn.Module):
         self.features = torch.cat([self.backbone(torch.cat(views[g]), torch.cat(masks[g]) if masks else None) for g in groups])
         return self.head(self.features)
 
-# %% ../nbs/09_dino.ipynb #30d915e6
+# %% ../nbs/09_dino.ipynb #61f97fa8
 def drop_paths(
     m:nn.Module,  # a ViT or what holds one
     rate:float,   # of the last block; grows linearly from 0 at the first
@@ -589,16 +595,16 @@ def follow(
     for name in ('backbone', 'head'):
         for q,k in zip(getattr(student, name).parameters(), getattr(teacher, name).parameters()): k.mul_(m).add_(q.detach(), alpha=1-m)
 
-# %% ../nbs/09_dino.ipynb #ddb117d8
+# %% ../nbs/09_dino.ipynb #fe037cc0
 def hide_cells(
     mask:Tensor,   # `[B,rows,cols]` bool, True = tissue
     u:Tensor,      # throws `[B, rows*cols]`
     share:float,   # of the tissue cells to hide
 )->Tensor:         # `[B,rows,cols]` bool, True = hidden
-    "The same share of every region's tissue, at random places"
-    order = torch.where(mask.flatten(1), u, torch.full_like(u, 2.)).argsort(1).argsort(1)
-    n = (mask.flatten(1).sum(1)*share).long()
-    return (order < n[:,None]).view_as(mask)
+    "The same share of every region's tissue, at least one cell, at random places"
+    order = torch.where(mask.flatten(1), u, 2.).argsort(1).argsort(1)
+    n = (mask.flatten(1).sum(1)*share).long().clamp(min=1)
+    return (order < n[:,None]).view_as(mask) & mask
 
 class MaskedTokens(nn.Module):
     "Predict hidden cells of a grid from those around"
@@ -626,7 +632,7 @@ class MaskedTokens(nn.Module):
         want = (x.permute(0, 2, 3, 1)[hidden] - self.mean)/self.std
         return F.mse_loss(self.decoder(t).float(), want)
 
-# %% ../nbs/09_dino.ipynb #d07d7b3f
+# %% ../nbs/09_dino.ipynb #8e34d9dc
 class Schedules(Callback):
     "Set learning rate, weight decay and teacher temperature for this optimiser step"
     order = 0
@@ -645,7 +651,7 @@ class Schedules(Callback):
 
     def after_batch(self): self.learn.it += 1
 
-# %% ../nbs/09_dino.ipynb #ba5e6dca
+# %% ../nbs/09_dino.ipynb #4f0d5eb3
 class Views(Callback):
     "Replace a batch by its views"
     order = 20
@@ -671,7 +677,7 @@ class Teacher(Callback):
     def before_batch(self): self.learn.yb = (self.teacher(*[o[:2] for o in self.xb]),)
     def after_step(self): follow(self.teacher, self.model, self.momentum[self.learn.it])
 
-# %% ../nbs/09_dino.ipynb #8e2cfc50
+# %% ../nbs/09_dino.ipynb #b3dde129
 class MaskedTerm(Callback):
     "Add the masked-token term to the loss"
     order = 10
@@ -687,7 +693,7 @@ class MaskedTerm(Callback):
         self.learn.loss_grad = self.learn.loss_grad + self.weight*term
         self.loss_func.stats['masked_mse'] = term.item()
 
-# %% ../nbs/09_dino.ipynb #2a77fd31
+# %% ../nbs/09_dino.ipynb #44a2ebf2
 def koleo_loss(
     x:Tensor,  # class tokens `[N,D]`
 )->Tensor:
@@ -707,7 +713,7 @@ class Spread(Callback):
         term = koleo_loss(self.model.features[:len(self.samples)])
         self.learn.loss_grad = self.learn.loss_grad + self.weight*term
 
-# %% ../nbs/09_dino.ipynb #b8c2ab3e
+# %% ../nbs/09_dino.ipynb #0e9879df
 class ClipEach(Callback):
     "Shorten a parameter's gradient to a largest norm"
     order = 10
@@ -732,7 +738,7 @@ class FreezeLastLayer(Callback):
         if self.learn.it < self.steps:
             for p in self.model.head.last_layer.parameters(): p.grad = None
 
-# %% ../nbs/09_dino.ipynb #4164ad64
+# %% ../nbs/09_dino.ipynb #2fab47d7
 class Monitor(Callback):
     "A row of numbers for each optimiser step"
     order = 40
@@ -747,7 +753,7 @@ class Monitor(Callback):
         std = self.model.features[:n].detach().float().std(0).mean().item() if n>1 else float('nan')
         self.rows.append(dict(step=self.learn.it, samples=int(self.samples.max())+1, loss=loss, lr=self.opt.opt.param_groups[0]['lr'], **self.loss_func.stats, feature_std=std))
 
-# %% ../nbs/09_dino.ipynb #481e5dd4
+# %% ../nbs/09_dino.ipynb #1f9f1e68
 def param_groups(
     model:nn.Module,  # the student
 )->list:              # parameters that decay, parameters that do not
@@ -755,7 +761,7 @@ def param_groups(
     ps = [(n, p) for n,p in model.named_parameters() if p.requires_grad]
     return [[p for n,p in ps if not (n.endswith('.bias') or p.ndim==1)], [p for n,p in ps if n.endswith('.bias') or p.ndim==1]]
 
-# %% ../nbs/09_dino.ipynb #f6bd3d5c
+# %% ../nbs/09_dino.ipynb #a6c5ec59
 def dino_learner(
     batches,                  # sized iterable of `(x, samples)` or `(x, mask, samples)`
     vit:nn.Module,            # the backbone; the student is a copy of it

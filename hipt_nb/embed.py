@@ -7,17 +7,17 @@ Docs: https://hipt-nb.github.io/hipt_nb/embed.html.md"""
 # %% auto #0
 __all__ = ['get_model', 'read_ahead', 'patch_features', 'region_features', 'embed_slide', 'embed_cohort']
 
-# %% ../nbs/11_embed.ipynb #db7fdffb
+# %% ../nbs/11_embed.ipynb #ba27a7ca
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, torch
 from .core import HIPTError, each_slide, pick_device, read_json
 from .slide import Slide
 from .tiling import Tiles, open_row, read_tiles
-from .hipt import HIPT, PRESETS, create_hipt
+from .hipt import HIPT, PRESETS, create_hipt, pick_dtype
 from .features import Features, read_features, write_features
 
-# %% ../nbs/11_embed.ipynb #bb76c91e
+# %% ../nbs/11_embed.ipynb #0413fefd
 def get_model(
     spec:str,           # folder of a model, name of one in the run's `models/`, or `{preset}:random`
     run=None,           # a `Run`, to look in its `models/`
@@ -32,7 +32,7 @@ def get_model(
     there = sorted(p.parent.name for p in run.models.glob('*/config.json')) if run else []
     raise HIPTError(f"{f'unknown model {spec!r}' if spec else 'no model given'}: use --model with {', '.join([*there, *(f'{p}:random' for p in PRESETS)])}, or the folder of a saved model")
 
-# %% ../nbs/11_embed.ipynb #a7890d09
+# %% ../nbs/11_embed.ipynb #40c699e4
 def read_ahead(
     slide:Slide,  # an open slide
     tiles:Tiles,  # its regions
@@ -45,13 +45,13 @@ def read_ahead(
             if m+1<len(tiles): nxt = pool.submit(tiles.read, slide, m+1)
             yield now.result()
 
-# %% ../nbs/11_embed.ipynb #b9a793af
+# %% ../nbs/11_embed.ipynb #80203f6b
 @torch.inference_mode()
 def patch_features(
     hipt:HIPT,       # the pyramid; only level 1 is used
     slide:Slide,     # an open slide
     tiles:Tiles,     # its regions
-    batch_size:int=64, # patches at a time
+    batch_size:int=None, # patches at a time
 )->np.ndarray:       # float16 `[M, rows, cols, D_patch]`
     "Patch tokens of every region; patches without tissue are zero and cost nothing"
     device, masks = next(hipt.parameters()).device, torch.from_numpy(tiles.mask())
@@ -59,7 +59,7 @@ def patch_features(
            for m,a in enumerate(read_ahead(slide, tiles))]
     return np.stack(out)
 
-# %% ../nbs/11_embed.ipynb #d2f7ba54
+# %% ../nbs/11_embed.ipynb #4ed68279
 @torch.inference_mode()
 def region_features(
     hipt:HIPT,         # the pyramid; only the levels above the first are used
@@ -72,12 +72,12 @@ def region_features(
     parts = [hipt.region_tokens(torch.from_numpy(patch[i:i+batch_size]).float().to(device), torch.from_numpy(mask[i:i+batch_size]).to(device)).cpu() for i in range(0, len(patch), batch_size)]
     return torch.cat(parts).float().numpy()
 
-# %% ../nbs/11_embed.ipynb #94c06d42
+# %% ../nbs/11_embed.ipynb #d65e6d5c
 def embed_slide(
     hipt:HIPT,           # the pyramid
     slide:Slide,         # an open slide
     tiles:Tiles,         # its regions
-    batch_size:int=64,   # patches at a time
+    batch_size:int=None, # patches at a time
     regions=True,        # run level 2 as well
 )->Features:
     "All features of one slide"
@@ -88,19 +88,26 @@ def embed_slide(
         mpp=tiles.mpp, mpp_level0=tiles.mpp_level0, region_size=tiles.region_size, patch_size=tiles.patch_size, min_tissue=tiles.params['min_tissue'])
     return Features(tiles.slide_id, patch, region_features(hipt, patch, tiles.mask()) if regions else None, tiles.coords, tiles.tissue, attrs)
 
-# %% ../nbs/11_embed.ipynb #6d458ee3
+# %% ../nbs/11_embed.ipynb #a1fdba0c
+def _precision(run, step, hipt, wanted):
+    if wanted=='auto': wanted = run.recorded(step).get('precision') or str(pick_dtype('auto', hipt.device)).removeprefix('torch.')
+    return wanted
+
+# %% ../nbs/11_embed.ipynb #fd459664
 def embed_cohort(
     run,                   # the `Run` that holds the tiles
     manifest,              # table from `read_manifest`
     hipt:HIPT,             # the pyramid
     encoder:str=None,      # folder below `features/`; the model's name if not given
     regions=True,          # run level 2 as well
-    batch_size:int=64,     # patches at a time
+    batch_size:int=None,   # patches at a time; None: 16 on a CPU, 256 elsewhere
+    precision:str='auto',  # `float32`, `bfloat16` or `auto`; features are float32 or float16 in any case
     mpp_level0:float=None, # µm per level-0 pixel for slides that do not say
 )->dict:                   # how many were done, skipped and failed
     "Embed every slide of a cohort"
     encoder, sha = encoder or hipt.name, hipt.weights_sha256
-    run.record(f'embed/{encoder}', dict(level1_sha256=sha['level1'], mean=hipt.config['mean'], std=hipt.config['std'], batch_size=batch_size))
+    hipt.dtype = _precision(run, f'embed/{encoder}', hipt, precision)
+    run.record(f'embed/{encoder}', dict(level1_sha256=sha['level1'], mean=hipt.config['mean'], std=hipt.config['std'], batch_size=batch_size, precision=hipt.dtype))
     if regions: run.record(f'embed/{encoder}/level2', dict(level2_sha256=sha['level2']))
     def one(row):
         path = run.features(encoder, row.slide_id)

@@ -197,7 +197,7 @@ def _pairs(y, patients, folds=None):
 def _estimate(value, draws, n, perfect=None, level=.95):
     "Percentile interval of resampled figures; `perfect` = (low, high) to use where all resamples agree"
     draws = np.asarray(draws, float); ok = draws[~np.isnan(draws)]
-    notes = [] if len(ok)==len(draws) else [f'{1-len(ok)/len(draws):.0%} of resamples held one class only and were left out']
+    notes = [] if len(ok)==len(draws) else [f'{1-len(ok)/len(draws):.1%} of resamples held one class only and were left out']
     if not len(ok): return Estimate(value, float('nan'), float('nan'), n, '; '.join(notes))
     low, high = np.quantile(ok, [(1-level)/2, (1+level)/2])
     if perfect and np.ptp(ok)<1e-12:

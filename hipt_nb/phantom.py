@@ -10,7 +10,7 @@ __all__ = ['STAINS', 'MASK_MPP', 'MASK_CLASSES', 'NUCLEI', 'LABELS', 'GLAND_SHAR
            'stroma_cells', 'Scene', 'layout', 'render', 'phantom_params', 'mask_path', 'make_slide', 'plan_cohort',
            'make_cohort']
 
-# %% ../nbs/02_phantom.ipynb #74791edb
+# %% ../nbs/02_phantom.ipynb #fde7514e
 import json, math, os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +19,7 @@ import cv2, numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, atomic, params_hash, progress, read_json, write_json
 
-# %% ../nbs/02_phantom.ipynb #a7456cad
+# %% ../nbs/02_phantom.ipynb #1311ab16
 STAINS = np.array([[.5626, .7201, .4062], [.2159, .8012, .5581]], dtype=np.float32)  # rows: haematoxylin, eosin; columns: optical density in red, green, blue
 
 def beer_lambert(
@@ -31,7 +31,7 @@ def beer_lambert(
     "The colour of tissue that holds these amounts of stain"
     return white*np.exp(-(h[...,None]*stains[0] + e[...,None]*stains[1]))
 
-# %% ../nbs/02_phantom.ipynb #0e82fe75
+# %% ../nbs/02_phantom.ipynb #3a29956c
 def stain_of(
     patient:int,      # seed: one patient, one stain
     scanner:int=0,    # seed: one scanner, one white
@@ -43,7 +43,7 @@ def stain_of(
     v *= np.exp(rng.normal(0, .12*jitter, (2,1)))/np.linalg.norm(v, axis=1, keepdims=True)
     return v.astype(np.float32), (242 + jitter*(lamp.uniform(-4,3) + lamp.uniform(-1.5,1.5,3))).astype(np.float32)
 
-# %% ../nbs/02_phantom.ipynb #c553944e
+# %% ../nbs/02_phantom.ipynb #04cd6b3d
 def noise(
     rng,              # numpy Generator
     shape,            # (rows, columns)
@@ -58,14 +58,14 @@ def noise(
     f = np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape))*spectrum, s=shape)
     return ((f-f.mean())/f.std()).astype(np.float32)
 
-# %% ../nbs/02_phantom.ipynb #76c52c9a
+# %% ../nbs/02_phantom.ipynb #2dac1243
 _tile = 1024
 _textures = dict(grain=(1.5,), cyto=(6,), blotch=(40,), sensor=(.6,), **{f'fibre{k}': (3.5, 45, k*np.pi/4) for k in range(4)})
 
 @lru_cache
 def _texture(name): return noise(np.random.default_rng(list(name.encode())), (_tile,_tile), *_textures[name])
 
-# %% ../nbs/02_phantom.ipynb #368fc55c
+# %% ../nbs/02_phantom.ipynb #7f6dd944
 MASK_MPP = 4.  # µm per pixel of layout maps and of ground-truth masks
 MASK_CLASSES = dict(background=0, stroma=1, gland=2, nest=3)  # values in ground-truth masks
 
@@ -85,7 +85,7 @@ def tissue_field(
     edge = 2.5*np.minimum.reduce([x, y, 1-x, 1-y]) - .06 + .05*noise(rng, (n,n), 10)  # keeps clear of the glass's rim
     return np.minimum(f-np.quantile(f, 1-cover), edge)
 
-# %% ../nbs/02_phantom.ipynb #76becf29
+# %% ../nbs/02_phantom.ipynb #5ae06e0d
 def fibre_field(
     rng,          # numpy Generator
     n:int,        # cells along each side
@@ -94,7 +94,7 @@ def fibre_field(
     c,s = (noise(rng, (n,n), 90/MASK_MPP) for _ in range(2))
     return np.arctan2(s,c)/2
 
-# %% ../nbs/02_phantom.ipynb #42ddbbf1
+# %% ../nbs/02_phantom.ipynb #1b192a6e
 def blob(
     rng,               # numpy Generator
     radius:float,      # µm
@@ -109,7 +109,7 @@ def blob(
     c,s = np.cos(turn:=rng.uniform(0,np.pi)), np.sin(turn)
     return p @ np.array([[c,s],[-s,c]])
 
-# %% ../nbs/02_phantom.ipynb #ba686ab6
+# %% ../nbs/02_phantom.ipynb #4239778f
 def cord(
     rng,             # numpy Generator
     length:float,    # µm
@@ -124,7 +124,7 @@ def cord(
     p = np.concatenate([line-normal*half, (line+normal*half)[::-1]])
     return p-p.mean(0)
 
-# %% ../nbs/02_phantom.ipynb #6c5e5b9c
+# %% ../nbs/02_phantom.ipynb #91af2be9
 def inset(
     p,       # `[n,2]` outline, counter-clockwise
     depth,   # µm inwards, one number or one per point
@@ -159,7 +159,7 @@ def fill(
     c = p.astype(np.float32).reshape(-1,1,2)
     return pts[[cv2.pointPolygonTest(c, (float(x),float(y)), True)>margin for x,y in pts]] if len(pts) else pts
 
-# %% ../nbs/02_phantom.ipynb #0ffc3c08
+# %% ../nbs/02_phantom.ipynb #a4a0e18f
 NUCLEI = dict(gland=(9., 5.6, 1.2), tumour=(9.2, 7.2, 1.1), fibroblast=(14., 3., 1.3), lymphocyte=(6.2, 5.8, 1.7))  # length µm, width µm, amount of haematoxylin
 
 def make_gland(
@@ -185,7 +185,7 @@ def make_nest(
     p = fill(rng, outline, 9.3)
     return outline, None, np.column_stack([p, rng.uniform(0,np.pi,len(p))])
 
-# %% ../nbs/02_phantom.ipynb #d7f38737
+# %% ../nbs/02_phantom.ipynb #deef1345
 def _cells(outline): return np.round((outline/MASK_MPP-.5)*16).astype(np.int32)  # cv2 takes fixed point with 4 fractional bits
 
 def _fits(labels, outline, gap=5.):
@@ -197,7 +197,7 @@ def _fits(labels, outline, gap=5.):
     cv2.polylines(m, [np.round(p-lo-.5).astype(np.int32)], True, 1, thickness=max(1, round(2*gap/MASK_MPP)))
     return bool((labels[lo[1]:hi[1],lo[0]:hi[0]][m>0]==1).all())
 
-# %% ../nbs/02_phantom.ipynb #a0f2e85f
+# %% ../nbs/02_phantom.ipynb #45a286be
 def pack(
     rng,                # numpy Generator
     labels,             # uint8 map in `MASK_CLASSES`; glands and nests are drawn into it
@@ -221,7 +221,7 @@ def pack(
         area[kind] += cv2.contourArea(o.astype(np.float32))
     return shapes, np.concatenate(cells)
 
-# %% ../nbs/02_phantom.ipynb #d8a0f2db
+# %% ../nbs/02_phantom.ipynb #df32a0d2
 def stroma_cells(
     rng,                 # numpy Generator
     labels,              # uint8 map in `MASK_CLASSES`
@@ -242,7 +242,7 @@ def stroma_cells(
     q = q[labels[on[:,1],on[:,0]]==1]
     return np.concatenate([spindles, np.column_stack([q, rng.uniform(0,np.pi,len(q)), np.full(len(q),3)])])
 
-# %% ../nbs/02_phantom.ipynb #0988edb6
+# %% ../nbs/02_phantom.ipynb #b5bffb9a
 @dataclass
 class Scene:
     "Everything on one slide, in µm"
@@ -268,7 +268,7 @@ def layout(
     labels = np.where(free>1, free, labels)
     return Scene(size_um, seed, tissue, labels, fibres, shapes, np.concatenate([epithelium, stroma_cells(rng,labels,fibres)]).astype(np.float32))
 
-# %% ../nbs/02_phantom.ipynb #a56d22e2
+# %% ../nbs/02_phantom.ipynb #44944e33
 _angles, _variants = 16, 6
 
 @lru_cache(maxsize=None)
@@ -287,7 +287,7 @@ def _nucleus(kind, mpp, k):
     if name=='tumour': h += .6*np.exp(-(np.hypot(u-rng.normal(0,a/4), v-rng.normal(0,b/4))*mpp/.9)**2)
     return cover.astype(np.float32), np.maximum(h,.2).astype(np.float32)
 
-# %% ../nbs/02_phantom.ipynb #ce4af102
+# %% ../nbs/02_phantom.ipynb #e5a13fde
 @dataclass
 class _Window:
     x:int; y:int; w:int; h:int; mpp:float  # level-0 px
@@ -309,7 +309,7 @@ class _Window:
         for o in outlines: cv2.fillPoly(m, [np.round((o/self.mpp-[self.x+.5,self.y+.5])*16).astype(np.int32)], 255, shift=4)
         return cv2.GaussianBlur(m, (0,0), blur/self.mpp).astype(np.float32)/255
 
-# %% ../nbs/02_phantom.ipynb #1c6207fc
+# %% ../nbs/02_phantom.ipynb #cb58dbfd
 def _stroma(win, fibres):
     "Amounts (h, e) of stroma"
     grain,cyto,blotch = (win.texture(n) for n in ('grain','cyto','blotch'))
@@ -324,7 +324,7 @@ def _stroma(win, fibres):
     e = (.6 + .17*fib + .1*blotch + .06*grain)*(1-.92*cleft)
     return (.08 + .03*fib + .03*cyto + .03*blotch)*(1-.8*cleft), e
 
-# %% ../nbs/02_phantom.ipynb #aa9fba4e
+# %% ../nbs/02_phantom.ipynb #7e171cde
 def _epithelium(win, shapes, h, e):
     "Paint glands and nests into the amounts `h` and `e`"
     here = [s for s in shapes if win.near(s[1])]
@@ -338,7 +338,7 @@ def _epithelium(win, shapes, h, e):
     for cover,hh,ee in [(gland, .2+.05*cyto+.04*grain, .44+.07*grain+.06*cyto), (nest, .26+.06*cyto+.05*blotch, .46+.08*grain+.08*cyto), (lumen, .01+.05*rest, .015+.25*rest)]:
         h += cover*(hh-h); e += cover*(ee-e)
 
-# %% ../nbs/02_phantom.ipynb #62762cd8
+# %% ../nbs/02_phantom.ipynb #056e1cc3
 def _stamp_nuclei(win, nuclei, seed, h, e):
     "Stamp nuclei into the amounts `h` and `e`; which drawing each gets depends on its number alone"
     p = nuclei[:,:2]/win.mpp - [win.x,win.y]
@@ -353,7 +353,7 @@ def _stamp_nuclei(win, nuclei, seed, h, e):
         c, dark = cover[part], .75 + .5*((u>>8)%997)/997
         h[at] += c*(ink[part]*dark-h[at]); e[at] *= 1-.6*c
 
-# %% ../nbs/02_phantom.ipynb #3b054f4e
+# %% ../nbs/02_phantom.ipynb #b2e3ca36
 def render(
     scene:Scene,    # what to draw
     x:int,          # left edge, px
@@ -379,7 +379,7 @@ def render(
     for c in range(3): light[...,c] += 1.6*win.texture('sensor', 37*c, 91*c)
     return np.clip(cv2.GaussianBlur(light, (0,0), .2/mpp)[pad:-pad,pad:-pad], 0, 255).astype(np.uint8)
 
-# %% ../nbs/02_phantom.ipynb #cb00d2a9
+# %% ../nbs/02_phantom.ipynb #e0d1f630
 _version = 1  # changes when the same parameters give other pixels
 
 def _levels(image, smallest=512):
@@ -397,7 +397,7 @@ def _write_pyramid(path, image, mpp, description):
                 subsampling=(1,1) if i else (2,2), subfiletype=int(i>0),
                 resolution=(per_cm,per_cm), resolutionunit='CENTIMETER', description=description if i==0 else '', metadata=None, software='hipt_nb')
 
-# %% ../nbs/02_phantom.ipynb #a942b138
+# %% ../nbs/02_phantom.ipynb #35759d52
 def phantom_params(
     path,   # a phantom slide
 )->dict:    # empty if the file is no phantom
@@ -413,7 +413,7 @@ def mask_path(
     "Where the ground truth of a phantom lies"
     return Path(path).parent/'masks'/f'{Path(path).stem}.png'
 
-# %% ../nbs/02_phantom.ipynb #fcdcc095
+# %% ../nbs/02_phantom.ipynb #5191974f
 LABELS = 'glandular', 'infiltrative'
 GLAND_SHARE = dict(glandular=.72, infiltrative=.32)  # part of the epithelium that forms glands, on average
 
@@ -442,7 +442,7 @@ def make_slide(
     _write_pyramid(path, image, mpp, json.dumps({'hipt_nb_phantom': params}))
     return path
 
-# %% ../nbs/02_phantom.ipynb #e7f363e9
+# %% ../nbs/02_phantom.ipynb #77ad7e4d
 def plan_cohort(
     n_slides:int=24,    # slides
     n_patients:int=18,  # patients; some get more than one slide
@@ -459,7 +459,7 @@ def plan_cohort(
             make=dict(label=LABELS[p%2], seed=seed*10_000+i, gland_share=share, patient=seed*10_000+p, scanner=p//2%2)))
     return sorted(rows, key=lambda r: r['slide_id'])
 
-# %% ../nbs/02_phantom.ipynb #e44613cb
+# %% ../nbs/02_phantom.ipynb #466fa67a
 def _make(job):
     cv2.setNumThreads(1)
     out, size, mpp, row = job
@@ -474,7 +474,7 @@ def _each(jobs, workers):
     with ProcessPoolExecutor(workers, mp_context=mp.get_context('spawn')) as pool:
         for f in as_completed([pool.submit(_make, j) for j in jobs]): yield f.result()
 
-# %% ../nbs/02_phantom.ipynb #13d8725b
+# %% ../nbs/02_phantom.ipynb #cec3ced6
 def make_cohort(
     out,                # folder for slides, masks and manifest
     n_slides:int=24,    # slides

@@ -6,9 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/pretrain.html.md"""
 
 # %% auto #0
 __all__ = ['SampleOrder', 'Cache', 'OpenSlides', 'PatchSource', 'GridSource', 'Stream', 'Checkpoint', 'write_log', 'read_log',
-           'resume', 'train_level', 'finished', 'plain', 'pretrain_patches', 'pretrain_grid', 'load_level', 'draw_log']
+           'resume', 'finished', 'train_level', 'pretrain_patches', 'pretrain_grid', 'load_level', 'draw_log']
 
-# %% ../nbs/10_pretrain.ipynb #c4a00d63
+# %% ../nbs/10_pretrain.ipynb #d4dcdbe1
 import signal, threading
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ from .hipt import HIPT, vit_config, weights_hash, load_strict
 from .features import read_features
 from .dino import uniforms, get_recipe, dino_learner
 
-# %% ../nbs/10_pretrain.ipynb #7938bf71
+# %% ../nbs/10_pretrain.ipynb #38c87233
 class SampleOrder:
     "From sample numbers to (unit, member): units shuffled in every pass, members shuffled within windows of units"
     def __init__(self,
@@ -62,7 +62,7 @@ class SampleOrder:
             res.append((unit[i], member[i]))
         return np.array(res)
 
-# %% ../nbs/10_pretrain.ipynb #30491127
+# %% ../nbs/10_pretrain.ipynb #77ef1830
 class Cache:
     "Keep what was read, up to a limit"
     def __init__(self,
@@ -79,7 +79,7 @@ class Cache:
         if a.nbytes<=self.left: self.left -= a.nbytes; self.kept[key] = a
         return a
 
-# %% ../nbs/10_pretrain.ipynb #7e4623c1
+# %% ../nbs/10_pretrain.ipynb #237a5c88
 class OpenSlides:
     "The slides used last, open"
     def __init__(self,
@@ -97,7 +97,7 @@ class OpenSlides:
             if len(self.open)>self.limit: self.open.popitem(last=False)   # closed when nobody reads from it any more
             return self.open[path]
 
-# %% ../nbs/10_pretrain.ipynb #31767dea
+# %% ../nbs/10_pretrain.ipynb #18038f51
 class PatchSource:
     "The tissue patches of a cohort"
     def __init__(self,
@@ -109,7 +109,7 @@ class PatchSource:
         self.slides,self.tiles,self.cells = [],[],[]
         for path,tiles,mpp in sources:
             t = read_tiles(tiles)
-            self.slides.append((str(path), mpp)); self.tiles.append(t)
+            self.slides.append((str(path), mpp if mpp and mpp==mpp else None)); self.tiles.append(t)
             self.cells += [np.flatnonzero(m).astype(np.uint16) for m in t.mask(min_tissue).reshape(len(t), -1)]
         if not any(map(len, self.cells)): raise HIPTError("no patch of any slide holds enough tissue to train on: look at the tiles (hipt tile), or lower the tissue threshold")
         self.slide_of = np.repeat(np.arange(len(self.tiles)), [len(t) for t in self.tiles])
@@ -138,7 +138,7 @@ class PatchSource:
         for i in np.argsort(where[:,0], kind='stable'): u,m = map(int, where[i]); res[i] = self.cache((u, m), lambda: self.one(u, m))
         return torch.from_numpy(np.stack(res)).permute(0, 3, 1, 2).contiguous(),
 
-# %% ../nbs/10_pretrain.ipynb #83c662ab
+# %% ../nbs/10_pretrain.ipynb #a9479876
 class GridSource:
     "The regions of a cohort as grids of features"
     def __init__(self,
@@ -182,7 +182,7 @@ class GridSource:
         x = x.permute(0, 2, 3, 1)[mask]
         return x.mean(0), x.std(0).clamp(min=1e-3)
 
-# %% ../nbs/10_pretrain.ipynb #d2bfcc6f
+# %% ../nbs/10_pretrain.ipynb #aae18bd8
 class Stream:
     "Batches of samples, read ahead: a sized iterable that starts where training stands"
     def __init__(self,
@@ -216,7 +216,7 @@ class Stream:
             while queue: yield queue.popleft().result()
         finally: pool.shutdown(wait=True, cancel_futures=True)
 
-# %% ../nbs/10_pretrain.ipynb #e06d2913
+# %% ../nbs/10_pretrain.ipynb #5f9b9171
 class Checkpoint(Callback):
     "Save at the end of each stretch and when asked to stop; show progress"
     order = 60
@@ -256,7 +256,7 @@ class Checkpoint(Callback):
         self.bar.close()
         for s,h in self.old.items(): signal.signal(s, h)
 
-# %% ../nbs/10_pretrain.ipynb #779b262a
+# %% ../nbs/10_pretrain.ipynb #9baf68bc
 def write_log(
     path,  # `log.csv`
     rows,  # a dict for each step
@@ -272,7 +272,7 @@ def read_log(
     import pandas as pd
     return pd.read_csv(path, float_precision='round_trip')
 
-# %% ../nbs/10_pretrain.ipynb #9a556722
+# %% ../nbs/10_pretrain.ipynb #d6de9882
 def resume(
     learn,   # from `dino_learner`, with a `Checkpoint`
     rows,    # the `Monitor`'s, filled from the log
@@ -290,14 +290,31 @@ def resume(
     rows += [{k:v for k,v in r.items()} for r in read_log(c.out/'log.csv').to_dict('records') if r['step']<learn.it]
     return learn.it
 
-# %% ../nbs/10_pretrain.ipynb #8da79970
+# %% ../nbs/10_pretrain.ipynb #04229185
+def finished(
+    out:Path,     # folder of a training
+    params:dict,  # of the training that is wanted
+)->bool:
+    "Is it done already? A training with other parameters is refused"
+    if not (out/'config.json').exists(): return False
+    old,new = read_json(out/'config.json'),_plain(params)
+    diff = [k for k in sorted({*old, *new}) if old.get(k)!=new.get(k)]
+    if diff: raise HIPTError(f"'{out}' holds a training with other parameters ({', '.join(diff)}): use the same ones, or another folder")
+    return (out/'model.safetensors').exists()
+
+def _plain(o):
+    "As it comes back from JSON"
+    import json
+    return json.loads(json.dumps(o, default=str))
+
+# %% ../nbs/10_pretrain.ipynb #327236c8
 def train_level(
     source,              # `PatchSource` or `GridSource`
     vit:nn.Module,       # backbone to start from; it is not changed
     out,                 # folder for results
     recipe='small',      # `paper`, `small` or a `Recipe`
     samples:int=16000,   # how many samples are shown, repeats counted
-    batch_size:int=None, # samples of an optimiser step; default: the recipe's
+    batch_size:int=None, # samples of an optimiser step; default: the recipe's, if there are as many
     seed:int=0,          # of order, views and the head's first weights
     device=None,         # `cpu`, `cuda`, ...; default: the best there is
     every:int=100,       # optimiser steps between checkpoints
@@ -306,18 +323,19 @@ def train_level(
     desc:str='pretrain', # for the progress bar
     mean=None,           # images are normalised with
     std=None,            # and divided by
+    cbs=(),              # more fastai callbacks
 ):                       # DataFrame: the log
     "Train a ViT with DINO on whatever a source gives"
     from safetensors.torch import save_file
     r,out = get_recipe(recipe),Path(out)
-    batch_size = batch_size or r.batch_size
+    batch_size = batch_size or min(r.batch_size, len(source))
     if batch_size>len(source): raise HIPTError(f"a batch of {batch_size} is larger than the data ({len(source)} samples): use a smaller batch size or more slides")
     steps = max(1, samples//batch_size)
     params = dict(vit=vit_config(vit), start=weights_hash(vit), data=source.params, recipe=asdict(r), samples=samples, batch_size=batch_size, seed=seed, window=window, mean=mean, std=std)
     if finished(out, params): return read_log(out/'log.csv')
     stream = Stream(source, SampleOrder(source.counts, window, seed), batch_size, steps, every, workers=workers)
     stats = source.stats() if hasattr(source, 'stats') else (None, None)
-    learn = dino_learner(stream, vit, r, steps, batch_size, seed, stats, mean, std, pick_device(device or 'auto'), [Checkpoint(out, params, steps, desc)])
+    learn = dino_learner(stream, vit, r, steps, batch_size, seed, stats, mean, std, pick_device(device or 'auto'), [Checkpoint(out, params, steps, desc), *cbs])
     start = resume(learn, learn.monitor.rows)
     write_json(out/'config.json', params)
     if start<steps: learn.fit(-(-steps//every), start_epoch=start//every)
@@ -325,30 +343,14 @@ def train_level(
     with atomic(out/'model.safetensors') as tmp: save_file({k:v.cpu().contiguous() for k,v in learn.teacher.backbone.state_dict().items()}, tmp)
     return read_log(out/'log.csv')
 
-def finished(
-    out:Path,     # folder of a training
-    params:dict,  # of the training that is wanted
-)->bool:
-    "Is it done already? A training with other parameters is refused"
-    if not (out/'config.json').exists(): return False
-    old,new = read_json(out/'config.json'),plain(params)
-    diff = [k for k in sorted({*old, *new}) if old.get(k)!=new.get(k)]
-    if diff: raise HIPTError(f"'{out}' holds a training with other parameters ({', '.join(diff)}): use the same ones, or another folder")
-    return (out/'model.safetensors').exists()
-
-def plain(o):
-    "As it comes back from JSON"
-    import json
-    return json.loads(json.dumps(o, default=str))
-
-# %% ../nbs/10_pretrain.ipynb #1c48a91c
+# %% ../nbs/10_pretrain.ipynb #08051092
 def pretrain_patches(
     sources,               # list of (slide, tiles file, µm per pixel of level 0 or None)
     model:nn.Module,       # a ViT that reads patches, or a `HIPT`, whose level 1 is trained
     out,                   # folder for results
     recipe='small',        # `paper`, `small` or a `Recipe`
     samples:int=16000,     # patches shown, repeats counted
-    batch_size:int=None,   # patches of an optimiser step; default: the recipe's
+    batch_size:int=None,   # patches of an optimiser step; default: the recipe's, if there are as many
     seed:int=0,            # of order, views and the head's first weights
     device=None,           # `cpu`, `cuda`, ...; default: the best there is
     min_tissue:float=None, # a patch with less is left out; default: as tiled
@@ -365,7 +367,7 @@ def pretrain_grid(
     out,                  # folder for results
     recipe='small',       # `paper`, `small` or a `Recipe`
     samples:int=16000,    # regions shown, repeats counted
-    batch_size:int=None,  # regions of an optimiser step; default: the recipe's
+    batch_size:int=None,  # regions of an optimiser step; default: the recipe's, if there are as many
     seed:int=0,           # of order, views and the head's first weights
     device=None,          # `cpu`, `cuda`, ...; default: the best there is
     cache_mb:float=1024,  # memory for grids that were read
@@ -377,7 +379,7 @@ def pretrain_grid(
     if D!=vit.in_dim: raise HIPTError(f"the features hold {D} numbers per patch, the model reads {vit.in_dim}: give features of the level below it")
     return train_level(source, vit, out, recipe, samples, batch_size, seed, device, **{'desc':'pretrain level 2', 'window':4096, **kwargs})
 
-# %% ../nbs/10_pretrain.ipynb #6f701457
+# %% ../nbs/10_pretrain.ipynb #02c2ecf5
 def load_level(
     vit:nn.Module,  # backbone of the same sizes; filled in place
     out,            # folder of a finished training
@@ -388,7 +390,7 @@ def load_level(
     if not path.exists(): raise HIPTError(f"no finished training in '{out}': run the pretraining to its end first")
     return load_strict(vit, load_file(path), path).eval()
 
-# %% ../nbs/10_pretrain.ipynb #4dae516d
+# %% ../nbs/10_pretrain.ipynb #5138297a
 def draw_log(
     log,        # DataFrame from a training, or the path of its `log.csv`
     axs=None,   # three axes or more; made if not given

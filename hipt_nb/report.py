@@ -8,13 +8,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/report.html.md"""
 __all__ = ['image_tag', 'figure_tag', 'slides_section', 'grid_image', 'training_section', 'scores_section', 'maps_section',
            'settings_section', 'write_report']
 
-# %% ../nbs/15_report.ipynb #1d290322
+# %% ../nbs/15_report.ipynb #9b276c83
 import base64, html, io
 from pathlib import Path
 import numpy as np
 from .core import HIPTError, Run, atomic, progress, read_json
 
-# %% ../nbs/15_report.ipynb #91b9d617
+# %% ../nbs/15_report.ipynb #001446ce
 def image_tag(
     a:np.ndarray,    # uint8 `[h, w, 3]`
     alt:str,         # what it shows, for those who cannot see it
@@ -36,7 +36,7 @@ def figure_tag(
     buf = io.BytesIO(); fig.savefig(buf, format='png', dpi=110, bbox_inches='tight'); plt.close(fig)
     return _img(buf.getvalue(), 'png', alt)
 
-# %% ../nbs/15_report.ipynb #c9731140
+# %% ../nbs/15_report.ipynb #f6c98cf2
 def slides_section(
     run:Run,          # the run folder
     manifest,         # table from `read_manifest`
@@ -61,7 +61,7 @@ def _table(head, rows):
     cells = lambda tag, r: ''.join(f'<{tag}>{html.escape(str(v))}</{tag}>' for v in r)
     return f"<table><tr>{cells('th', head)}</tr>{''.join(f'<tr>{cells(chr(116)+chr(100), r)}</tr>' for r in rows)}</table>"
 
-# %% ../nbs/15_report.ipynb #c24ce4a8
+# %% ../nbs/15_report.ipynb #4b3e3c37
 def grid_image(
     slide,            # an open slide
     tiles,            # its tiles
@@ -80,7 +80,7 @@ def grid_image(
         cv2.rectangle(a, (x0, y0), (min(x1, a.shape[1]-1), min(y1, a.shape[0]-1)), (214, 39, 40), 1, cv2.LINE_AA)
     return a
 
-# %% ../nbs/15_report.ipynb #a636e0e7
+# %% ../nbs/15_report.ipynb #9f715bc8
 def training_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -94,7 +94,7 @@ def training_section(
         ax.set(title=f'{name}: {log.samples.iloc[-1]:,.0f} samples', xlabel='samples seen', ylabel='loss'); ax.grid(alpha=.3)
     return f'<p>Self-supervised pretraining, one level at a time: the loss of each step and its mean over 20 steps.</p>{figure_tag(fig, "loss curves")}'
 
-# %% ../nbs/15_report.ipynb #05d4b93c
+# %% ../nbs/15_report.ipynb #0666de01
 def scores_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -107,10 +107,11 @@ def scores_section(
     ax.errorbar(t.auc, range(len(t)), xerr=[t.auc-t.low, t.high-t.auc], fmt='o', capsize=4); ax.axvline(.5, color='.6', ls=':')
     ax.set(yticks=range(len(t)), yticklabels=t.model, xlabel='AUC, mean over folds, with 95 % interval', xlim=(0, 1.02)); ax.invert_yaxis(); ax.grid(axis='x', alpha=.3)
     rows = [(r.model, f'{r.auc:.2f} ({r.low:.2f} to {r.high:.2f})', f'{r.balanced_accuracy:.2f}', r.slides, r.patients, '' if r.note!=r.note else r.note) for r in t.itertuples()]
-    return ('<p>Held-out slides only; folds never share a patient; intervals by bootstrap over patients. With few patients the intervals are wide, and that is the message.</p>'
+    return ('<p>Held-out slides only; folds never share a patient; intervals by bootstrap over patients. With few patients the intervals are wide, and that is the message. '
+        '<b>HIPT on X</b> is the slide level fine-tuned on the region tokens of encoder X; <b>mean of patches</b> is a logistic regression on the mean patch token; an encoder ending in <b>-random</b> never learnt anything.</p>'
         + _table(('model', 'AUC (95 % interval)', 'balanced accuracy', 'slides', 'patients', 'note'), rows) + figure_tag(fig, 'AUCs with intervals'))
 
-# %% ../nbs/15_report.ipynb #c011f12d
+# %% ../nbs/15_report.ipynb #60c8bb96
 def maps_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -131,7 +132,7 @@ def settings_section(
     rows = [(step, ', '.join(f'{k} {v}' for k,v in e['params'].items())) for step,e in log.items()]
     return _table(('step', 'parameters'), rows) + '<p>' + ', '.join(f'{k} {v}' for k,v in next(iter(log.values()))['versions'].items() if v) + '</p>'
 
-# %% ../nbs/15_report.ipynb #4fc712f5
+# %% ../nbs/15_report.ipynb #76495ea5
 def write_report(
     run:Run,                   # the run folder
     manifest,                  # table from `read_manifest`
@@ -140,8 +141,8 @@ def write_report(
 )->Path:                       # the page
     "Write the report of a run"
     from jinja2 import Template
-    sections = [(name, body) for name,body in [('Slides', slides_section(run, manifest)), ('Scores', scores_section(run)), ('Attention', maps_section(run)),
-        ('Pretraining', training_section(run)), ('Settings', settings_section(run))] if body]
+    sections = [(name, body) for name,body in [('Slides', slides_section(run, manifest)), ('Pretraining', training_section(run)), ('Scores', scores_section(run)),
+        ('Attention', maps_section(run)), ('Settings', settings_section(run))] if body]
     path = Path(path or run.root/'index.html')
     page = Template((Path(__file__).parent/'static'/'report.html').read_text(encoding='utf-8')).render(title=html.escape(title), sections=sections)
     with atomic(path) as tmp: tmp.write_text(page, encoding='utf-8')

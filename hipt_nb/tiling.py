@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/tiling.html.md"""
 # %% auto #0
 __all__ = ['SCHEMA', 'grid_starts', 'Tiles', 'tile_slide', 'draw_tiles', 'write_tiles', 'read_tiles', 'tile_cohort', 'open_row']
 
-# %% ../nbs/04_tiling.ipynb #30a717cf
+# %% ../nbs/04_tiling.ipynb #5c252ac3
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from .core import HIPTError, atomic, each_slide, params_hash
 from .slide import Slide
 from .tissue import Tissue, segment, pen_mask, blur_mask
 
-# %% ../nbs/04_tiling.ipynb #83293888
+# %% ../nbs/04_tiling.ipynb #990ee93f
 def grid_starts(
     length:int,  # level-0 pixels of the slide along this side
     step:float,  # level-0 pixels per region, need not be whole
@@ -24,7 +24,7 @@ def grid_starts(
     "The start of every region along one side"
     return np.round(np.arange(max(1, int(np.ceil(length/step - .05))))*step).astype(np.int64)
 
-# %% ../nbs/04_tiling.ipynb #c92f7faf
+# %% ../nbs/04_tiling.ipynb #70dd6ed4
 @dataclass
 class Tiles:
     "Where the regions of a slide lie, and how much of each patch is tissue, pen or blur"
@@ -47,7 +47,7 @@ class Tiles:
     def read(self, slide, m): "Region `m` as uint8 `[region, region, 3]`"; return slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
     def read_patch(self, slide, m, row, col): "One patch as uint8 `[patch, patch, 3]`"; return slide.read(*self.patch_xy(m, row, col), self.patch_size, self.patch_size, self.mpp)
 
-# %% ../nbs/04_tiling.ipynb #51968753
+# %% ../nbs/04_tiling.ipynb #dab40e55
 def tile_slide(
     slide:Slide,            # an open slide
     tissue:Tissue=None,     # from `segment`, a mask or GeoJSON; segmented here if not given
@@ -75,7 +75,7 @@ def tile_slide(
     params = dict(region_size=region_size, patch_size=patch_size, mpp=mpp, min_tissue=min_tissue, min_region=min_region, blur=blur)
     return Tiles(slide.name, coords[keep], shares(tissue), shares(pen_mask(slide)), blurred, slide.mpp, effective, region_size, patch_size, params)
 
-# %% ../nbs/04_tiling.ipynb #1614d84c
+# %% ../nbs/04_tiling.ipynb #a37e7bf3
 def draw_tiles(
     slide:Slide,        # an open slide
     tiles:Tiles,        # its tiles
@@ -98,7 +98,7 @@ def draw_tiles(
     ax.axis('off')
     return ax
 
-# %% ../nbs/04_tiling.ipynb #4f16509f
+# %% ../nbs/04_tiling.ipynb #2d21a7fb
 SCHEMA = 1
 
 def write_tiles(
@@ -126,7 +126,7 @@ def read_tiles(
             return Tiles(coords=f['coords'][:], **{k:f[k][:] for k in ('tissue','pen','blur')}, **{k:meta[k] for k in ('slide_id','mpp_level0','mpp','region_size','patch_size','params')})
     except (OSError, KeyError) as e: raise HIPTError(f"'{path}' is no tiles file ({e}): delete it and run 'hipt tile' again") from None
 
-# %% ../nbs/04_tiling.ipynb #ec162c54
+# %% ../nbs/04_tiling.ipynb #be03cb4d
 def tile_cohort(
     run,                   # the `Run` to write into
     manifest,              # table from `read_manifest`
@@ -137,6 +137,7 @@ def tile_cohort(
 )->dict:                   # how many were done, skipped and failed
     "Tile every slide of a cohort"
     run.record('tile', dict(preset=preset, **params))
+    run.keep_manifest(manifest)
     def one(row):
         if (path := run.tiles(row.slide_id)).exists(): return 'skipped'
         with open_row(row, mpp_level0) as slide:

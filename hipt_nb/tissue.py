@@ -8,7 +8,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/tissue.html.md"""
 __all__ = ['REF_UM2', 'PRESETS', 'Tissue', 'saturation', 'threshold', 'keep_pieces', 'fill_holes', 'segment', 'contours',
            'draw_tissue', 'write_geojson', 'read_geojson', 'read_mask', 'pen_mask', 'focus', 'blur_mask']
 
-# %% ../nbs/03_tissue.ipynb #5f93633d
+# %% ../nbs/03_tissue.ipynb #67db9d6e
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .core import HIPTError, atomic
 from .slide import Slide
 
-# %% ../nbs/03_tissue.ipynb #6f800735
+# %% ../nbs/03_tissue.ipynb #3408b6f2
 @dataclass
 class Tissue:
     "Where the tissue (or pen, or blur) is"
@@ -32,7 +32,7 @@ class Tissue:
         self._table = None
     def __repr__(self): return f"Tissue({self.slide_id}, {self.mask.shape[1]}×{self.mask.shape[0]}, 1:{self.downsample:g}, {self.mask.mean():.1%} of the slide)"
 
-# %% ../nbs/03_tissue.ipynb #167ddaf8
+# %% ../nbs/03_tissue.ipynb #c53e0cd5
 def _table(self):
     if self._table is None:
         h,w = self.mask.shape
@@ -49,7 +49,7 @@ def _sum_below(table, x, y):
     top, low = (table[r,i]*(1-fx) + table[r,i+1]*fx for r in (j,j+1))
     return top*(1-fy) + low*fy
 
-# %% ../nbs/03_tissue.ipynb #08ba80e6
+# %% ../nbs/03_tissue.ipynb #23fb0b78
 @patch
 def fractions(self:Tissue,
     x,              # left edges, level-0 px, any shape
@@ -74,7 +74,7 @@ def fraction(self:Tissue,
     "How much of one window is tissue"
     return float(self.fractions(x, y, (width,height)))
 
-# %% ../nbs/03_tissue.ipynb #3a930bc7
+# %% ../nbs/03_tissue.ipynb #957f4944
 REF_UM2 = (512*.25)**2  # CLAM's unit of area in µm²: a square of 512 px at 0.25 µm/px
 
 PRESETS = dict(
@@ -82,17 +82,17 @@ PRESETS = dict(
     tcga      = dict(saturation=8,  otsu=False, median=7,  close=4, min_area=16*REF_UM2,  min_hole=4*REF_UM2,  max_holes=8, max_share=.01),  # CLAM's preset for TCGA
     biopsy    = dict(saturation=15, otsu=False, median=11, close=2, min_area=REF_UM2,     min_hole=REF_UM2,    max_holes=2, max_share=.01),
     resection = dict(saturation=15, otsu=False, median=11, close=4, min_area=100*REF_UM2, min_hole=16*REF_UM2, max_holes=8, max_share=.01),
-    otsu      = dict(saturation=None, otsu=True, median=7, close=4, min_area=16*REF_UM2,  min_hole=4*REF_UM2,  max_holes=8, max_share=.01),  # threshold found on each slide
+    otsu      = dict(saturation=5,  otsu=True,  median=7, close=4, min_area=16*REF_UM2,  min_hole=4*REF_UM2,  max_holes=8, max_share=.01),  # threshold found on each slide
 )
 
-# %% ../nbs/03_tissue.ipynb #efd55e5b
+# %% ../nbs/03_tissue.ipynb #1e74eb27
 def _read_at(slide, mpp):
     "The whole slide at `mpp` or its own if that is coarser: (image, level-0 px per pixel)"
     scale = slide.effective_mpp(max(mpp, slide.mpp))/slide.mpp
     w,h = (max(1, int(np.ceil(n/scale))) for n in slide.dimensions)
     return slide.read(0, 0, w, h, mpp=scale*slide.mpp), scale
 
-# %% ../nbs/03_tissue.ipynb #21df16ab
+# %% ../nbs/03_tissue.ipynb #fe960bbe
 def saturation(
     image,          # uint8 `[h,w,3]`
     median:int=7,   # side of the median filter, px; odd
@@ -104,16 +104,16 @@ def saturation(
 def threshold(
     sat,              # uint8 `[h,w]` from `saturation`
     level:int=8,      # tissue is more coloured than this, 0 to 255
-    otsu:bool=False,  # find the level on the image: the one that best parts its histogram in two
+    otsu:bool=False,  # find the level on the image, the one that best parts its histogram in two; `level` is then the least, so that an empty slide stays empty
     close:int=4,      # side of the closing, px: gaps narrower than this are bridged
 )->np.ndarray:        # bool `[h,w]`
     "Coloured or not"
     import cv2
-    _,m = cv2.threshold(sat, 0 if otsu else level, 1, cv2.THRESH_BINARY + (cv2.THRESH_OTSU if otsu else 0))
-    m = np.pad(m, close)  # so that nothing is bridged to the rim
+    if otsu: level = max(level, cv2.threshold(sat, 0, 1, cv2.THRESH_BINARY+cv2.THRESH_OTSU)[0])
+    m = np.pad((sat>level).astype(np.uint8), close)  # so that nothing is bridged to the rim
     return cv2.morphologyEx(m, cv2.MORPH_CLOSE, np.ones((close,close),np.uint8))[close:-close,close:-close].astype(bool)
 
-# %% ../nbs/03_tissue.ipynb #163f7e75
+# %% ../nbs/03_tissue.ipynb #e6244589
 def keep_pieces(
     mask,            # bool `[h,w]`
     min_area:float,  # mask px
@@ -143,7 +143,7 @@ def fill_holes(
         fill[i] = open_[around]>max_holes
     return mask | fill[lab]
 
-# %% ../nbs/03_tissue.ipynb #3a56a9a0
+# %% ../nbs/03_tissue.ipynb #cf630104
 def segment(
     slide:Slide,          # an open slide
     preset:str='hipt',    # a name in `PRESETS`
@@ -157,11 +157,11 @@ def segment(
     image, scale = _read_at(slide, mpp)
     um2 = (scale*slide.mpp)**2
     least = lambda area: min(area/um2, p['max_share']*image.shape[0]*image.shape[1])
-    m = threshold(saturation(image, p['median']), p['saturation'] or 0, p['otsu'], p['close'])
+    m = threshold(saturation(image, p['median']), p['saturation'], p['otsu'], p['close'])
     m = fill_holes(keep_pieces(m, least(p['min_area'])), least(p['min_hole']), p['max_holes'])
     return Tissue(m, scale, slide.name, dict(preset=preset, mpp=scale*slide.mpp, **p))
 
-# %% ../nbs/03_tissue.ipynb #cfb20024
+# %% ../nbs/03_tissue.ipynb #5fd07d5f
 def contours(
     tissue:Tissue,       # a mask
     simplify:float=.5,   # how far the outline may move, mask px
@@ -180,7 +180,7 @@ def contours(
         res += list(getattr(grown, 'geoms', [grown]))
     return sorted((g for g in res if not g.is_empty), key=lambda g: -g.area)
 
-# %% ../nbs/03_tissue.ipynb #372379b7
+# %% ../nbs/03_tissue.ipynb #366b54a7
 def draw_tissue(
     slide:Slide,           # an open slide
     tissue:Tissue,         # its mask
@@ -197,7 +197,7 @@ def draw_tissue(
     ax.axis('off')
     return ax
 
-# %% ../nbs/03_tissue.ipynb #201b5daa
+# %% ../nbs/03_tissue.ipynb #884633a7
 def write_geojson(
     path,                  # file to write
     tissue,                # a `Tissue`, or a list of shapely polygons in level-0 px
@@ -217,7 +217,7 @@ def write_geojson(
     with atomic(path) as tmp: tmp.write_text(json.dumps(dict(type='FeatureCollection', features=features)))
     return Path(path)
 
-# %% ../nbs/03_tissue.ipynb #082a95e1
+# %% ../nbs/03_tissue.ipynb #40dc5849
 def _features(obj):
     if isinstance(obj, list): return [f for o in obj for f in _features(o)]
     if not isinstance(obj, dict): return []
@@ -234,7 +234,7 @@ def _polygons(geometry):
     if hasattr(geometry, 'geoms'): return [q for g in geometry.geoms for q in _polygons(g)]
     return [geometry] if geometry.geom_type=='Polygon' and not geometry.is_empty else []
 
-# %% ../nbs/03_tissue.ipynb #2d15b691
+# %% ../nbs/03_tissue.ipynb #4a17abd3
 def _paint(polys, shape, downsample):
     "Polygons in level-0 px to a mask"
     import cv2
@@ -256,7 +256,7 @@ def _read_polygons(path):
     try: return [(_class(f), _polygons(make_valid(shape(f['geometry'])))) for f in feats if f.get('geometry')]
     except Exception as e: raise HIPTError(f"{path} holds an outline that cannot be read ({e}): export it again as GeoJSON polygons") from None
 
-# %% ../nbs/03_tissue.ipynb #8fb624d1
+# %% ../nbs/03_tissue.ipynb #1ad0dc40
 def read_geojson(
     path,                   # file
     slide:Slide,            # the slide it belongs to
@@ -275,7 +275,7 @@ def read_geojson(
     if not m.any(): raise HIPTError(f"{path}: none of its {len(found)} areas lies on slide '{slide.name}' ({slide.dimensions[0]}×{slide.dimensions[1]} px): does it belong to another slide?")
     return Tissue(m, scale, slide.name, dict(source=Path(path).name, mpp=scale*slide.mpp))
 
-# %% ../nbs/03_tissue.ipynb #c3640f8a
+# %% ../nbs/03_tissue.ipynb #8e529554
 def read_mask(
     path,            # image file; not 0 is tissue
     slide:Slide,     # the slide it belongs to
@@ -293,14 +293,14 @@ def _bytes(path):
     try: return Path(path).read_bytes()
     except OSError as e: raise HIPTError(f"mask {path} cannot be read ({e.strerror}): check the path") from None
 
-# %% ../nbs/03_tissue.ipynb #e51e8574
+# %% ../nbs/03_tissue.ipynb #6db9fbb3
 def _like(tissue, other):
     "The mask of `other` on the grid of `tissue`"
     h,w = tissue.mask.shape
     at = lambda n,m: np.minimum(((np.arange(n)+.5)*tissue.downsample/other.downsample).astype(int), m-1)
     return other.mask[np.ix_(at(h,other.mask.shape[0]), at(w,other.mask.shape[1]))]
 
-# %% ../nbs/03_tissue.ipynb #071700f6
+# %% ../nbs/03_tissue.ipynb #374bf24d
 @patch
 def __and__(self:Tissue, other:Tissue): return Tissue(self.mask & _like(self,other), self.downsample, self.slide_id, self.params)
 @patch
@@ -308,7 +308,7 @@ def __or__(self:Tissue, other:Tissue): return Tissue(self.mask | _like(self,othe
 @patch
 def __sub__(self:Tissue, other:Tissue): return Tissue(self.mask & ~_like(self,other), self.downsample, self.slide_id, self.params)
 
-# %% ../nbs/03_tissue.ipynb #62f2192c
+# %% ../nbs/03_tissue.ipynb #5597211d
 def pen_mask(
     slide:Slide,          # an open slide
     mpp:float=8.,         # µm per pixel of the mask
@@ -324,7 +324,7 @@ def pen_mask(
     ink = cv2.morphologyEx(ink.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2,2),np.uint8))
     return Tissue(cv2.dilate(ink, np.ones((3,3),np.uint8))>0, scale, slide.name, dict(mpp=scale*slide.mpp))
 
-# %% ../nbs/03_tissue.ipynb #2ca78e34
+# %% ../nbs/03_tissue.ipynb #e97d9997
 def focus(
     image,         # uint8 `[h,w,3]`
     window:int,    # side of a window, px
@@ -339,7 +339,7 @@ def focus(
     contrast = var(g)
     return var(cv2.Laplacian(g, cv2.CV_32F))/(contrast+25), np.sqrt(contrast)
 
-# %% ../nbs/03_tissue.ipynb #b4920deb
+# %% ../nbs/03_tissue.ipynb #919b50aa
 def blur_mask(
     slide:Slide,             # an open slide
     mpp:float=1.,            # µm per pixel at which focus is measured

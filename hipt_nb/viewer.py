@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/viewer.html.md"""
 # %% auto #0
 __all__ = ['tile_levels', 'write_tiles', 'colour', 'build_viewer', 'serve', 'show', 'list_viewers']
 
-# %% ../nbs/14_viewer.ipynb #8751090a
+# %% ../nbs/14_viewer.ipynb #4829436f
 import atexit, http.server, json, math, os, shutil, tempfile, threading
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from .core import HIPTError, atomic, read_json, write_json
 from .slide import Slide
 
-# %% ../nbs/14_viewer.ipynb #7744eedd
+# %% ../nbs/14_viewer.ipynb #f1484be1
 def tile_levels(
     width:int,            # of the slide, level-0 px
     height:int,           # of the slide, level-0 px
@@ -30,7 +30,7 @@ def tile_levels(
         if max(levels[-1][:2])<=tile: return levels[::-1]
         step *= 2
 
-# %% ../nbs/14_viewer.ipynb #aa478675
+# %% ../nbs/14_viewer.ipynb #36887aad
 def write_tiles(
     slide:Slide,          # an open slide
     folder,               # gets `{level}/{column}_{row}.jpg`
@@ -51,7 +51,7 @@ def write_tiles(
     w,h,step = levels[-1]
     return dict(width=w, height=h, tile=tile, levels=len(levels), step=step)
 
-# %% ../nbs/14_viewer.ipynb #6d28aa53
+# %% ../nbs/14_viewer.ipynb #4029f697
 def colour(
     array,           # `[h,w]` numbers; nan is transparent
     low=None,        # value of the first colour
@@ -71,7 +71,7 @@ def _range(a, low, high):
     ok = a[np.isfinite(a)]
     return (float(ok.min()) if low is None and ok.size else low or 0.), (float(ok.max()) if high is None and ok.size else 1. if high is None else high)
 
-# %% ../nbs/14_viewer.ipynb #a90613c9
+# %% ../nbs/14_viewer.ipynb #56326dec
 def _check_map(m, slide):
     where = f"map '{m.get('name','?')}' of slide '{slide.name}'"
     if missing := [k for k in ('name','array','x','y','width','height') if k not in m]: raise HIPTError(f"{where} lacks {', '.join(missing)}: give name, array, x, y, width, height (level-0 px) and units")
@@ -95,7 +95,7 @@ def _layer(m, i):
     return dict(name=str(m['name']), group=str(m.get('group','')), units=str(m.get('units','')), file=f'maps/{i}.png', low=f'{low:.3g}', high=f'{high:.3g}', colours=colours,
         **{k: float(m[k]) for k in ('x','y','width','height')})
 
-# %% ../nbs/14_viewer.ipynb #9f852133
+# %% ../nbs/14_viewer.ipynb #c6ee9236
 _static = files('hipt_nb')/'static'
 _parts = 'viewer.css', 'viewer.js', 'openseadragon.min.js', 'openseadragon.LICENSE.txt'
 
@@ -109,7 +109,7 @@ def _replace(new, out):
         out.rename(old); new.rename(out); shutil.rmtree(old)
     else: new.rename(out)
 
-# %% ../nbs/14_viewer.ipynb #492ce545
+# %% ../nbs/14_viewer.ipynb #09887400
 def build_viewer(
     slide:Slide,          # an open slide
     maps,                 # list of maps: dict(name, array, x, y, width, height, units), see above; may be empty
@@ -140,7 +140,7 @@ def build_viewer(
     finally: shutil.rmtree(new, ignore_errors=True)
     return out/'index.html'
 
-# %% ../nbs/14_viewer.ipynb #b74469cb
+# %% ../nbs/14_viewer.ipynb #658f09fb
 class _Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     def log_message(self, *args): pass
@@ -155,7 +155,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         for k,v in [('X-Content-Type-Options','nosniff'), ('Cache-Control','no-cache'), ('Content-Security-Policy',"default-src 'self' data:; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:")]: self.send_header(k, v)
         super().end_headers()
 
-# %% ../nbs/14_viewer.ipynb #647b9d9d
+# %% ../nbs/14_viewer.ipynb #f1db78a4
 def serve(
     folder,            # a viewer's folder, or one that holds several
     port:int=0,        # 0 takes any that is free
@@ -171,12 +171,13 @@ def serve(
     server.daemon_threads, server.root, server.hosts = True, root, {'127.0.0.1', 'localhost', *map(str.lower, hosts)}
     if not block: threading.Thread(target=server.serve_forever, daemon=True).start()
     else:
+        print(f'http://127.0.0.1:{server.server_port}/ (stop with Ctrl-C)', flush=True)
         try: server.serve_forever()
         except KeyboardInterrupt: pass
         finally: server.server_close()
     return server
 
-# %% ../nbs/14_viewer.ipynb #2a43ea2e
+# %% ../nbs/14_viewer.ipynb #06e6bfd7
 _shown = []
 
 @atexit.register
@@ -184,7 +185,7 @@ def _forget():
     for server,folder in _shown: server.shutdown(); server.server_close(); folder.cleanup()
     _shown.clear()
 
-# %% ../nbs/14_viewer.ipynb #9c65f9f6
+# %% ../nbs/14_viewer.ipynb #5ef16fef
 def show(
     slide:Slide,       # an open slide
     maps=(),           # as for `build_viewer`
@@ -199,7 +200,7 @@ def show(
     _shown.append((server, folder))
     return IFrame(f'http://127.0.0.1:{server.server_port}/index.html', width='100%', height=height)
 
-# %% ../nbs/14_viewer.ipynb #de1927e7
+# %% ../nbs/14_viewer.ipynb #db313c69
 def list_viewers(
     folder,      # holds one viewer folder per slide
 )->Path:         # the page, `folder/index.html`
