@@ -122,7 +122,6 @@ class ApiSections(Processor):
         cell.cell_type, cell.source = 'markdown', '' if is_data else self.section(sym, name)
         cell.pop('outputs', None)
 
-
     def section(self, sym, name):
         "A function is shown by its signature, a verb of the command by its `--help`"
         text = api_section(sym, name, self.module)

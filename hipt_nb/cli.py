@@ -6,10 +6,10 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Out', 'Model', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'Seed', 'Folds', 'FULL', 'QUICK', 'info',
-           'tile', 'Level', 'pretrain', 'embed', 'train', 'knn', 'evaluate', 'predict', 'attend', 'report', 'view',
-           'export', 'demo', 'main']
+           'tile', 'pretrain', 'embed', 'train', 'knn', 'evaluate', 'predict', 'attend', 'report', 'view', 'export',
+           'demo', 'main']
 
-# %% ../nbs/16_cli.ipynb #1f39698d
+# %% ../nbs/16_cli.ipynb #b8ae4651
 import sys, time
 from enum import Enum
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Annotated, List, Optional
 import typer
 from .core import HIPTError, Run, read_manifest, write_json, atomic
 
-# %% ../nbs/16_cli.ipynb #0334f1cc
+# %% ../nbs/16_cli.ipynb #8f0891e9
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
     help="HIPT on your own slides: tile, pretrain, embed, train, evaluate, and see what was looked at. For research, not for diagnosis.")
 
@@ -30,15 +30,18 @@ SlideMpp = Annotated[Optional[float], typer.Option(help="µm per level-0 pixel f
 Encoder  = Annotated[Optional[str], typer.Option(help="Which features: a folder below the run's features/.", show_default=False)]
 Seed     = Annotated[int, typer.Option(help="Another seed, another run.")]
 
-# %% ../nbs/16_cli.ipynb #8744e4c8
+# %% ../nbs/16_cli.ipynb #31a80090
 def _say(
     verb:str,     # what was done
     counts:dict,  # done, skipped, failed
     run:Run,      # where
+    log:str=None, # the step's name in `log.csv`, if it is another
 ):
     "One line on what happened; an error if no slide came through"
-    text = ', '.join(f'{v} {k}' for k,v in counts.items() if v)
-    if counts['failed'] and not counts['done']+counts['skipped']: raise HIPTError(f"{verb}: every slide failed; the reasons stand in {run.root/'log.csv'}")
+    text, log = ', '.join(f'{v} {k}' for k,v in counts.items() if v), log or verb
+    if counts['failed'] and not counts['done']+counts['skipped']:
+        reasons = [reason for (_, v), (status, reason) in run.read_log().items() if v==log and status=='failed']
+        raise HIPTError(reasons[-1] if counts['failed']==1 and reasons else f"{verb}: every slide failed; the reasons stand in {run.root/'log.csv'}")
     print(f"{verb}: {text}{f' (see {run.root}/log.csv)' if counts['failed'] else ''}")
 
 def _existing(
@@ -58,7 +61,7 @@ def _encoder(
     if name is None and len(there)==1: return there[0]
     raise HIPTError(f"{f'no features of {name!r}' if name else 'which features?'} in '{run.root}': " + (f"choose --encoder from {', '.join(there)}" if there else "run 'hipt embed' first"))
 
-# %% ../nbs/16_cli.ipynb #993d1118
+# %% ../nbs/16_cli.ipynb #45f39ac3
 @app.command()
 def info(
     slides:Slides,
@@ -75,7 +78,7 @@ def info(
         print(f"{i.pop('slide_id')}\n" + '\n'.join(f'  {k:<11} {"unknown" if v is None else v}' for k,v in i.items()))
     if failed==len(rows): raise HIPTError(f'none of the {failed} slides could be opened')
 
-# %% ../nbs/16_cli.ipynb #98ff6c98
+# %% ../nbs/16_cli.ipynb #a860591d
 @app.command()
 def tile(
     slides:Slides, out:Out,
@@ -94,9 +97,10 @@ def tile(
     _say('tile', tile_cohort(run, read_manifest(slides), tissue, slide_mpp, workers, region_size=region_size, patch_size=patch_size, mpp=mpp,
         min_tissue=min_tissue, min_region=min_region, blur=blur), run)
 
-# %% ../nbs/16_cli.ipynb #1bd37e89
+# %% ../nbs/16_cli.ipynb #572526c8
 class Level(str, Enum): one, two, both = '1', '2', 'both'
 
+# %% ../nbs/16_cli.ipynb #cf0d1d8a
 @app.command()
 def pretrain(
     slides:Slides, out:Out,
@@ -117,9 +121,11 @@ def pretrain(
     _pretrain_level1(run, manifest, hipt, preset, level, recipe, samples1, batch_size, seed, device)
     if level!=Level.one: _pretrain_level2(run, manifest, hipt, preset, recipe, samples2, batch_size, seed, device)
     hipt.name = preset
-    if level!=Level.one: hipt.save_pretrained(run.models/preset); print(f"pretrain: model in {run.models/preset}")
+    if level==Level.one: return
+    if not (run.models/preset/'config.json').exists(): hipt.save_pretrained(run.models/preset)
+    print(f"pretrain: model in {run.models/preset}")
 
-# %% ../nbs/16_cli.ipynb #7ed6ad2a
+# %% ../nbs/16_cli.ipynb #ad5071cc
 def _given(**kw): return {k:v for k,v in kw.items() if v is not None}
 
 def _pretrain_level1(run, manifest, hipt, preset, level, recipe, samples, batch_size, seed, device):
@@ -135,12 +141,12 @@ def _pretrain_level2(run, manifest, hipt, preset, recipe, samples, batch_size, s
     from hipt_nb.core import pick_device
     from hipt_nb.embed import embed_cohort
     from hipt_nb.pretrain import load_level, pretrain_grid
-    _say('embed level 1', embed_cohort(run, manifest, hipt.eval().to(pick_device(device)), encoder=preset, regions=False), run)
+    _say('embed level 1', embed_cohort(run, manifest, hipt.eval().to(pick_device(device)), encoder=preset, regions=False), run, f'embed/{preset}')
     paths = [p for r in manifest.itertuples() if (p := run.features(preset, r.slide_id)).exists()]
     pretrain_grid(paths, hipt.level2, run.models/f'{preset}-level2', recipe=recipe, seed=seed, device=device, **_given(samples=samples, batch_size=batch_size))
     load_level(hipt.level2, run.models/f'{preset}-level2')
 
-# %% ../nbs/16_cli.ipynb #389486fb
+# %% ../nbs/16_cli.ipynb #b82d75de
 @app.command()
 def embed(
     slides:Slides, out:Out, model:Model=None,
@@ -152,9 +158,9 @@ def embed(
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
     hipt = get_model(model, run, device)
-    _say(f'embed {hipt.name}', embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision, mpp_level0=slide_mpp), run)
+    _say(f'embed {hipt.name}', embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision, mpp_level0=slide_mpp), run, f'embed/{hipt.name}')
 
-# %% ../nbs/16_cli.ipynb #22498e5d
+# %% ../nbs/16_cli.ipynb #9255430a
 Folds = Annotated[int, typer.Option(help="Test folds, stratified by class and grouped by patient.")]
 
 @app.command()
@@ -175,7 +181,7 @@ def train(
         encoder=encoder_of(run, manifest, encoder), epochs=epochs, recipe=recipe, seed=seed, device=device)
     print(f"train: {len(preds)} held-out predictions in {run.models/'slide'/encoder/'predictions.csv'}")
 
-# %% ../nbs/16_cli.ipynb #4342a3ad
+# %% ../nbs/16_cli.ipynb #9d0143a3
 def _labelled(slides): return read_manifest(slides, require=('label',))
 
 def _folds(manifest, n, seed):
@@ -191,7 +197,7 @@ def _show(models):
     for r in table.itertuples(): print(f"  {r.model:<40} AUC {r.auc:.2f} ({r.low:.2f} to {r.high:.2f}), {r.slides} slides of {r.patients} patients")
     return table
 
-# %% ../nbs/16_cli.ipynb #61a3a112
+# %% ../nbs/16_cli.ipynb #0607a73c
 @app.command()
 def knn(
     slides:Slides, out:Out, encoder:Encoder=None, folds:Folds=5,
@@ -205,7 +211,7 @@ def knn(
     bags, classes = load_bags(run, manifest, encoder)
     _show({f'{k} nearest neighbours, {encoder}': nearest(bags, _folds(manifest, folds, seed), classes, k=k)})
 
-# %% ../nbs/16_cli.ipynb #ce01a67f
+# %% ../nbs/16_cli.ipynb #ad6e249b
 @app.command()
 def evaluate(slides:Slides, out:Out):
     "Compare every trained slide model with the mean of patches, on the same folds: evaluation.csv."
@@ -225,7 +231,7 @@ def evaluate(slides:Slides, out:Out):
     with atomic(run.root/'evaluation.csv') as tmp: table.to_csv(tmp, index=False)
     print(f"evaluate: table in {run.root/'evaluation.csv'}")
 
-# %% ../nbs/16_cli.ipynb #0123e7ab
+# %% ../nbs/16_cli.ipynb #133230e2
 @app.command()
 def predict(
     slides:Slides, out:Out, encoder:Encoder=None,
@@ -242,7 +248,7 @@ def predict(
     with atomic(run.root/'predictions.csv') as tmp: table.to_csv(tmp, index=False)
     print(table.to_string(index=False, float_format='%.3f') + f"\npredict: {len(table)} slides in {run.root/'predictions.csv'}")
 
-# %% ../nbs/16_cli.ipynb #6541bc08
+# %% ../nbs/16_cli.ipynb #fcf8610f
 @app.command()
 def attend(
     slides:Slides, out:Out, model:Model=None,
@@ -255,17 +261,17 @@ def attend(
     from hipt_nb.embed import get_model
     run = _existing(out)
     hipt = get_model(model, run, device)
-    _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, trained=trained, mpp_level0=slide_mpp), run)
+    _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, trained=trained, mpp_level0=slide_mpp), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
 
-# %% ../nbs/16_cli.ipynb #a52ab405
+# %% ../nbs/16_cli.ipynb #c8c646e7
 @app.command()
 def report(slides:Slides, out:Out):
     "Write the HTML report of a run: index.html in the run folder."
     from hipt_nb.report import write_report
     print(f"report: {write_report(_existing(out), read_manifest(slides), title=f'HIPT run: {Path(out).name}')}")
 
-# %% ../nbs/16_cli.ipynb #66de6a9e
+# %% ../nbs/16_cli.ipynb #2f6654f3
 @app.command()
 def view(
     run:Annotated[Path, typer.Argument(help="Run folder with maps from 'hipt attend'.", show_default=False)],
@@ -288,7 +294,7 @@ def view(
     print(f"view: pages in {list_viewers(r.viewer).parent}")
     if not static: serve(r.viewer, port)
 
-# %% ../nbs/16_cli.ipynb #b78f8775
+# %% ../nbs/16_cli.ipynb #54fa8dbd
 @app.command()
 def export(slides:Slides, out:Out, slide_mpp:SlideMpp=None):
     "Write tissue outlines and regions as GeoJSON for QuPath: export/{slide}.geojson."
@@ -306,8 +312,8 @@ def export(slides:Slides, out:Out, slide_mpp:SlideMpp=None):
         return 'done'
     _say('export', each_slide(read_manifest(slides), one, run, 'export'), run)
 
-# %% ../nbs/16_cli.ipynb #115cb752
-FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=4096, samples2=12000, folds=3, epochs=20, attended=4)
+# %% ../nbs/16_cli.ipynb #44d32824
+FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20, attended=4)
 QUICK = dict(n_slides=12, n_patients=10, size=2048, samples1=256, samples2=512, folds=2, epochs=5, attended=1)
 
 @app.command()
@@ -324,7 +330,7 @@ def demo(
         step()
     print(f"\nDone in {time.time()-start:.0f} s. Open {out/'index.html'} in a browser.")
 
-# %% ../nbs/16_cli.ipynb #d0174b7e
+# %% ../nbs/16_cli.ipynb #43c4ef4b
 def _demo_steps(out, p, seed):
     "The demo as (what it is, function) pairs; each is a verb as a user would call it"
     out = Run(out).root
@@ -356,7 +362,7 @@ def _demo_report(out, cohort):
     from hipt_nb.report import write_report
     write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides')
 
-# %% ../nbs/16_cli.ipynb #77b48ba3
+# %% ../nbs/16_cli.ipynb #ee0388fd
 def main():
     "The entry point: input errors are one line and exit code 1"
     try: app()

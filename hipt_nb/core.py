@@ -9,23 +9,23 @@ __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'HIPTError', 'atomic', 'write_jso
            'slide_id_of', 'read_manifest', 'Run', 'versions', 'progress', 'each_slide', 'set_seed', 'pick_device',
            'show_as']
 
-# %% ../nbs/00_core.ipynb #88cb1da5
+# %% ../nbs/00_core.ipynb #5e0cdea6
 import csv, hashlib, json, os, random, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 
-# %% ../nbs/00_core.ipynb #5581d8b4
+# %% ../nbs/00_core.ipynb #b7bc09f0
 # `fastai.basics` compiles with torch.jit, which newer torch answers with a warning that shows the install path
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=FutureWarning)
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=DeprecationWarning)
 
-# %% ../nbs/00_core.ipynb #f3a3c3e2
+# %% ../nbs/00_core.ipynb #c8dd2cc3
 class HIPTError(Exception):
     "Something in the input, said in one line: which slide, row or file, and what to do about it"
 
-# %% ../nbs/00_core.ipynb #b5d2f9a9
+# %% ../nbs/00_core.ipynb #c5891f5c
 @contextmanager
 def atomic(
     path,  # where the complete file is to appear
@@ -39,7 +39,7 @@ def atomic(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #690351e2
+# %% ../nbs/00_core.ipynb #ee64b3ca
 def write_json(
     path,  # file to write, atomically
     obj,   # anything JSON can hold; paths and numpy numbers are turned into text and numbers
@@ -56,14 +56,14 @@ def read_json(
     try: return json.loads(Path(path).read_text())
     except json.JSONDecodeError as e: raise HIPTError(f"{path} is not valid JSON ({e}): delete it and run again") from None
 
-# %% ../nbs/00_core.ipynb #77a40cc5
+# %% ../nbs/00_core.ipynb #ad5292b8
 def params_hash(
     params:dict,  # what a file depends on
 )->str:           # 12 hexadecimal digits
     "A short name for a set of parameters: equal parameters in any order give an equal name"
     return hashlib.sha256(json.dumps(params, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
 
-# %% ../nbs/00_core.ipynb #25e7a7e1
+# %% ../nbs/00_core.ipynb #19650b7d
 SLIDE_SUFFIXES = tuple('.svs .ndpi .mrxs .scn .tif .tiff .vms .vmu .bif .svslide .dcm'.split())
 IMAGE_SUFFIXES = tuple('.png .jpg .jpeg'.split())
 
@@ -78,7 +78,7 @@ def find_slides(
     if not slides: raise HIPTError(f"no slides in folder '{folder}': looked for {', '.join(SLIDE_SUFFIXES+IMAGE_SUFFIXES)}")
     return slides
 
-# %% ../nbs/00_core.ipynb #553cf39e
+# %% ../nbs/00_core.ipynb #f9d5bb52
 def _one_per_series(paths):
     "Keep the first file of every DICOM series"
     seen, res = set(), []
@@ -93,7 +93,7 @@ def _series(path):
         with openslide.OpenSlide(str(path)) as s: return path.parent, s.properties.get('dicom.SeriesInstanceUID', path)
     except openslide.OpenSlideError: return path
 
-# %% ../nbs/00_core.ipynb #459e4484
+# %% ../nbs/00_core.ipynb #d607adcb
 def slide_id_of(
     path,  # a slide's path
 )->str:    # its file name without suffix, also without the `.ome` of `.ome.tif`
@@ -101,7 +101,7 @@ def slide_id_of(
     name = Path(path).stem
     return name[:-4] if name.lower().endswith('.ome') else name
 
-# %% ../nbs/00_core.ipynb #141c21ae
+# %% ../nbs/00_core.ipynb #6654b6b6
 def read_manifest(
     source,      # a manifest (`.csv`), a folder of slides, one slide, or a list of slides
     require=(),  # columns that must be there, such as `('label',)`
@@ -121,7 +121,7 @@ def read_manifest(
     if missing: raise HIPTError(f"{source} has no column {', '.join(map(repr, missing))} (it has {', '.join(df.columns)}): add it, one value per slide")
     return _complete(df, source)
 
-# %% ../nbs/00_core.ipynb #342f776c
+# %% ../nbs/00_core.ipynb #f3c67442
 _text_columns = 'path slide_id patient label site split'.split()
 
 def _read_csv(path):
@@ -145,7 +145,7 @@ def _complete(df, source):
         if '/' in sid or '\\' in sid: raise HIPTError(f"slide_id '{sid}' in {source} holds a slash: ids become file names, choose another")
     return df
 
-# %% ../nbs/00_core.ipynb #a0cea23b
+# %% ../nbs/00_core.ipynb #2d7fc8a9
 class Run:
     "The folder of one run: where each file lies, which parameters it was made with, and what happened to each slide"
     def __init__(self,
@@ -162,7 +162,7 @@ class Run:
     def tiles(self, slide_id):             return self._dir('tiles')/f'{slide_id}.h5'
     def features(self, encoder, slide_id): return self._dir(f'features/{encoder}')/f'{slide_id}.h5'
 
-# %% ../nbs/00_core.ipynb #915b6ac6
+# %% ../nbs/00_core.ipynb #30bc801d
 def versions()->dict:  # package → version
     "The versions that can change a result"
     def get(p):
@@ -170,7 +170,7 @@ def versions()->dict:  # package → version
         except PackageNotFoundError: return None
     return {p:get(p) for p in 'hipt_nb torch numpy openslide-bin opencv-python-headless fastai'.split()} | {'python': sys.version.split()[0]}
 
-# %% ../nbs/00_core.ipynb #fb6bd8b4
+# %% ../nbs/00_core.ipynb #ce92d422
 @patch
 def record(self:Run,
     step:str,     # name of the step, such as `tile` or `embed/hipt-4k`
@@ -193,7 +193,7 @@ def recorded(self:Run,
     path = self.root/'run.json'
     return read_json(path).get(step, {}).get('params', {}) if path.exists() else {}
 
-# %% ../nbs/00_core.ipynb #ee2a7655
+# %% ../nbs/00_core.ipynb #4a3ec6a6
 @patch
 def keep_manifest(self:Run,
     manifest,  # table from `read_manifest`
@@ -204,7 +204,7 @@ def keep_manifest(self:Run,
     if path.exists(): new = pd.concat([read_manifest(path), new]).drop_duplicates('slide_id', keep='last')
     with atomic(path) as tmp: new.to_csv(tmp, index=False)
 
-# %% ../nbs/00_core.ipynb #4aaf79bc
+# %% ../nbs/00_core.ipynb #a87c8d8a
 @patch
 def log(self:Run,
     slide_id:str,  # which slide
@@ -227,7 +227,7 @@ def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
     if not path.exists(): return {}
     with open(path, newline='') as f: return {tuple(r[:2]): tuple(r[2:]) for r in list(csv.reader(f))[1:]}
 
-# %% ../nbs/00_core.ipynb #416debf7
+# %% ../nbs/00_core.ipynb #da441914
 def progress(
     iterable=None,  # what to loop over, or nothing to call `.update()` by hand
     total=None,     # number of steps, where it cannot be counted
@@ -238,7 +238,7 @@ def progress(
     shown = sys.stderr.isatty() or 'ipykernel.zmqshell' in sys.modules
     return tqdm(iterable, total=total, desc=desc, disable=not shown, dynamic_ncols=True)
 
-# %% ../nbs/00_core.ipynb #497f10e9
+# %% ../nbs/00_core.ipynb #de60e759
 def each_slide(
     manifest,     # table from `read_manifest`
     fn,           # called with each row; gives `done` or `skipped`
@@ -246,7 +246,7 @@ def each_slide(
     verb:str,     # name of the step, for the log and the bar
     workers:int=1,# slides at a time, as threads
 )->dict:          # how many were done, skipped and failed
-    "Do `fn` for every slide; one that fails is logged with its reason, and the rest go on"
+    "Do `fn` for every slide; one that fails is logged with its reason and said at once if there are others, and the rest go on"
     from concurrent.futures import ThreadPoolExecutor
     rows, counts = list(manifest.itertuples(index=False)), dict(done=0, skipped=0, failed=0)
     pool = ThreadPoolExecutor(workers)
@@ -255,7 +255,7 @@ def each_slide(
         for row,(status,reason) in zip(rows, bar):
             run.log(row.slide_id, verb, status, reason)
             counts[status] += 1
-            if reason: bar.write(f'{verb} failed: {reason}', file=sys.stderr)
+            if reason and len(rows)>1: bar.write(f'{verb} failed: {reason}', file=sys.stderr)
     finally: pool.shutdown(cancel_futures=True)
     return counts
 
@@ -263,7 +263,7 @@ def _attempt(fn, row):
     try: return fn(row), ''
     except Exception as e: return 'failed', str(e) if isinstance(e, HIPTError) else f"slide '{row.slide_id}': {type(e).__name__}: {e}"
 
-# %% ../nbs/00_core.ipynb #fe5a0a47
+# %% ../nbs/00_core.ipynb #868abbdc
 def set_seed(
     seed:int,  # any integer
 ):
@@ -273,7 +273,7 @@ def set_seed(
     np.random.seed(seed % 2**32)
     if 'torch' in sys.modules: sys.modules['torch'].manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #d4818053
+# %% ../nbs/00_core.ipynb #cbe8812b
 def pick_device(
     name:str='auto',  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
 ):                    # torch.device
@@ -285,7 +285,7 @@ def pick_device(
     if kind!='cpu' and not (torch.cuda.is_available() if kind=='cuda' else torch.backends.mps.is_available()): raise HIPTError(f"device '{name}' is not there on this machine: use --device cpu or auto")
     return torch.device(name)
 
-# %% ../nbs/00_core.ipynb #3db23e5f
+# %% ../nbs/00_core.ipynb #09b16b4f
 def show_as(
     kind:str='png',  # `jpeg` for tissue, `png` for plots
 ):

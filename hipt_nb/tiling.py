@@ -7,16 +7,16 @@ Docs: https://hipt-nb.github.io/hipt_nb/tiling.html.md"""
 # %% auto #0
 __all__ = ['SCHEMA', 'grid_starts', 'Tiles', 'tile_slide', 'draw_tiles', 'write_tiles', 'read_tiles', 'tile_cohort', 'open_row']
 
-# %% ../nbs/04_tiling.ipynb #5c252ac3
+# %% ../nbs/04_tiling.ipynb #168a7d7c
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
 from .core import HIPTError, atomic, each_slide, params_hash
 from .slide import Slide
-from .tissue import Tissue, segment, pen_mask, blur_mask
+from .tissue import PRESETS, Tissue, segment, pen_mask, blur_mask
 
-# %% ../nbs/04_tiling.ipynb #990ee93f
+# %% ../nbs/04_tiling.ipynb #843189b0
 def grid_starts(
     length:int,  # level-0 pixels of the slide along this side
     step:float,  # level-0 pixels per region, need not be whole
@@ -24,7 +24,7 @@ def grid_starts(
     "The start of every region along one side"
     return np.round(np.arange(max(1, int(np.ceil(length/step - .05))))*step).astype(np.int64)
 
-# %% ../nbs/04_tiling.ipynb #70dd6ed4
+# %% ../nbs/04_tiling.ipynb #ee596564
 @dataclass
 class Tiles:
     "Where the regions of a slide lie, and how much of each patch is tissue, pen or blur"
@@ -47,7 +47,7 @@ class Tiles:
     def read(self, slide, m): "Region `m` as uint8 `[region, region, 3]`"; return slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
     def read_patch(self, slide, m, row, col): "One patch as uint8 `[patch, patch, 3]`"; return slide.read(*self.patch_xy(m, row, col), self.patch_size, self.patch_size, self.mpp)
 
-# %% ../nbs/04_tiling.ipynb #dab40e55
+# %% ../nbs/04_tiling.ipynb #be03e26f
 def tile_slide(
     slide:Slide,            # an open slide
     tissue:Tissue=None,     # from `segment`, a mask or GeoJSON; segmented here if not given
@@ -59,7 +59,7 @@ def tile_slide(
     blur:bool=True,         # look for blur, which reads all tissue at 1 µm per pixel; if not, it is written as 0
 )->Tiles:
     "Lay a grid of regions over the tissue"
-    if region_size<patch_size or region_size%patch_size: raise HIPTError(f"region size {region_size} px is no multiple of the patch size {patch_size} px: choose another --region-size")
+    _check_sizes(region_size, patch_size)
     effective, n = slide.effective_mpp(mpp), region_size//patch_size
     scale = effective/slide.mpp
     xs, ys = (grid_starts(o, region_size*scale) for o in slide.dimensions)
@@ -75,7 +75,10 @@ def tile_slide(
     params = dict(region_size=region_size, patch_size=patch_size, mpp=mpp, min_tissue=min_tissue, min_region=min_region, blur=blur)
     return Tiles(slide.name, coords[keep], shares(tissue), shares(pen_mask(slide)), blurred, slide.mpp, effective, region_size, patch_size, params)
 
-# %% ../nbs/04_tiling.ipynb #a37e7bf3
+def _check_sizes(region_size=4096, patch_size=256, **_):
+    if patch_size<1 or region_size<patch_size or region_size%patch_size: raise HIPTError(f"region size {region_size} px is no multiple of the patch size {patch_size} px: choose another --region-size")
+
+# %% ../nbs/04_tiling.ipynb #d079f44f
 def draw_tiles(
     slide:Slide,        # an open slide
     tiles:Tiles,        # its tiles
@@ -98,7 +101,7 @@ def draw_tiles(
     ax.axis('off')
     return ax
 
-# %% ../nbs/04_tiling.ipynb #2d21a7fb
+# %% ../nbs/04_tiling.ipynb #c202aafa
 SCHEMA = 1
 
 def write_tiles(
@@ -126,7 +129,7 @@ def read_tiles(
             return Tiles(coords=f['coords'][:], **{k:f[k][:] for k in ('tissue','pen','blur')}, **{k:meta[k] for k in ('slide_id','mpp_level0','mpp','region_size','patch_size','params')})
     except (OSError, KeyError) as e: raise HIPTError(f"'{path}' is no tiles file ({e}): delete it and run 'hipt tile' again") from None
 
-# %% ../nbs/04_tiling.ipynb #be03cb4d
+# %% ../nbs/04_tiling.ipynb #bbeb4130
 def tile_cohort(
     run,                   # the `Run` to write into
     manifest,              # table from `read_manifest`
@@ -136,6 +139,8 @@ def tile_cohort(
     **params,              # for `tile_slide`
 )->dict:                   # how many were done, skipped and failed
     "Tile every slide of a cohort"
+    if preset not in PRESETS: raise HIPTError(f"unknown tissue preset '{preset}': use {', '.join(PRESETS)}")
+    _check_sizes(**params)
     run.record('tile', dict(preset=preset, **params))
     run.keep_manifest(manifest)
     def one(row):

@@ -75,9 +75,8 @@ def test_modules_in_step(tmp_path):
 
 
 @pytest.mark.parametrize('path', notebooks, **ids)
-def test_notebook_is_clean(path, tmp_path):
+def test_notebook_is_clean(path):
     from nbdev.clean import clean_nb
-    from fastcore.nbio import nb2str, read_nb
     keys = pyproject['tool']['nbdev'].get('allowed_out_metadata_keys', [])
     nb = json.loads(path.read_text('utf-8'))
     clean_nb(nb, allowed_out_metadata_keys=keys)
