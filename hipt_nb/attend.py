@@ -8,12 +8,11 @@ Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 'slide_level', 'draw_maps', 'map_layers',
            'held_out_model', 'attend_cohort', 'save_figure']
 
-# %% ../nbs/13a_attend.ipynb #a430dbe7
-import json
+# %% ../nbs/13a_attend.ipynb #588c422a
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
-from .core import HIPTError, Run, atomic, each_slide
+from .core import HIPTError, Run, atomic, each_slide, read_h5, write_h5
 from .slide import Slide
 from .tiling import Tiles, open_row, read_tiles
 from .hipt import HIPT
@@ -21,7 +20,7 @@ from .features import Features, as_bag, read_features
 from .finetune import load_slide_model, read_predictions
 from .attention import UNITS, draw_pyramid, grid_pass, region_scores, scale_scores, slide_map, slide_scores
 
-# %% ../nbs/13a_attend.ipynb #70b73f04
+# %% ../nbs/13a_attend.ipynb #5d4e9692
 @dataclass
 class Maps:
     "Where every level looked on one slide; shares of attention, NaN where there is no tissue"
@@ -33,7 +32,7 @@ class Maps:
     token:np.ndarray        # float16 `[K, heads, h, w]`, level 1 over each patch's tokens
     attrs:dict              # encoder, sizes, µm per pixel
 
-# %% ../nbs/13a_attend.ipynb #30b2e576
+# %% ../nbs/13a_attend.ipynb #75c8d2fb
 def attend_slide(
     hipt:HIPT,           # the pyramid that made the features
     slide:Slide,         # an open slide
@@ -53,35 +52,26 @@ def attend_slide(
     attrs = {k:features.attrs[k] for k in ('encoder','mpp','mpp_level0','region_size','patch_size')} | dict(offsets=list(offsets))
     return Maps(features.slide_id, features.coords, region, patch, best, np.stack(token).astype(np.float16), attrs)
 
-# %% ../nbs/13a_attend.ipynb #b70939d0
+# %% ../nbs/13a_attend.ipynb #49dc4121
 def write_maps(
     path,       # `maps/{encoder}/{slide_id}.h5`
     maps:Maps,  # what to keep
 ):
     "Write a maps file, complete or not at all"
-    import h5py
-    with atomic(path) as tmp, h5py.File(tmp, 'w') as h:
-        for k in ('coords','region','patch','top','token'):
-            if getattr(maps, k) is not None: h[k] = getattr(maps, k)
-        h.attrs['hipt_nb'] = json.dumps({**maps.attrs, 'slide_id': maps.slide_id}, sort_keys=True)
+    write_h5(path, {k: getattr(maps, k) for k in ('coords','region','patch','top','token')}, {**maps.attrs, 'slide_id': maps.slide_id})
 
 def read_maps(
     path,  # a maps file
 )->Maps:
     "Read a maps file"
-    import h5py
-    if not Path(path).exists(): raise HIPTError(f"there is no maps file '{path}': run 'hipt attend' first")
-    try:
-        with h5py.File(path) as h:
-            attrs = json.loads(h.attrs['hipt_nb'])
-            return Maps(attrs.pop('slide_id'), h['coords'][:], h['region'][:] if 'region' in h else None, *(h[k][:] for k in ('patch','top','token')), attrs)
-    except (OSError, KeyError) as e: raise HIPTError(f"'{path}' is no maps file ({e}): delete it and run 'hipt attend' again") from None
+    arrays, attrs = read_h5(path, 'maps', 'attend')
+    return Maps(slide_id=attrs.pop('slide_id'), region=arrays.pop('region', None), **arrays, attrs=attrs)
 
-# %% ../nbs/13a_attend.ipynb #e6d20cf3
+# %% ../nbs/13a_attend.ipynb #b90c94b0
 def mean_of_heads(a):  # `[..., heads, h, w]`; cells off the tissue are NaN in every head and stay so
     return a.mean(-3)
 
-# %% ../nbs/13a_attend.ipynb #b5b1e34a
+# %% ../nbs/13a_attend.ipynb #90451bf5
 def patch_relative(
     maps:Maps,  # of one slide
 )->np.ndarray:  # `[M, rows, cols]`, 1 = average within the region
@@ -97,7 +87,7 @@ def slide_level(
         return np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None]), 'weight in the slide, 1 = average'
     return patch_relative(maps), 'attention in the region, 1 = average'
 
-# %% ../nbs/13a_attend.ipynb #39e03c00
+# %% ../nbs/13a_attend.ipynb #f1c87ccf
 def draw_maps(
     slide:Slide,         # an open slide
     tiles:Tiles,         # its tiles
@@ -119,7 +109,7 @@ def draw_maps(
     axs[0,0].set_title(f'{maps.slide_id}, {w*slide.mpp/1000:.1f} mm'); axs[0,1].set_title(f'region, {tiles.region_size*tiles.mpp:.0f} µm'); axs[0,2].set_title(f'patch, {P*tiles.mpp:.0f} µm')
     return axs[0,0].figure
 
-# %% ../nbs/13a_attend.ipynb #2ad53fb2
+# %% ../nbs/13a_attend.ipynb #01903799
 def map_layers(
     tiles:Tiles,  # of the slide
     maps:Maps,    # of the slide
@@ -135,7 +125,7 @@ def map_layers(
     return layers + [dict(name=f'tokens of region {k+1}', array=mean_of_heads(scale_scores(maps.token[k].astype(np.float32), 'relative')), x=float(tiles.coords[m,0]), y=float(tiles.coords[m,1]),
         width=side, height=side, units=UNITS['relative']) for k,m in enumerate(maps.top)]
 
-# %% ../nbs/13a_attend.ipynb #6bd5e5b5
+# %% ../nbs/13a_attend.ipynb #082e9111
 def held_out_model(
     folder,         # folder of a cross-validation, written by `cross_validate`
     slide_id:str,   # which slide
@@ -145,7 +135,7 @@ def held_out_model(
     folds = p.fold[p.slide_id==slide_id]
     return load_slide_model(Path(folder)/f'fold{folds.iloc[0] if len(folds) else p.fold.min()}')[0]
 
-# %% ../nbs/13a_attend.ipynb #81935b38
+# %% ../nbs/13a_attend.ipynb #c1c23d62
 def attend_cohort(
     run:Run,               # the `Run` that holds tiles and features
     manifest,              # table from `read_manifest`

@@ -7,17 +7,17 @@ Docs: https://hipt-nb.github.io/hipt_nb/embed.html.md"""
 # %% auto #0
 __all__ = ['get_model', 'read_ahead', 'patch_features', 'region_features', 'embed_slide', 'embed_cohort']
 
-# %% ../nbs/11_embed.ipynb #ba27a7ca
+# %% ../nbs/11_embed.ipynb #373eccd1
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, torch
-from .core import HIPTError, each_slide, pick_device, read_json
+from .core import HIPTError, each_slide, pick_device
 from .slide import Slide
 from .tiling import Tiles, open_row, read_tiles
 from .hipt import HIPT, PRESETS, create_hipt, pick_dtype
 from .features import Features, read_features, write_features
 
-# %% ../nbs/11_embed.ipynb #0413fefd
+# %% ../nbs/11_embed.ipynb #cafcf299
 def get_model(
     spec:str,           # folder of a model, name of one in the run's `models/`, or `{preset}:random`
     run=None,           # a `Run`, to look in its `models/`
@@ -32,7 +32,7 @@ def get_model(
     there = sorted(p.parent.name for p in run.models.glob('*/config.json')) if run else []
     raise HIPTError(f"{f'unknown model {spec!r}' if spec else 'no model given'}: use --model with {', '.join([*there, *(f'{p}:random' for p in PRESETS)])}, or the folder of a saved model")
 
-# %% ../nbs/11_embed.ipynb #40c699e4
+# %% ../nbs/11_embed.ipynb #3a3cc906
 def read_ahead(
     slide:Slide,  # an open slide
     tiles:Tiles,  # its regions
@@ -45,7 +45,7 @@ def read_ahead(
             if m+1<len(tiles): nxt = pool.submit(tiles.read, slide, m+1)
             yield now.result()
 
-# %% ../nbs/11_embed.ipynb #80203f6b
+# %% ../nbs/11_embed.ipynb #b096008a
 @torch.inference_mode()
 def patch_features(
     hipt:HIPT,       # the pyramid; only level 1 is used
@@ -59,7 +59,7 @@ def patch_features(
            for m,a in enumerate(read_ahead(slide, tiles))]
     return np.stack(out)
 
-# %% ../nbs/11_embed.ipynb #4ed68279
+# %% ../nbs/11_embed.ipynb #3e332d39
 @torch.inference_mode()
 def region_features(
     hipt:HIPT,         # the pyramid; only the levels above the first are used
@@ -72,7 +72,7 @@ def region_features(
     parts = [hipt.region_tokens(torch.from_numpy(patch[i:i+batch_size]).float().to(device), torch.from_numpy(mask[i:i+batch_size]).to(device)).cpu() for i in range(0, len(patch), batch_size)]
     return torch.cat(parts).float().numpy()
 
-# %% ../nbs/11_embed.ipynb #d65e6d5c
+# %% ../nbs/11_embed.ipynb #c143bce2
 def embed_slide(
     hipt:HIPT,           # the pyramid
     slide:Slide,         # an open slide
@@ -88,12 +88,12 @@ def embed_slide(
         mpp=tiles.mpp, mpp_level0=tiles.mpp_level0, region_size=tiles.region_size, patch_size=tiles.patch_size, min_tissue=tiles.params['min_tissue'])
     return Features(tiles.slide_id, patch, region_features(hipt, patch, tiles.mask()) if regions else None, tiles.coords, tiles.tissue, attrs)
 
-# %% ../nbs/11_embed.ipynb #a1fdba0c
+# %% ../nbs/11_embed.ipynb #5181a181
 def _precision(run, step, hipt, wanted):
     if wanted=='auto': wanted = run.recorded(step).get('precision') or str(pick_dtype('auto', hipt.device)).removeprefix('torch.')
     return wanted
 
-# %% ../nbs/11_embed.ipynb #fd459664
+# %% ../nbs/11_embed.ipynb #a4d3d1fa
 def embed_cohort(
     run,                   # the `Run` that holds the tiles
     manifest,              # table from `read_manifest`

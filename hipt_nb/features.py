@@ -8,14 +8,12 @@ Docs: https://hipt-nb.github.io/hipt_nb/features.html.md"""
 __all__ = ['Features', 'write_features', 'read_features', 'Bag', 'as_bag', 'load_features', 'encoder_of', 'load_bags',
            'draw_features']
 
-# %% ../nbs/07_features.ipynb #4612665c
-import json
+# %% ../nbs/07_features.ipynb #6d8839a8
 from dataclasses import dataclass
-from pathlib import Path
 import numpy as np
-from .core import HIPTError, atomic
+from .core import HIPTError, read_h5, write_h5
 
-# %% ../nbs/07_features.ipynb #6fa721f5
+# %% ../nbs/07_features.ipynb #c6f90c47
 @dataclass
 class Features:
     "What the pyramid made of one slide"
@@ -30,32 +28,23 @@ class Features:
     def mask(self): "Which patches hold tissue: bool `[M, rows, cols]`"; return self.tissue >= self.attrs['min_tissue']
     def flat(self): "The tokens of all tissue patches, `[N, D_patch]`, region by region and row by row"; return self.patch[self.mask()]
 
-# %% ../nbs/07_features.ipynb #5346572c
+# %% ../nbs/07_features.ipynb #356597fe
 def write_features(
     path,         # `features/{encoder}/{slide_id}.h5`
     f:Features,   # what to keep
 ):
     "Write a features file, complete or not at all"
-    import h5py
-    with atomic(path) as tmp, h5py.File(tmp, 'w') as h:
-        for k in ('patch', 'region', 'coords', 'tissue'):
-            if getattr(f, k) is not None: h[k] = getattr(f, k)
-        h.attrs['hipt_nb'] = json.dumps({**f.attrs, 'slide_id': f.slide_id}, sort_keys=True)
+    write_h5(path, {k: getattr(f, k) for k in ('patch','region','coords','tissue')}, {**f.attrs, 'slide_id': f.slide_id})
 
 def read_features(
     path,           # a features file
     patches=True,   # read the patch tokens too (the larger part)
 )->Features:
     "Read a features file"
-    import h5py
-    if not Path(path).exists(): raise HIPTError(f"there is no features file '{path}': run 'hipt embed' first")
-    try:
-        with h5py.File(path) as h:
-            attrs = json.loads(h.attrs['hipt_nb'])
-            return Features(attrs.pop('slide_id'), h['patch'][:] if patches else None, h['region'][:] if 'region' in h else None, h['coords'][:], h['tissue'][:], attrs)
-    except (OSError, KeyError) as e: raise HIPTError(f"'{path}' is no features file ({e}): delete it and run 'hipt embed' again") from None
+    arrays, attrs = read_h5(path, 'features', 'embed', skip=() if patches else ('patch',))
+    return Features(attrs.pop('slide_id'), arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'], attrs)
 
-# %% ../nbs/07_features.ipynb #15914f02
+# %% ../nbs/07_features.ipynb #2f9b1f6e
 @dataclass
 class Bag:
     "One slide as the slide-level model sees it"
@@ -65,7 +54,7 @@ class Bag:
     x:object        # float32 tensor `[M, D]` or `[M, rows, cols, D]`
     mask:object     # bool tensor `[M]` or `[M, rows, cols]`; True = tissue
 
-# %% ../nbs/07_features.ipynb #0759b588
+# %% ../nbs/07_features.ipynb #92357f7e
 def as_bag(
     f:Features,          # of one slide
     level:str='region',  # `region` for region tokens, `patch` for patch grids
@@ -79,7 +68,7 @@ def as_bag(
     mask = torch.from_numpy(f.mask())
     return Bag(f.slide_id, patient or f.slide_id, label, x, mask.any(-1).any(-1) if level=='region' else mask)
 
-# %% ../nbs/07_features.ipynb #2c588975
+# %% ../nbs/07_features.ipynb #31194196
 def load_features(
     run,            # the `Run` that holds them
     manifest,       # table from `read_manifest`
@@ -94,7 +83,7 @@ def load_features(
     if len(made)>1: raise HIPTError(f"the features of '{encoder}' were made by different weights (slides {' and '.join(made.values())}): embed them again into an empty folder")
     return res
 
-# %% ../nbs/07_features.ipynb #36919bb6
+# %% ../nbs/07_features.ipynb #0f5448d6
 def encoder_of(
     run,          # the `Run` that holds the features
     manifest,     # table from `read_manifest`
@@ -104,7 +93,7 @@ def encoder_of(
     attrs = load_features(run, manifest[:1], encoder, patches=False)[0].attrs
     return {k: attrs.get(k) for k in ('encoder','level1_sha256','level2_sha256','mean','std')}
 
-# %% ../nbs/07_features.ipynb #b2558048
+# %% ../nbs/07_features.ipynb #552ca28e
 def load_bags(
     run,                 # the `Run` that holds the features
     manifest,            # table from `read_manifest`, with labels
@@ -117,7 +106,7 @@ def load_bags(
     feats = load_features(run, manifest, encoder, patches=level=='patch')
     return [as_bag(f, level, p, classes.index(l) if isinstance(l, str) else None) for f,p,l in zip(feats, manifest.patient, labels)], classes
 
-# %% ../nbs/07_features.ipynb #a2291a6f
+# %% ../nbs/07_features.ipynb #1651667b
 def draw_features(
     f:Features,      # of one slide
     n:int=6,         # regions to draw

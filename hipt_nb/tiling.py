@@ -7,16 +7,15 @@ Docs: https://hipt-nb.github.io/hipt_nb/tiling.html.md"""
 # %% auto #0
 __all__ = ['SCHEMA', 'grid_starts', 'Tiles', 'tile_slide', 'draw_tiles', 'write_tiles', 'read_tiles', 'tile_cohort', 'open_row']
 
-# %% ../nbs/04_tiling.ipynb #168a7d7c
-import json
+# %% ../nbs/04_tiling.ipynb #ac295a16
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, atomic, each_slide, params_hash
+from .core import HIPTError, each_slide, params_hash, read_h5, write_h5
 from .slide import Slide
 from .tissue import PRESETS, Tissue, segment, pen_mask, blur_mask
 
-# %% ../nbs/04_tiling.ipynb #843189b0
+# %% ../nbs/04_tiling.ipynb #e2787f58
 def grid_starts(
     length:int,  # level-0 pixels of the slide along this side
     step:float,  # level-0 pixels per region, need not be whole
@@ -24,7 +23,7 @@ def grid_starts(
     "The start of every region along one side"
     return np.round(np.arange(max(1, int(np.ceil(length/step - .05))))*step).astype(np.int64)
 
-# %% ../nbs/04_tiling.ipynb #ee596564
+# %% ../nbs/04_tiling.ipynb #4a1a6190
 @dataclass
 class Tiles:
     "Where the regions of a slide lie, and how much of each patch is tissue, pen or blur"
@@ -47,7 +46,7 @@ class Tiles:
     def read(self, slide, m): "Region `m` as uint8 `[region, region, 3]`"; return slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
     def read_patch(self, slide, m, row, col): "One patch as uint8 `[patch, patch, 3]`"; return slide.read(*self.patch_xy(m, row, col), self.patch_size, self.patch_size, self.mpp)
 
-# %% ../nbs/04_tiling.ipynb #be03e26f
+# %% ../nbs/04_tiling.ipynb #deb7b50a
 def tile_slide(
     slide:Slide,            # an open slide
     tissue:Tissue=None,     # from `segment`, a mask or GeoJSON; segmented here if not given
@@ -78,7 +77,7 @@ def tile_slide(
 def _check_sizes(region_size=4096, patch_size=256, **_):
     if patch_size<1 or region_size<patch_size or region_size%patch_size: raise HIPTError(f"region size {region_size} px is no multiple of the patch size {patch_size} px: choose another --region-size")
 
-# %% ../nbs/04_tiling.ipynb #d079f44f
+# %% ../nbs/04_tiling.ipynb #f784e5d6
 def draw_tiles(
     slide:Slide,        # an open slide
     tiles:Tiles,        # its tiles
@@ -101,35 +100,26 @@ def draw_tiles(
     ax.axis('off')
     return ax
 
-# %% ../nbs/04_tiling.ipynb #c202aafa
+# %% ../nbs/04_tiling.ipynb #f0b5c763
 SCHEMA = 1
+_arrays, _meta = ('coords','tissue','pen','blur'), ('slide_id','mpp_level0','mpp','region_size','patch_size','params')
 
 def write_tiles(
     path,         # `tiles/{slide_id}.h5`
     tiles:Tiles,  # what to keep
 ):
     "Write a tiles file, complete or not at all"
-    import h5py
-    meta = dict(schema=SCHEMA, slide_id=tiles.slide_id, mpp_level0=tiles.mpp_level0, mpp=tiles.mpp, region_size=tiles.region_size,
-        patch_size=tiles.patch_size, params=tiles.params, params_hash=params_hash(tiles.params))
-    with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
-        for k in ('coords', 'tissue', 'pen', 'blur'): f[k] = getattr(tiles, k)
-        f.attrs['hipt_nb'] = json.dumps(meta, sort_keys=True)
+    write_h5(path, {k: getattr(tiles, k) for k in _arrays}, {k: getattr(tiles, k) for k in _meta} | dict(schema=SCHEMA, params_hash=params_hash(tiles.params)))
 
 def read_tiles(
     path,    # a tiles file
 )->Tiles:
     "Read a tiles file"
-    import h5py
-    if not Path(path).exists(): raise HIPTError(f"there is no tiles file '{path}': run 'hipt tile' first")
-    try:
-        with h5py.File(path) as f:
-            meta = json.loads(f.attrs['hipt_nb'])
-            if meta['schema']!=SCHEMA: raise HIPTError(f"'{path}' has schema {meta['schema']}, this version reads {SCHEMA}: tile the slide again")
-            return Tiles(coords=f['coords'][:], **{k:f[k][:] for k in ('tissue','pen','blur')}, **{k:meta[k] for k in ('slide_id','mpp_level0','mpp','region_size','patch_size','params')})
-    except (OSError, KeyError) as e: raise HIPTError(f"'{path}' is no tiles file ({e}): delete it and run 'hipt tile' again") from None
+    arrays, meta = read_h5(path, 'tiles', 'tile')
+    if meta.get('schema')!=SCHEMA: raise HIPTError(f"'{path}' has schema {meta.get('schema')}, this version reads {SCHEMA}: tile the slide again")
+    return Tiles(**arrays, **{k: meta[k] for k in _meta})
 
-# %% ../nbs/04_tiling.ipynb #bbeb4130
+# %% ../nbs/04_tiling.ipynb #f5e026c9
 def tile_cohort(
     run,                   # the `Run` to write into
     manifest,              # table from `read_manifest`
