@@ -66,12 +66,22 @@ def source_link(name, module):
     return f'{cfg.git_url}/blob/{cfg.branch}/{lib}/{module}.py' + (f'#L{line}' if line else '')
 
 
+def own_comment_of_kwargs(text, sym):
+    "fastcore gives the comment of `**kwargs` to the return value: put it back where it stands"
+    try: found = re.search(r'^ +(\*\*\w+),?[ \t]*#[ \t]*(.+?)[ \t]*$', inspect.getsource(sym), re.M)
+    except (OSError, TypeError): found = None
+    if not found: return text
+    name, comment = map(re.escape, found.groups())
+    text = re.sub(rf'^(\).*:) # {comment}$', r'\1', text, count=1, flags=re.M)
+    return re.sub(rf'^( +{name}),?$', lambda m: f'{m[1]} # {found[2]}', text, count=1, flags=re.M)
+
+
 def signature(sym):
     "Signature with its comments, and docstring; from the source where a default (an array) cannot be compared by fastcore"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         text = MarkdownRenderer(sym)._repr_markdown_()
-    if not any('docments unavailable' in str(w.message) for w in caught): return text
+    if not any('docments unavailable' in str(w.message) for w in caught): return own_comment_of_kwargs(text, sym)
     code = re.split(r'\n    r?"', inspect.getsource(sym))[0]
     return f'```python\n{code}\n```\n\n*{inspect.getdoc(sym)}*'
 

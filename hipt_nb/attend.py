@@ -8,7 +8,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 'slide_level', 'draw_maps', 'map_layers',
            'held_out_model', 'attend_cohort', 'save_figure']
 
-# %% ../nbs/13a_attend.ipynb #588c422a
+# %% ../nbs/13a_attend.ipynb #794c9cee
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
@@ -20,11 +20,11 @@ from .features import Features, as_bag, read_features
 from .finetune import load_slide_model, read_predictions
 from .attention import UNITS, draw_pyramid, grid_pass, region_scores, scale_scores, slide_map, slide_scores
 
-# %% ../nbs/13a_attend.ipynb #5d4e9692
+# %% ../nbs/13a_attend.ipynb #c5f1b258
 @dataclass
 class Maps:
     "Where every level looked on one slide; shares of attention, NaN where there is no tissue"
-    slide_id:str
+    slide_id:str            # as in the manifest
     coords:np.ndarray       # int64 `[M, 2]`, level-0 x, y of each region
     region:np.ndarray|None  # float32 `[M]`, weight of each region in the slide level's pooling; None without a trained slide model
     patch:np.ndarray        # float32 `[M, heads, rows, cols]`, level 2 over each region's patches
@@ -32,7 +32,7 @@ class Maps:
     token:np.ndarray        # float16 `[K, heads, h, w]`, level 1 over each patch's tokens
     attrs:dict              # encoder, sizes, µm per pixel
 
-# %% ../nbs/13a_attend.ipynb #75c8d2fb
+# %% ../nbs/13a_attend.ipynb #68a55b5b
 def attend_slide(
     hipt:HIPT,           # the pyramid that made the features
     slide:Slide,         # an open slide
@@ -52,7 +52,7 @@ def attend_slide(
     attrs = {k:features.attrs[k] for k in ('encoder','mpp','mpp_level0','region_size','patch_size')} | dict(offsets=list(offsets))
     return Maps(features.slide_id, features.coords, region, patch, best, np.stack(token).astype(np.float16), attrs)
 
-# %% ../nbs/13a_attend.ipynb #49dc4121
+# %% ../nbs/13a_attend.ipynb #3df22a45
 def write_maps(
     path,       # `maps/{encoder}/{slide_id}.h5`
     maps:Maps,  # what to keep
@@ -67,11 +67,11 @@ def read_maps(
     arrays, attrs = read_h5(path, 'maps', 'attend')
     return Maps(slide_id=attrs.pop('slide_id'), region=arrays.pop('region', None), **arrays, attrs=attrs)
 
-# %% ../nbs/13a_attend.ipynb #b90c94b0
+# %% ../nbs/13a_attend.ipynb #f3956f0d
 def mean_of_heads(a):  # `[..., heads, h, w]`; cells off the tissue are NaN in every head and stay so
     return a.mean(-3)
 
-# %% ../nbs/13a_attend.ipynb #90451bf5
+# %% ../nbs/13a_attend.ipynb #27e31789
 def patch_relative(
     maps:Maps,  # of one slide
 )->np.ndarray:  # `[M, rows, cols]`, 1 = average within the region
@@ -87,7 +87,7 @@ def slide_level(
         return np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None]), 'weight in the slide, 1 = average'
     return patch_relative(maps), 'attention in the region, 1 = average'
 
-# %% ../nbs/13a_attend.ipynb #f1c87ccf
+# %% ../nbs/13a_attend.ipynb #255b319d
 def draw_maps(
     slide:Slide,         # an open slide
     tiles:Tiles,         # its tiles
@@ -109,7 +109,7 @@ def draw_maps(
     axs[0,0].set_title(f'{maps.slide_id}, {w*slide.mpp/1000:.1f} mm'); axs[0,1].set_title(f'region, {tiles.region_size*tiles.mpp:.0f} µm'); axs[0,2].set_title(f'patch, {P*tiles.mpp:.0f} µm')
     return axs[0,0].figure
 
-# %% ../nbs/13a_attend.ipynb #01903799
+# %% ../nbs/13a_attend.ipynb #801ee8c1
 def map_layers(
     tiles:Tiles,  # of the slide
     maps:Maps,    # of the slide
@@ -125,7 +125,7 @@ def map_layers(
     return layers + [dict(name=f'tokens of region {k+1}', array=mean_of_heads(scale_scores(maps.token[k].astype(np.float32), 'relative')), x=float(tiles.coords[m,0]), y=float(tiles.coords[m,1]),
         width=side, height=side, units=UNITS['relative']) for k,m in enumerate(maps.top)]
 
-# %% ../nbs/13a_attend.ipynb #082e9111
+# %% ../nbs/13a_attend.ipynb #8b9e31ca
 def held_out_model(
     folder,         # folder of a cross-validation, written by `cross_validate`
     slide_id:str,   # which slide
@@ -135,7 +135,7 @@ def held_out_model(
     folds = p.fold[p.slide_id==slide_id]
     return load_slide_model(Path(folder)/f'fold{folds.iloc[0] if len(folds) else p.fold.min()}')[0]
 
-# %% ../nbs/13a_attend.ipynb #c1c23d62
+# %% ../nbs/13a_attend.ipynb #ca4692c1
 def attend_cohort(
     run:Run,               # the `Run` that holds tiles and features
     manifest,              # table from `read_manifest`

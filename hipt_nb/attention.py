@@ -45,7 +45,7 @@ def place(
 )->np.ndarray:          # `[heads,*shape]`, NaN where the pass saw nothing
     "Lay one pass on the canvas"
     out = np.full((len(scores),*shape), np.nan, np.float32)
-    big = scores.repeat(repeat, -2).repeat(repeat, -1)[:, :shape[0]-offset, :shape[1]-offset]
+    big = scores.repeat(repeat, -2).repeat(repeat, -1)[:, :max(0,shape[0]-offset), :max(0,shape[1]-offset)]
     out[:, offset:offset+big.shape[1], offset:offset+big.shape[2]] = big
     return out
 
@@ -166,6 +166,7 @@ def region_scores(
             token_passes.append(place(mosaic(scale_scores(att, scaling)), r//T, 1, canvas))
         tokens,seen = shift_grid(hipt, *grids[r], k, white, padding)
         if seen.any(): patch_passes.append(place(scale_scores(grid_pass(hipt, tokens, seen), scaling), o//T, P//T, canvas))
+    if not patch_passes: raise HIPTError(f"nothing to look at in a region of {W} × {H} px: the mask is empty, or every shift of {list(offsets)} leaves it")
     return finish(token_passes, mask, P//T, 1), finish(patch_passes, mask, P//T, (cell or P)//T)
 
 # %% ../nbs/13_attention.ipynb #3dde6d01

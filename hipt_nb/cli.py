@@ -9,7 +9,7 @@ __all__ = ['app', 'Slides', 'Out', 'Model', 'Device', 'Workers', 'SlideMpp', 'En
            'tile', 'pretrain', 'embed', 'train', 'knn', 'evaluate', 'predict', 'attend', 'report', 'view', 'export',
            'demo', 'main']
 
-# %% ../nbs/16_cli.ipynb #941be9f9
+# %% ../nbs/16_cli.ipynb #13b46062
 import sys, time
 from enum import Enum
 from pathlib import Path
@@ -17,20 +17,20 @@ from typing import Annotated, List, Optional
 import typer
 from .core import HIPTError, Run, atomic, read_manifest
 
-# %% ../nbs/16_cli.ipynb #03740b44
+# %% ../nbs/16_cli.ipynb #1f51e391
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
     help="HIPT on your own slides: tile, pretrain, embed, train, evaluate, and see what was looked at. For research, not for diagnosis.")
 
 Slides   = Annotated[List[Path], typer.Argument(help="Slides, a folder of slides, or a manifest (.csv with a column path).", show_default=False)]
 Out      = Annotated[Path, typer.Option('--out', '-o', help="Run folder. Started again, a verb does only what is missing in it.", show_default=False)]
-Model    = Annotated[Optional[str], typer.Option('--model', '-m', help="A model in the run's models/, the folder of a saved model, or PRESET:random.", show_default=False)]
+Model    = Annotated[Optional[str], typer.Option('--model', '-m', help="A model in the run's models/ (the only one if not given), the folder of a saved model, or PRESET:random.", show_default=False)]
 Device   = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers  = Annotated[int, typer.Option(help="Slides at a time.", min=1)]
 SlideMpp = Annotated[Optional[float], typer.Option(help="µm per level-0 pixel for slides whose file does not say.", show_default=False)]
 Encoder  = Annotated[Optional[str], typer.Option(help="Which features: a folder below the run's features/.", show_default=False)]
 Seed     = Annotated[int, typer.Option(help="Another seed, another run.")]
 
-# %% ../nbs/16_cli.ipynb #49cec37d
+# %% ../nbs/16_cli.ipynb #dd39ad4b
 def _say(
     verb:str,     # what was done
     counts:dict,  # done, skipped, failed
@@ -61,7 +61,7 @@ def _encoder(
     if name is None and len(there)==1: return there[0]
     raise HIPTError(f"{f'no features of {name!r}' if name else 'which features?'} in '{run.root}': " + (f"choose --encoder from {', '.join(there)}" if there else "run 'hipt embed' first"))
 
-# %% ../nbs/16_cli.ipynb #7b17ef67
+# %% ../nbs/16_cli.ipynb #4e34803a
 @app.command()
 def info(
     slides:Slides,
@@ -78,7 +78,7 @@ def info(
         print(f"{i.pop('slide_id')}\n" + '\n'.join(f'  {k:<11} {"unknown" if v is None else v}' for k,v in i.items()))
     if failed==len(rows): raise HIPTError(f'none of the {failed} slides could be opened')
 
-# %% ../nbs/16_cli.ipynb #bfc401d6
+# %% ../nbs/16_cli.ipynb #e684bcd2
 @app.command()
 def tile(
     slides:Slides, out:Out,
@@ -97,10 +97,10 @@ def tile(
     _say('tile', tile_cohort(run, read_manifest(slides), tissue, slide_mpp, workers, region_size=region_size, patch_size=patch_size, mpp=mpp,
         min_tissue=min_tissue, min_region=min_region, blur=blur), run)
 
-# %% ../nbs/16_cli.ipynb #d018c2c2
+# %% ../nbs/16_cli.ipynb #f4a742be
 class Level(str, Enum): one, two, both = '1', '2', 'both'
 
-# %% ../nbs/16_cli.ipynb #3c5b75af
+# %% ../nbs/16_cli.ipynb #07e18ee7
 @app.command()
 def pretrain(
     slides:Slides, out:Out,
@@ -125,7 +125,7 @@ def pretrain(
     if not (run.models/preset/'config.json').exists(): hipt.save_pretrained(run.models/preset)
     print(f"pretrain: model in {run.models/preset}")
 
-# %% ../nbs/16_cli.ipynb #1811661b
+# %% ../nbs/16_cli.ipynb #7b7654d5
 def _given(**kw): return {k:v for k,v in kw.items() if v is not None}
 
 def _pretrain_level1(run, manifest, hipt, preset, level, recipe, samples, batch_size, seed, device):
@@ -146,7 +146,7 @@ def _pretrain_level2(run, manifest, hipt, preset, recipe, samples, batch_size, s
     pretrain_grid(paths, hipt.level2, run.models/f'{preset}-level2', recipe=recipe, seed=seed, device=device, **_given(samples=samples, batch_size=batch_size))
     load_level(hipt.level2, run.models/f'{preset}-level2')
 
-# %% ../nbs/16_cli.ipynb #e018e29e
+# %% ../nbs/16_cli.ipynb #1714b362
 @app.command()
 def embed(
     slides:Slides, out:Out, model:Model=None,
@@ -160,7 +160,7 @@ def embed(
     hipt = get_model(model, run, device)
     _say(f'embed {hipt.name}', embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision, mpp_level0=slide_mpp), run, f'embed/{hipt.name}')
 
-# %% ../nbs/16_cli.ipynb #2d3eb6d5
+# %% ../nbs/16_cli.ipynb #2d979145
 Folds = Annotated[int, typer.Option(help="Test folds, stratified by class and grouped by patient.")]
 
 @app.command()
@@ -181,7 +181,7 @@ def train(
         encoder=encoder_of(run, manifest, encoder), epochs=epochs, recipe=recipe, seed=seed, device=device)
     print(f"train: {len(preds)} held-out predictions in {run.models/'slide'/encoder/'predictions.csv'}")
 
-# %% ../nbs/16_cli.ipynb #b7649705
+# %% ../nbs/16_cli.ipynb #23036a3c
 def _labelled(slides): return read_manifest(slides, require=('label',))
 
 def _folds(manifest, n, seed):
@@ -197,7 +197,7 @@ def _show(models):
     for r in table.itertuples(): print(f"  {r.model:<40} AUC {r.auc:.2f} ({r.low:.2f} to {r.high:.2f}), {r.slides} slides of {r.patients} patients")
     return table
 
-# %% ../nbs/16_cli.ipynb #d7520a22
+# %% ../nbs/16_cli.ipynb #7155337c
 @app.command()
 def knn(
     slides:Slides, out:Out, encoder:Encoder=None, folds:Folds=5,
@@ -211,13 +211,12 @@ def knn(
     bags, classes = load_bags(run, manifest, encoder)
     _show({f'{k} nearest neighbours, {encoder}': nearest(bags, _folds(manifest, folds, seed), classes, k=k)})
 
-# %% ../nbs/16_cli.ipynb #17e76433
+# %% ../nbs/16_cli.ipynb #f35f209a
 @app.command()
 def evaluate(slides:Slides, out:Out):
     "Compare every trained slide model with the mean of patches, on the same folds: evaluation.csv."
     from hipt_nb.core import read_json
     from hipt_nb.evaluate import mean_of_patches
-    from hipt_nb.features import load_bags
     from hipt_nb.finetune import read_predictions
     run, manifest, models = _existing(out), _labelled(slides), {}
     found = sorted((run.models/'slide').glob('*/predictions.csv'))
@@ -225,13 +224,22 @@ def evaluate(slides:Slides, out:Out):
     for path in found:
         encoder = path.parent.name
         models[f'HIPT on {encoder}'] = read_predictions(path)
-        bags, classes = load_bags(run, manifest, encoder, level='patch')
-        models[f'mean of patches, {encoder}'] = mean_of_patches(bags, read_json(path.parent/'config.json')['folds'], classes)
+        models[f'mean of patches, {encoder}'] = mean_of_patches(*_mean_bags(run, manifest, encoder, read_json(path.parent/'config.json')['folds']))
     table = _show(models)
     with atomic(run.root/'evaluation.csv') as tmp: table.to_csv(tmp, index=False)
     print(f"evaluate: table in {run.root/'evaluation.csv'}")
 
-# %% ../nbs/16_cli.ipynb #a1e31ef0
+# %% ../nbs/16_cli.ipynb #e498b1ad
+def _mean_bags(run, manifest, encoder, folds):
+    "Bags of one token each, the mean of the slide's patches, with one slide's patches in memory at a time"
+    from dataclasses import replace
+    import numpy as np, torch
+    from hipt_nb.features import load_bags, read_features
+    bags, classes = load_bags(run, manifest, encoder)
+    mean = lambda b: torch.from_numpy(read_features(run.features(encoder, b.slide_id)).flat().mean(0, dtype=np.float32, keepdims=True))
+    return [replace(b, x=mean(b), mask=torch.ones(1, dtype=torch.bool)) for b in bags], folds, classes
+
+# %% ../nbs/16_cli.ipynb #94748689
 @app.command()
 def predict(
     slides:Slides, out:Out, encoder:Encoder=None,
@@ -248,7 +256,7 @@ def predict(
     with atomic(run.root/'predictions.csv') as tmp: table.to_csv(tmp, index=False)
     print(table.to_string(index=False, float_format='%.3f') + f"\npredict: {len(table)} slides in {run.root/'predictions.csv'}")
 
-# %% ../nbs/16_cli.ipynb #3be9ffbf
+# %% ../nbs/16_cli.ipynb #426698bc
 @app.command()
 def attend(
     slides:Slides, out:Out, model:Model=None,
@@ -264,14 +272,14 @@ def attend(
     _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, trained=trained, mpp_level0=slide_mpp), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
 
-# %% ../nbs/16_cli.ipynb #521b4091
+# %% ../nbs/16_cli.ipynb #8e83dc2a
 @app.command()
 def report(slides:Slides, out:Out):
     "Write the HTML report of a run: index.html in the run folder."
     from hipt_nb.report import write_report
     print(f"report: {write_report(_existing(out), read_manifest(slides), title=f'HIPT run: {Path(out).name}')}")
 
-# %% ../nbs/16_cli.ipynb #e513226c
+# %% ../nbs/16_cli.ipynb #e30fa771
 @app.command()
 def view(
     run:Annotated[Path, typer.Argument(help="Run folder with maps from 'hipt attend'.", show_default=False)],
@@ -294,7 +302,7 @@ def view(
     print(f"view: pages in {list_viewers(r.viewer).parent}")
     if not static: serve(r.viewer, port)
 
-# %% ../nbs/16_cli.ipynb #78a9624c
+# %% ../nbs/16_cli.ipynb #6f42aa33
 @app.command()
 def export(slides:Slides, out:Out, slide_mpp:SlideMpp=None):
     "Write tissue outlines and regions as GeoJSON for QuPath: export/{slide}.geojson."
@@ -312,7 +320,7 @@ def export(slides:Slides, out:Out, slide_mpp:SlideMpp=None):
         return 'done'
     _say('export', each_slide(read_manifest(slides), one, run, 'export'), run)
 
-# %% ../nbs/16_cli.ipynb #4ba5d96f
+# %% ../nbs/16_cli.ipynb #5d876806
 FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20, attended=4)
 QUICK = dict(n_slides=12, n_patients=10, size=2048, samples1=256, samples2=512, folds=2, epochs=5, attended=1)
 
@@ -330,7 +338,7 @@ def demo(
         step()
     print(f"\nDone in {time.time()-start:.0f} s. Open {out/'index.html'} in a browser.")
 
-# %% ../nbs/16_cli.ipynb #08a2c397
+# %% ../nbs/16_cli.ipynb #a5dda649
 def _demo_steps(out, p, seed):
     "The demo as (what it is, function) pairs; each is a verb as a user would call it"
     out = Run(out).root
@@ -362,7 +370,7 @@ def _demo_report(out, cohort):
     from hipt_nb.report import write_report
     write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides')
 
-# %% ../nbs/16_cli.ipynb #8f5a1b16
+# %% ../nbs/16_cli.ipynb #854918b3
 def main():
     "The entry point: input errors are one line and exit code 1"
     try: app()

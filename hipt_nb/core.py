@@ -9,23 +9,23 @@ __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'HIPTError', 'atomic', 'write_jso
            'params_hash', 'find_slides', 'slide_id_of', 'read_manifest', 'Run', 'versions', 'progress', 'each_slide',
            'set_seed', 'pick_device', 'show_as']
 
-# %% ../nbs/00_core.ipynb #4847697f
+# %% ../nbs/00_core.ipynb #08130c77
 import csv, hashlib, json, os, random, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 
-# %% ../nbs/00_core.ipynb #1f8128c6
+# %% ../nbs/00_core.ipynb #649b80a6
 # `fastai.basics` compiles with torch.jit, which newer torch answers with a warning that shows the install path
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=FutureWarning)
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=DeprecationWarning)
 
-# %% ../nbs/00_core.ipynb #7549d334
+# %% ../nbs/00_core.ipynb #e969a5ff
 class HIPTError(Exception):
     "Something in the input, said in one line: which slide, row or file, and what to do about it"
 
-# %% ../nbs/00_core.ipynb #d62584d6
+# %% ../nbs/00_core.ipynb #60dfe7d0
 @contextmanager
 def atomic(
     path,  # where the complete file is to appear
@@ -39,13 +39,13 @@ def atomic(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #99058703
+# %% ../nbs/00_core.ipynb #eb851914
 def write_json(
     path,  # file to write, atomically
     obj,   # anything JSON can hold; paths and numpy numbers are turned into text and numbers
 ):
     "Write `obj` as readable JSON"
-    with atomic(path) as tmp: tmp.write_text(json.dumps(obj, indent=1, default=_plain)+'\n')
+    with atomic(path) as tmp: tmp.write_text(json.dumps(obj, indent=1, default=_plain)+'\n', encoding='utf-8')
 
 def _plain(o): return o.item() if hasattr(o, 'item') else str(o)
 
@@ -53,10 +53,10 @@ def read_json(
     path,  # file to read
 ):
     "Read a JSON file; a broken one is an error that names it"
-    try: return json.loads(Path(path).read_text())
+    try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except json.JSONDecodeError as e: raise HIPTError(f"{path} is not valid JSON ({e}): delete it and run again") from None
 
-# %% ../nbs/00_core.ipynb #59963f3f
+# %% ../nbs/00_core.ipynb #b92f35f5
 def write_h5(
     path,         # file to write, atomically
     arrays:dict,  # name → array; None is left out
@@ -82,14 +82,14 @@ def read_h5(
         with h5py.File(path) as f: return {k: v[:] for k,v in f.items() if k not in skip}, json.loads(f.attrs['hipt_nb'])
     except (OSError, KeyError, ValueError) as e: raise HIPTError(f"'{path}' is no {what} file ({e}): delete it and run 'hipt {verb}' again") from None
 
-# %% ../nbs/00_core.ipynb #2e5d80f5
+# %% ../nbs/00_core.ipynb #01907f7b
 def params_hash(
     params:dict,  # what a file depends on
 )->str:           # 12 hexadecimal digits
     "A short name for a set of parameters: equal parameters in any order give an equal name"
     return hashlib.sha256(json.dumps(params, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
 
-# %% ../nbs/00_core.ipynb #818f5f0e
+# %% ../nbs/00_core.ipynb #60c44c08
 SLIDE_SUFFIXES = tuple('.svs .ndpi .mrxs .scn .tif .tiff .vms .vmu .bif .svslide .dcm'.split())
 IMAGE_SUFFIXES = tuple('.png .jpg .jpeg'.split())
 
@@ -104,7 +104,7 @@ def find_slides(
     if not slides: raise HIPTError(f"no slides in folder '{folder}': looked for {', '.join(SLIDE_SUFFIXES+IMAGE_SUFFIXES)}")
     return slides
 
-# %% ../nbs/00_core.ipynb #0899ba17
+# %% ../nbs/00_core.ipynb #0a1ffe9e
 def _one_per_series(paths):
     "Keep the first file of every DICOM series"
     seen, res = set(), []
@@ -119,7 +119,7 @@ def _series(path):
         with openslide.OpenSlide(str(path)) as s: return path.parent, s.properties.get('dicom.SeriesInstanceUID', path)
     except openslide.OpenSlideError: return path
 
-# %% ../nbs/00_core.ipynb #ee3485f1
+# %% ../nbs/00_core.ipynb #ace41465
 def slide_id_of(
     path,  # a slide's path
 )->str:    # its file name without suffix, also without the `.ome` of `.ome.tif`
@@ -127,7 +127,7 @@ def slide_id_of(
     name = Path(path).stem
     return name[:-4] if name.lower().endswith('.ome') else name
 
-# %% ../nbs/00_core.ipynb #ebc21ef8
+# %% ../nbs/00_core.ipynb #fe4da3cd
 def read_manifest(
     source,      # a manifest (`.csv`), a folder of slides, one slide, or a list of slides
     require=(),  # columns that must be there, such as `('label',)`
@@ -147,7 +147,7 @@ def read_manifest(
     if missing: raise HIPTError(f"{source} has no column {', '.join(map(repr, missing))} (it has {', '.join(df.columns)}): add it, one value per slide")
     return _complete(df, source)
 
-# %% ../nbs/00_core.ipynb #519136c1
+# %% ../nbs/00_core.ipynb #3129ebda
 _text_columns = 'path slide_id patient label site split'.split()
 
 def _read_csv(path):
@@ -171,7 +171,7 @@ def _complete(df, source):
         if '/' in sid or '\\' in sid: raise HIPTError(f"slide_id '{sid}' in {source} holds a slash: ids become file names, choose another")
     return df
 
-# %% ../nbs/00_core.ipynb #f70566be
+# %% ../nbs/00_core.ipynb #7bdf677f
 class Run:
     "The folder of one run: where each file lies, which parameters it was made with, and what happened to each slide"
     def __init__(self,
@@ -188,7 +188,7 @@ class Run:
     def tiles(self, slide_id):             return self._dir('tiles')/f'{slide_id}.h5'
     def features(self, encoder, slide_id): return self._dir(f'features/{encoder}')/f'{slide_id}.h5'
 
-# %% ../nbs/00_core.ipynb #fe8c5ad8
+# %% ../nbs/00_core.ipynb #cc1f9edf
 def versions()->dict:  # package → version
     "The versions that can change a result"
     def get(p):
@@ -196,7 +196,7 @@ def versions()->dict:  # package → version
         except PackageNotFoundError: return None
     return {p:get(p) for p in 'hipt_nb torch numpy openslide-bin opencv-python-headless fastai'.split()} | {'python': sys.version.split()[0]}
 
-# %% ../nbs/00_core.ipynb #af781787
+# %% ../nbs/00_core.ipynb #7f362795
 @patch
 def record(self:Run,
     step:str,     # name of the step, such as `tile` or `embed/hipt-4k`
@@ -219,7 +219,7 @@ def recorded(self:Run,
     path = self.root/'run.json'
     return read_json(path).get(step, {}).get('params', {}) if path.exists() else {}
 
-# %% ../nbs/00_core.ipynb #50b00c24
+# %% ../nbs/00_core.ipynb #95b67ae0
 @patch
 def keep_manifest(self:Run,
     manifest,  # table from `read_manifest`
@@ -230,7 +230,7 @@ def keep_manifest(self:Run,
     if path.exists(): new = pd.concat([read_manifest(path), new]).drop_duplicates('slide_id', keep='last')
     with atomic(path) as tmp: new.to_csv(tmp, index=False)
 
-# %% ../nbs/00_core.ipynb #be81514b
+# %% ../nbs/00_core.ipynb #f3608d2a
 @patch
 def log(self:Run,
     slide_id:str,  # which slide
@@ -243,7 +243,7 @@ def log(self:Run,
     old = self.read_log()
     if status=='skipped' and old.get((slide_id, verb), ('',))[0]=='done': return
     old[slide_id, verb] = status, ' '.join(str(reason).split())
-    with atomic(path) as tmp, open(tmp, 'w', newline='') as f:
+    with atomic(path) as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
         csv.writer(f).writerows([('slide_id','verb','status','reason'), *(k+v for k,v in old.items())])
 
 @patch
@@ -251,9 +251,9 @@ def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
     "The rows of `log.csv`"
     path = self.root/'log.csv'
     if not path.exists(): return {}
-    with open(path, newline='') as f: return {tuple(r[:2]): tuple(r[2:]) for r in list(csv.reader(f))[1:]}
+    with open(path, newline='', encoding='utf-8') as f: return {tuple(r[:2]): tuple(r[2:]) for r in list(csv.reader(f))[1:]}
 
-# %% ../nbs/00_core.ipynb #dab7488e
+# %% ../nbs/00_core.ipynb #5f936259
 def progress(
     iterable=None,  # what to loop over, or nothing to call `.update()` by hand
     total=None,     # number of steps, where it cannot be counted
@@ -264,7 +264,7 @@ def progress(
     shown = sys.stderr.isatty() or 'ipykernel.zmqshell' in sys.modules
     return tqdm(iterable, total=total, desc=desc, disable=not shown, dynamic_ncols=True)
 
-# %% ../nbs/00_core.ipynb #c06847c8
+# %% ../nbs/00_core.ipynb #a01c4e96
 def each_slide(
     manifest,     # table from `read_manifest`
     fn,           # called with each row; gives `done` or `skipped`
@@ -289,7 +289,7 @@ def _attempt(fn, row):
     try: return fn(row), ''
     except Exception as e: return 'failed', str(e) if isinstance(e, HIPTError) else f"slide '{row.slide_id}': {type(e).__name__}: {e}"
 
-# %% ../nbs/00_core.ipynb #4d14b34f
+# %% ../nbs/00_core.ipynb #9a59d3b7
 def set_seed(
     seed:int,  # any integer
 ):
@@ -299,7 +299,7 @@ def set_seed(
     np.random.seed(seed % 2**32)
     if 'torch' in sys.modules: sys.modules['torch'].manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #44898ad7
+# %% ../nbs/00_core.ipynb #34082b9c
 def pick_device(
     name:str='auto',  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
 ):                    # torch.device
@@ -311,7 +311,7 @@ def pick_device(
     if kind!='cpu' and not (torch.cuda.is_available() if kind=='cuda' else torch.backends.mps.is_available()): raise HIPTError(f"device '{name}' is not there on this machine: use --device cpu or auto")
     return torch.device(name)
 
-# %% ../nbs/00_core.ipynb #d1cbbe27
+# %% ../nbs/00_core.ipynb #6f99ca89
 def show_as(
     kind:str='png',  # `jpeg` for tissue, `png` for plots
 ):

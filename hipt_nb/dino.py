@@ -157,9 +157,9 @@ def blend(
     "Between `y` and `x`, or beyond `x`"
     return (y + f[:,None,None,None]*(x-y)).clamp(0, 1)
 
-def brightness(x, f): return blend(x, torch.zeros_like(x[:,:1]), f)
-def contrast  (x, f): return blend(x, grey(x).mean((1,2,3), keepdim=True), f)
-def saturation(x, f): return blend(x, grey(x), f)
+def brightness(x, f): "Towards black, or away from it"; return blend(x, torch.zeros_like(x[:,:1]), f)
+def contrast  (x, f): "Towards the image's mean grey, or away from it"; return blend(x, grey(x).mean((1,2,3), keepdim=True), f)
+def saturation(x, f): "Towards grey, or away from it"; return blend(x, grey(x), f)
 
 # %% ../nbs/09_dino.ipynb #695b7ecd
 def hue(
@@ -787,7 +787,8 @@ def dino_learner(
     loss = DINOLoss(r.out_dim, views.ncrops, r.student_temp, r.teacher_temp, r.center_momentum, r.centering).to(device)
     cbs = [Schedules(values, seed), Views(views, seed), Teacher(teacher, values['momentum']), *([MaskedTerm(r.masked_tokens, seed)] if masked else []),
            *([Spread(r.koleo)] if r.koleo else []), ClipEach(r.clip_grad), FreezeLastLayer(int(steps*r.freeze_last_layer)), monitor, *cbs]
-    learn = Learner(DataLoaders(batches, [], device=torch.device(device)), student, loss_func=loss, splitter=param_groups, opt_func=adamw, train_bn=False, cbs=cbs)
+    dls = DataLoaders(batches, []); dls._device = torch.device(device)  # its own `device=` needs loaders with `.to`, and without one fastai moves the student to a GPU wherever there is one
+    learn = Learner(dls, student, loss_func=loss, splitter=param_groups, opt_func=adamw, train_bn=False, cbs=cbs)
     learn.it,learn.teacher,learn.monitor,learn.logger = 0,teacher,monitor,noop             # we keep our own log
     if hasattr(learn, 'progress'): learn.remove_cb(learn.progress)
     return learn

@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/embed.html.md"""
 # %% auto #0
 __all__ = ['get_model', 'read_ahead', 'patch_features', 'region_features', 'embed_slide', 'embed_cohort']
 
-# %% ../nbs/11_embed.ipynb #373eccd1
+# %% ../nbs/11_embed.ipynb #8d46f05f
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, torch
@@ -17,22 +17,23 @@ from .tiling import Tiles, open_row, read_tiles
 from .hipt import HIPT, PRESETS, create_hipt, pick_dtype
 from .features import Features, read_features, write_features
 
-# %% ../nbs/11_embed.ipynb #cafcf299
+# %% ../nbs/11_embed.ipynb #f9b0117d
 def get_model(
     spec:str,           # folder of a model, name of one in the run's `models/`, or `{preset}:random`
     run=None,           # a `Run`, to look in its `models/`
     device:str='auto',  # where to put it
 )->HIPT:                # ready to embed
-    "Find a model by name; an unknown one is an error that says which there are"
+    "Find a model by name; without a name the run's only one; an unknown one is an error that says which there are"
+    there = sorted(p.parent.name for p in run.models.glob('*/config.json')) if run else []
+    if not spec and len(there)==1: spec = there[0]
     if spec:
         name, _, random = spec.partition(':')
-        if random=='random' and name in PRESETS: model = create_hipt(name, seed=0); model.name = f'{name}-random'
+        if random=='random' and name in PRESETS: model = create_hipt(name, seed=0, name=f'{name}-random')
         else: model = next((HIPT.from_pretrained(p) for p in ([run.models/spec] if run else [])+[Path(spec)] if (p/'config.json').exists()), None)
         if model: return model.eval().to(pick_device(device))
-    there = sorted(p.parent.name for p in run.models.glob('*/config.json')) if run else []
     raise HIPTError(f"{f'unknown model {spec!r}' if spec else 'no model given'}: use --model with {', '.join([*there, *(f'{p}:random' for p in PRESETS)])}, or the folder of a saved model")
 
-# %% ../nbs/11_embed.ipynb #3a3cc906
+# %% ../nbs/11_embed.ipynb #b5d8a7f6
 def read_ahead(
     slide:Slide,  # an open slide
     tiles:Tiles,  # its regions
@@ -45,7 +46,7 @@ def read_ahead(
             if m+1<len(tiles): nxt = pool.submit(tiles.read, slide, m+1)
             yield now.result()
 
-# %% ../nbs/11_embed.ipynb #b096008a
+# %% ../nbs/11_embed.ipynb #062d8214
 @torch.inference_mode()
 def patch_features(
     hipt:HIPT,       # the pyramid; only level 1 is used
@@ -54,12 +55,11 @@ def patch_features(
     batch_size:int=None, # patches at a time
 )->np.ndarray:       # float16 `[M, rows, cols, D_patch]`
     "Patch tokens of every region; patches without tissue are zero and cost nothing"
-    device, masks = next(hipt.parameters()).device, torch.from_numpy(tiles.mask())
-    out = [hipt.patch_tokens(hipt.normalise(a[None]).to(device), masks[m:m+1].to(device), batch_size=batch_size)[0].cpu().half().numpy()
-           for m,a in enumerate(read_ahead(slide, tiles))]
+    masks = torch.from_numpy(tiles.mask())
+    out = [hipt.patch_tokens(a[None], masks[m:m+1], batch_size=batch_size)[0].cpu().half().numpy() for m,a in enumerate(read_ahead(slide, tiles))]
     return np.stack(out)
 
-# %% ../nbs/11_embed.ipynb #3e332d39
+# %% ../nbs/11_embed.ipynb #b937e665
 @torch.inference_mode()
 def region_features(
     hipt:HIPT,         # the pyramid; only the levels above the first are used
@@ -72,7 +72,7 @@ def region_features(
     parts = [hipt.region_tokens(torch.from_numpy(patch[i:i+batch_size]).float().to(device), torch.from_numpy(mask[i:i+batch_size]).to(device)).cpu() for i in range(0, len(patch), batch_size)]
     return torch.cat(parts).float().numpy()
 
-# %% ../nbs/11_embed.ipynb #c143bce2
+# %% ../nbs/11_embed.ipynb #686c63d0
 def embed_slide(
     hipt:HIPT,           # the pyramid
     slide:Slide,         # an open slide
@@ -88,12 +88,12 @@ def embed_slide(
         mpp=tiles.mpp, mpp_level0=tiles.mpp_level0, region_size=tiles.region_size, patch_size=tiles.patch_size, min_tissue=tiles.params['min_tissue'])
     return Features(tiles.slide_id, patch, region_features(hipt, patch, tiles.mask()) if regions else None, tiles.coords, tiles.tissue, attrs)
 
-# %% ../nbs/11_embed.ipynb #5181a181
+# %% ../nbs/11_embed.ipynb #1fc6af51
 def _precision(run, step, hipt, wanted):
     if wanted=='auto': wanted = run.recorded(step).get('precision') or str(pick_dtype('auto', hipt.device)).removeprefix('torch.')
     return wanted
 
-# %% ../nbs/11_embed.ipynb #a4d3d1fa
+# %% ../nbs/11_embed.ipynb #ff5ea9b2
 def embed_cohort(
     run,                   # the `Run` that holds the tiles
     manifest,              # table from `read_manifest`

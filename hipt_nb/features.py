@@ -8,16 +8,16 @@ Docs: https://hipt-nb.github.io/hipt_nb/features.html.md"""
 __all__ = ['Features', 'write_features', 'read_features', 'Bag', 'as_bag', 'load_features', 'encoder_of', 'load_bags',
            'draw_features']
 
-# %% ../nbs/07_features.ipynb #6d8839a8
+# %% ../nbs/07_features.ipynb #dcdee6d1
 from dataclasses import dataclass
 import numpy as np
 from .core import HIPTError, read_h5, write_h5
 
-# %% ../nbs/07_features.ipynb #c6f90c47
+# %% ../nbs/07_features.ipynb #8dde200c
 @dataclass
 class Features:
     "What the pyramid made of one slide"
-    slide_id:str
+    slide_id:str            # as in the manifest
     patch:np.ndarray        # float16 `[M, rows, cols, D_patch]`, zero where there is no tissue
     region:np.ndarray|None  # float32 `[M, D_region]`, if level 2 has run
     coords:np.ndarray       # int64 `[M, 2]`, level-0 x, y of each region
@@ -28,7 +28,7 @@ class Features:
     def mask(self): "Which patches hold tissue: bool `[M, rows, cols]`"; return self.tissue >= self.attrs['min_tissue']
     def flat(self): "The tokens of all tissue patches, `[N, D_patch]`, region by region and row by row"; return self.patch[self.mask()]
 
-# %% ../nbs/07_features.ipynb #356597fe
+# %% ../nbs/07_features.ipynb #2813118f
 def write_features(
     path,         # `features/{encoder}/{slide_id}.h5`
     f:Features,   # what to keep
@@ -44,17 +44,17 @@ def read_features(
     arrays, attrs = read_h5(path, 'features', 'embed', skip=() if patches else ('patch',))
     return Features(attrs.pop('slide_id'), arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'], attrs)
 
-# %% ../nbs/07_features.ipynb #2f9b1f6e
+# %% ../nbs/07_features.ipynb #2fe976eb
 @dataclass
 class Bag:
     "One slide as the slide-level model sees it"
-    slide_id:str
-    patient:str
+    slide_id:str    # as in the manifest
+    patient:str     # whose slide it is
     label:int|None  # index into the classes
     x:object        # float32 tensor `[M, D]` or `[M, rows, cols, D]`
     mask:object     # bool tensor `[M]` or `[M, rows, cols]`; True = tissue
 
-# %% ../nbs/07_features.ipynb #92357f7e
+# %% ../nbs/07_features.ipynb #6690c50d
 def as_bag(
     f:Features,          # of one slide
     level:str='region',  # `region` for region tokens, `patch` for patch grids
@@ -68,7 +68,7 @@ def as_bag(
     mask = torch.from_numpy(f.mask())
     return Bag(f.slide_id, patient or f.slide_id, label, x, mask.any(-1).any(-1) if level=='region' else mask)
 
-# %% ../nbs/07_features.ipynb #31194196
+# %% ../nbs/07_features.ipynb #c6695df7
 def load_features(
     run,            # the `Run` that holds them
     manifest,       # table from `read_manifest`
@@ -83,7 +83,7 @@ def load_features(
     if len(made)>1: raise HIPTError(f"the features of '{encoder}' were made by different weights (slides {' and '.join(made.values())}): embed them again into an empty folder")
     return res
 
-# %% ../nbs/07_features.ipynb #0f5448d6
+# %% ../nbs/07_features.ipynb #31e31e5f
 def encoder_of(
     run,          # the `Run` that holds the features
     manifest,     # table from `read_manifest`
@@ -93,7 +93,7 @@ def encoder_of(
     attrs = load_features(run, manifest[:1], encoder, patches=False)[0].attrs
     return {k: attrs.get(k) for k in ('encoder','level1_sha256','level2_sha256','mean','std')}
 
-# %% ../nbs/07_features.ipynb #552ca28e
+# %% ../nbs/07_features.ipynb #59546095
 def load_bags(
     run,                 # the `Run` that holds the features
     manifest,            # table from `read_manifest`, with labels
@@ -106,7 +106,7 @@ def load_bags(
     feats = load_features(run, manifest, encoder, patches=level=='patch')
     return [as_bag(f, level, p, classes.index(l) if isinstance(l, str) else None) for f,p,l in zip(feats, manifest.patient, labels)], classes
 
-# %% ../nbs/07_features.ipynb #1651667b
+# %% ../nbs/07_features.ipynb #c90ff3fb
 def draw_features(
     f:Features,      # of one slide
     n:int=6,         # regions to draw

@@ -213,7 +213,8 @@ def slide_learner(
         return ([low] if low else []) + [[p for n,p in m.named_parameters() if not n.startswith('level2.')]]
     rates = slice(lr*level2_lr, lr) if getattr(model, 'config', {}).get('tune_level2') else lr
     opt = partial(OptimWrapper, opt=torch.optim.Adam, weight_decay=wd)
-    learn = Learner(DataLoaders(train, []), model, F.cross_entropy, opt, lr=lr, splitter=groups, default_cbs=False, cbs=[TrainEvalCallback(), *cbs])
+    dls = DataLoaders(train, []); dls._device = next(model.parameters()).device  # else fastai moves the model to a GPU wherever there is one
+    learn = Learner(dls, model, F.cross_entropy, opt, lr=lr, splitter=groups, default_cbs=False, cbs=[TrainEvalCallback(), *cbs])
     learn.create_opt()  # with one rate, since torch takes no slice; `fit` then sets a rate for each group
     learn.lr = rates
     return learn
@@ -483,6 +484,8 @@ def predict(
     "Predict slides with saved models"
     path = Path(path)
     parts = sorted(path.glob('fold*/model.safetensors'), key=lambda p: int(p.parent.name[4:]))
+    n = read_json(path/'config.json').get('n_folds', 0) if parts and (path/'config.json').exists() else 0
+    if len(parts)<n: raise HIPTError(f"only {len(parts)} of {n} folds of '{path.name}' are trained: run 'hipt train' to its end first")
     models = [load_slide_model(p.parent) for p in parts] or [load_slide_model(path)]
     classes = models[0][1]['classes']
     empty = [b.slide_id for b in bags if not b.mask.any()]

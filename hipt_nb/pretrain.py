@@ -17,8 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
 from torch import nn, Tensor
-from fastai.callback.core import Callback, CancelFitException
 from .core import HIPTError, atomic, write_json, read_json, params_hash, pick_device, progress
+from fastai.callback.core import Callback, CancelFitException
 from .slide import Slide
 from .tiling import read_tiles
 from .hipt import HIPT, vit_config, weights_hash, load_strict
@@ -116,8 +116,8 @@ class PatchSource:
         self.first = np.cumsum([0]+[len(t) for t in self.tiles])
         self.counts = np.array([len(c) for c in self.cells])
         self.cache,self.open = Cache(cache_mb),OpenSlides(max_open)
-        sizes = {(t.patch_size, round(t.mpp, 3)):t.slide_id for t in self.tiles}
-        if len({p for p,_ in sizes})>1: raise HIPTError(f"slides {' and '.join(sizes.values())} were tiled with other patch sizes ({' and '.join(str(p) for p,_ in sizes)}): tile them alike")
+        for t in self.tiles:
+            if t.patch_size!=(a := self.tiles[0]).patch_size or abs(t.mpp/a.mpp-1)>.05: raise HIPTError(f"slides '{a.slide_id}' and '{t.slide_id}' were tiled with other patches ({a.patch_size} px at {a.mpp:.3g} and {t.patch_size} px at {t.mpp:.3g} µm per pixel): tile them alike")
 
     def __len__(self): return int(self.counts.sum())
     @property
@@ -160,7 +160,7 @@ class GridSource:
 
     def __len__(self): return len(self.units)
     @property
-    def params(self): return dict(slides=len(self.paths), regions=len(self), level_below=self.made_by)
+    def params(self): return dict(slides=len(self.paths), regions=len(self), level_below=self.made_by, features=params_hash([(Path(p).stem, m.sum((1, 2)).tolist()) for p,m in zip(self.paths, self.masks)]))
 
     def one(self, i, m):
         import h5py
@@ -225,7 +225,7 @@ class Checkpoint(Callback):
         params:dict,   # of the training; a checkpoint of another is refused
         steps:int,     # of the whole training
         desc:str='',   # for the progress bar
-    ): self.out,self.params,self.steps,self.desc,self.signal = Path(out),params,steps,desc,None
+    ): self.out,self.params,self.steps,self.desc,self.signal,self.bar,self.old = Path(out),params,steps,desc,None,None,{}
 
     @property
     def path(self): return self.out/'checkpoint.pt'
@@ -234,12 +234,11 @@ class Checkpoint(Callback):
 
     def save(self):
         write_log(self.out/'log.csv', self.learn.monitor.rows)
-        with atomic(self.path) as tmp: torch.save(dict(self.state(), it=self.learn.it, params=params_hash(self.params)), tmp)
+        with atomic(self.path) as tmp, open(tmp, 'wb') as f: torch.save(dict(self.state(), it=self.learn.it, params=params_hash(self.params)), f)  # given a path, torch writes its name into the file
 
     def before_fit(self):
         self.bar = progress(total=self.steps, desc=self.desc); self.bar.update(self.learn.it)
-        if threading.current_thread() is not threading.main_thread(): self.old = {}
-        else: self.old = {s: signal.signal(s, self.stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        if threading.current_thread() is threading.main_thread(): self.old = {s: signal.signal(s, self.stop) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(self, signum, frame): self.signal = signum
     def before_epoch(self): self.dls.train.it = self.learn.it
@@ -252,9 +251,11 @@ class Checkpoint(Callback):
     def after_train(self): self.save()
     def after_cancel_fit(self): self.save()
 
-    def after_fit(self):
-        self.bar.close()
+    def release(self):
+        "Give back bar and signals; after an error there is no `after_fit`"
+        if self.bar is not None: self.bar.close()
         for s,h in self.old.items(): signal.signal(s, h)
+        self.old = {}
 
 # %% ../nbs/10_pretrain.ipynb #9baf68bc
 def write_log(
@@ -269,8 +270,9 @@ def read_log(
     path,  # `log.csv`
 ):         # DataFrame
     "Read a log to the last bit"
-    import pandas as pd
-    return pd.read_csv(path, float_precision='round_trip')
+    import csv, pandas as pd
+    number = lambda s: int(s) if s.isdigit() else float(s or 'nan')  # pandas' own parser is not exact in every version
+    with open(path, newline='') as f: return pd.DataFrame([{k:number(s) for k,s in r.items()} for r in csv.DictReader(f)])
 
 # %% ../nbs/10_pretrain.ipynb #d6de9882
 def resume(
@@ -287,7 +289,7 @@ def resume(
     load_strict(learn.model, state['student'], c.path); load_strict(learn.teacher, state['teacher'], c.path); load_strict(learn.loss_func, state['loss'], c.path)
     learn.opt.opt.load_state_dict(state['opt'])
     learn.it = state['it']
-    rows += [{k:v for k,v in r.items()} for r in read_log(c.out/'log.csv').to_dict('records') if r['step']<learn.it]
+    rows += [r for r in read_log(c.out/'log.csv').to_dict('records') if r['step']<learn.it]
     return learn.it
 
 # %% ../nbs/10_pretrain.ipynb #04229185
@@ -297,15 +299,10 @@ def finished(
 )->bool:
     "Is it done already? A training with other parameters is refused"
     if not (out/'config.json').exists(): return False
-    old,new = read_json(out/'config.json'),_plain(params)
-    diff = [k for k in sorted({*old, *new}) if old.get(k)!=new.get(k)]
+    old = read_json(out/'config.json')
+    diff = [k for k in sorted({*old, *params}) if params_hash(old.get(k))!=params_hash(params.get(k))]
     if diff: raise HIPTError(f"'{out}' holds a training with other parameters ({', '.join(diff)}): use the same ones, or another folder")
     return (out/'model.safetensors').exists()
-
-def _plain(o):
-    "As it comes back from JSON"
-    import json
-    return json.loads(json.dumps(o, default=str))
 
 # %% ../nbs/10_pretrain.ipynb #327236c8
 def train_level(
@@ -338,7 +335,9 @@ def train_level(
     learn = dino_learner(stream, vit, r, steps, batch_size, seed, stats, mean, std, pick_device(device or 'auto'), [Checkpoint(out, params, steps, desc), *cbs])
     start = resume(learn, learn.monitor.rows)
     write_json(out/'config.json', params)
-    if start<steps: learn.fit(-(-steps//every), start_epoch=start//every)
+    try:
+        if start<steps: learn.fit(-(-steps//every), start_epoch=start//every)
+    finally: learn.checkpoint.release()
     if learn.it<steps: raise KeyboardInterrupt(f"stopped after step {learn.it} of {steps}; the same command goes on from there")
     with atomic(out/'model.safetensors') as tmp: save_file({k:v.cpu().contiguous() for k,v in learn.teacher.backbone.state_dict().items()}, tmp)
     return read_log(out/'log.csv')

@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/tiling.html.md"""
 # %% auto #0
 __all__ = ['SCHEMA', 'grid_starts', 'Tiles', 'tile_slide', 'draw_tiles', 'write_tiles', 'read_tiles', 'tile_cohort', 'open_row']
 
-# %% ../nbs/04_tiling.ipynb #ac295a16
+# %% ../nbs/04_tiling.ipynb #d666f482
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -15,7 +15,7 @@ from .core import HIPTError, each_slide, params_hash, read_h5, write_h5
 from .slide import Slide
 from .tissue import PRESETS, Tissue, segment, pen_mask, blur_mask
 
-# %% ../nbs/04_tiling.ipynb #e2787f58
+# %% ../nbs/04_tiling.ipynb #a8e94fcc
 def grid_starts(
     length:int,  # level-0 pixels of the slide along this side
     step:float,  # level-0 pixels per region, need not be whole
@@ -23,11 +23,11 @@ def grid_starts(
     "The start of every region along one side"
     return np.round(np.arange(max(1, int(np.ceil(length/step - .05))))*step).astype(np.int64)
 
-# %% ../nbs/04_tiling.ipynb #4a1a6190
+# %% ../nbs/04_tiling.ipynb #8d197eec
 @dataclass
 class Tiles:
     "Where the regions of a slide lie, and how much of each patch is tissue, pen or blur"
-    slide_id:str
+    slide_id:str        # as in the manifest
     coords:np.ndarray   # int64 `[M, 2]`, level-0 x, y of each region's corner
     tissue:np.ndarray   # float16 `[M, rows, cols]`, fraction of each patch
     pen:np.ndarray      # float16 `[M, rows, cols]`
@@ -46,7 +46,7 @@ class Tiles:
     def read(self, slide, m): "Region `m` as uint8 `[region, region, 3]`"; return slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
     def read_patch(self, slide, m, row, col): "One patch as uint8 `[patch, patch, 3]`"; return slide.read(*self.patch_xy(m, row, col), self.patch_size, self.patch_size, self.mpp)
 
-# %% ../nbs/04_tiling.ipynb #deb7b50a
+# %% ../nbs/04_tiling.ipynb #d9a6e517
 def tile_slide(
     slide:Slide,            # an open slide
     tissue:Tissue=None,     # from `segment`, a mask or GeoJSON; segmented here if not given
@@ -77,7 +77,7 @@ def tile_slide(
 def _check_sizes(region_size=4096, patch_size=256, **_):
     if patch_size<1 or region_size<patch_size or region_size%patch_size: raise HIPTError(f"region size {region_size} px is no multiple of the patch size {patch_size} px: choose another --region-size")
 
-# %% ../nbs/04_tiling.ipynb #f784e5d6
+# %% ../nbs/04_tiling.ipynb #02013996
 def draw_tiles(
     slide:Slide,        # an open slide
     tiles:Tiles,        # its tiles
@@ -100,7 +100,7 @@ def draw_tiles(
     ax.axis('off')
     return ax
 
-# %% ../nbs/04_tiling.ipynb #f0b5c763
+# %% ../nbs/04_tiling.ipynb #a3a01893
 SCHEMA = 1
 _arrays, _meta = ('coords','tissue','pen','blur'), ('slide_id','mpp_level0','mpp','region_size','patch_size','params')
 
@@ -119,7 +119,7 @@ def read_tiles(
     if meta.get('schema')!=SCHEMA: raise HIPTError(f"'{path}' has schema {meta.get('schema')}, this version reads {SCHEMA}: tile the slide again")
     return Tiles(**arrays, **{k: meta[k] for k in _meta})
 
-# %% ../nbs/04_tiling.ipynb #f5e026c9
+# %% ../nbs/04_tiling.ipynb #5f0213e8
 def tile_cohort(
     run,                   # the `Run` to write into
     manifest,              # table from `read_manifest`
@@ -137,7 +137,7 @@ def tile_cohort(
         if (path := run.tiles(row.slide_id)).exists(): return 'skipped'
         with open_row(row, mpp_level0) as slide:
             tiles = tile_slide(slide, segment(slide, preset), **params)
-            tiles.slide_id, tiles.params['preset'] = row.slide_id, preset
+            tiles.params['preset'] = preset
             write_tiles(path, tiles)
         return 'done'
     return each_slide(manifest, one, run, 'tile', workers)
@@ -148,4 +148,6 @@ def open_row(
 )->Slide:
     "Open the slide of a manifest row, with the row's own µm per pixel if it has one"
     mpp = getattr(row, 'mpp', None)
-    return Slide(row.path, mpp_level0 if mpp is None or mpp!=mpp else float(mpp))
+    slide = Slide(row.path, mpp_level0 if mpp is None or mpp!=mpp else float(mpp))
+    slide.name = row.slide_id  # file names can carry people's names: pages, exports and messages use the manifest's id
+    return slide

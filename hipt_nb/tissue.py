@@ -110,6 +110,7 @@ def threshold(
     "Coloured or not"
     import cv2
     if otsu: level = max(level, cv2.threshold(sat, 0, 1, cv2.THRESH_BINARY+cv2.THRESH_OTSU)[0])
+    if not close: return sat>level
     m = np.pad((sat>level).astype(np.uint8), close)  # so that nothing is bridged to the rim
     return cv2.morphologyEx(m, cv2.MORPH_CLOSE, np.ones((close,close),np.uint8))[close:-close,close:-close].astype(bool)
 
@@ -238,19 +239,22 @@ def _polygons(geometry):
 def _paint(polys, shape, downsample):
     "Polygons in level-0 px to a mask"
     import cv2
-    m, one = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    m = np.zeros(shape, np.uint8)
     px = lambda r: np.round((np.array(r.coords)[:,:2]/downsample-.5)*16).astype(np.int32)
     for g in (q for p in polys for q in (_polygons(p.buffer(-downsample/2, join_style='mitre')) or [p])):  # cv2 fills the rim's pixels too
-        one[:] = 0
-        cv2.fillPoly(one, [px(r) for r in (g.exterior,*g.interiors)], 1, shift=4)
-        m |= one
+        rings = [px(r) for r in (g.exterior,*g.interiors)]
+        lo, hi = np.maximum(rings[0].min(0)//16-1, 0), np.minimum(rings[0].max(0)//16+2, shape[::-1])
+        if (hi<=lo).any(): continue
+        one = np.zeros((hi-lo)[::-1], np.uint8)  # its own corner only: a file may hold many thousand polygons
+        cv2.fillPoly(one, [r-lo*16 for r in rings], 1, shift=4)
+        m[lo[1]:hi[1],lo[0]:hi[0]] |= one
     return m.astype(bool)
 
 def _read_polygons(path):
     "[(class, polygons)] of a GeoJSON file"
     from shapely.geometry import shape
     from shapely.validation import make_valid
-    try: feats = _features(json.loads(Path(path).read_text()))
+    try: feats = _features(json.loads(Path(path).read_text(encoding='utf-8')))
     except FileNotFoundError: raise HIPTError(f"{path} does not exist: check the path") from None
     except (ValueError, UnicodeDecodeError) as e: raise HIPTError(f"{path} is not valid GeoJSON ({e}): export it again") from None
     try: return [(_class(f), _polygons(make_valid(shape(f['geometry'])))) for f in feats if f.get('geometry')]
@@ -302,11 +306,11 @@ def _like(tissue, other):
 
 # %% ../nbs/03_tissue.ipynb #374bf24d
 @patch
-def __and__(self:Tissue, other:Tissue): return Tissue(self.mask & _like(self,other), self.downsample, self.slide_id, self.params)
+def __and__(self:Tissue, other:Tissue): "In both: `a & b`"; return Tissue(self.mask & _like(self,other), self.downsample, self.slide_id, self.params)
 @patch
-def __or__(self:Tissue, other:Tissue): return Tissue(self.mask | _like(self,other), self.downsample, self.slide_id, self.params)
+def __or__(self:Tissue, other:Tissue): "In either: `a | b`"; return Tissue(self.mask | _like(self,other), self.downsample, self.slide_id, self.params)
 @patch
-def __sub__(self:Tissue, other:Tissue): return Tissue(self.mask & ~_like(self,other), self.downsample, self.slide_id, self.params)
+def __sub__(self:Tissue, other:Tissue): "In the first but not in the second: `a - b`"; return Tissue(self.mask & ~_like(self,other), self.downsample, self.slide_id, self.params)
 
 # %% ../nbs/03_tissue.ipynb #5597211d
 def pen_mask(

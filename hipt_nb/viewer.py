@@ -11,6 +11,7 @@ __all__ = ['tile_levels', 'write_tiles', 'colour', 'build_viewer', 'serve', 'sho
 import atexit, http.server, json, math, os, shutil, tempfile, threading
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 import numpy as np
 from .core import HIPTError, atomic, read_json, write_json
 from .slide import Slide
@@ -146,8 +147,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args): pass
     def list_directory(self, path): return self.send_error(404)
     def send_head(self):
-        host = (self.headers.get('Host') or '').rsplit(':',1)[0].lower()
+        host, origin = (self.headers.get('Host') or '').rsplit(':',1)[0].lower(), self.headers.get('Origin')
         if host not in self.server.hosts: return self.send_error(403, 'Host not allowed')
+        if origin and urlsplit(origin).hostname not in self.server.hosts: return self.send_error(403, 'Origin not allowed')
         path, root = Path(self.translate_path(self.path)).resolve(), self.server.root
         if not path.is_relative_to(root) or any(p.startswith('.') for p in path.relative_to(root).parts): return self.send_error(404)
         return super().send_head()

@@ -97,6 +97,15 @@ def test_notebook_outputs(path):
 
 
 @pytest.mark.parametrize('path', notebooks, **ids)
+def test_figures_were_drawn(path):
+    "An output of which only `<Figure size ...>` was kept is a figure that is not there"
+    for cell in cells(path):
+        for o in cell.get('outputs', []):
+            data = o.get('data', {})
+            assert any(k.startswith('image/') for k in data) or '<Figure size' not in ''.join(data.get('text/plain', '')), source(cell)
+
+
+@pytest.mark.parametrize('path', notebooks, **ids)
 def test_notebook_head(path):
     "Title and summary first; then a hidden cell that installs the package on Colab"
     first, *rest = cells(path)
@@ -280,3 +289,12 @@ def test_every_chapter_has_its_place_in_the_sidebar():
     prepare = load('prepare')
     assert all(prepare.group_of(p) for p in chapters)
     assert prepare.group_of(nbs/'index.ipynb') is None
+
+
+def test_comment_of_kwargs_stays_with_kwargs():
+    "fastcore gives it to the return value"
+    from hipt_nb.tissue import segment
+    from hipt_nb.vit import grid_vit
+    text = load('prepare').signature
+    assert '    **kwargs # to `ViT`\n' in text(grid_vit) and not re.search(r'^\).*#', text(grid_vit), re.M)
+    assert '    **settings # numbers that differ' in text(segment)
