@@ -8,19 +8,19 @@ Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 'slide_level', 'draw_maps', 'map_layers',
            'held_out_model', 'attend_cohort', 'save_figure']
 
-# %% ../nbs/13a_attend.ipynb #794c9cee
+# %% ../nbs/13a_attend.ipynb #9f0cd12d
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
 from .core import HIPTError, Run, atomic, each_slide, read_h5, write_h5
 from .slide import Slide
-from .tiling import Tiles, open_row, read_tiles
+from .tiling import Tiles, read_tiles
 from .hipt import HIPT
 from .features import Features, as_bag, read_features
 from .finetune import load_slide_model, read_predictions
-from .attention import UNITS, draw_pyramid, grid_pass, region_scores, scale_scores, slide_map, slide_scores
+from .attention import UNITS, colour_range, draw_pyramid, grid_pass, region_scores, scale_scores, slide_map, slide_scores
 
-# %% ../nbs/13a_attend.ipynb #c5f1b258
+# %% ../nbs/13a_attend.ipynb #526d2386
 @dataclass
 class Maps:
     "Where every level looked on one slide; shares of attention, NaN where there is no tissue"
@@ -32,7 +32,7 @@ class Maps:
     token:np.ndarray        # float16 `[K, heads, h, w]`, level 1 over each patch's tokens
     attrs:dict              # encoder, sizes, µm per pixel
 
-# %% ../nbs/13a_attend.ipynb #68a55b5b
+# %% ../nbs/13a_attend.ipynb #70cd7590
 def attend_slide(
     hipt:HIPT,           # the pyramid that made the features
     slide:Slide,         # an open slide
@@ -52,7 +52,7 @@ def attend_slide(
     attrs = {k:features.attrs[k] for k in ('encoder','mpp','mpp_level0','region_size','patch_size')} | dict(offsets=list(offsets))
     return Maps(features.slide_id, features.coords, region, patch, best, np.stack(token).astype(np.float16), attrs)
 
-# %% ../nbs/13a_attend.ipynb #3df22a45
+# %% ../nbs/13a_attend.ipynb #a5084250
 def write_maps(
     path,       # `maps/{encoder}/{slide_id}.h5`
     maps:Maps,  # what to keep
@@ -67,11 +67,11 @@ def read_maps(
     arrays, attrs = read_h5(path, 'maps', 'attend')
     return Maps(slide_id=attrs.pop('slide_id'), region=arrays.pop('region', None), **arrays, attrs=attrs)
 
-# %% ../nbs/13a_attend.ipynb #f3956f0d
+# %% ../nbs/13a_attend.ipynb #ee0added
 def mean_of_heads(a):  # `[..., heads, h, w]`; cells off the tissue are NaN in every head and stay so
     return a.mean(-3)
 
-# %% ../nbs/13a_attend.ipynb #27e31789
+# %% ../nbs/13a_attend.ipynb #192e8e3c
 def patch_relative(
     maps:Maps,  # of one slide
 )->np.ndarray:  # `[M, rows, cols]`, 1 = average within the region
@@ -87,7 +87,7 @@ def slide_level(
         return np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None]), 'weight in the slide, 1 = average'
     return patch_relative(maps), 'attention in the region, 1 = average'
 
-# %% ../nbs/13a_attend.ipynb #255b319d
+# %% ../nbs/13a_attend.ipynb #19d54f0c
 def draw_maps(
     slide:Slide,         # an open slide
     tiles:Tiles,         # its tiles
@@ -105,15 +105,15 @@ def draw_maps(
     scores, unit = slide_level(maps)
     s = thumb.shape[1]/w
     axs = draw_pyramid((thumb, slide_map(maps.coords, scores, side, (w, h), thumb.shape[:2])), (image, region), (image[r*P:(r+1)*P, c*P:(c+1)*P], inner),
-        region_at=(maps.coords[m,0]*s, maps.coords[m,1]*s, side*s), patch_at=(c*P, r*P, P), units=(unit, UNITS['relative'], UNITS['relative']))
+        region_at=(maps.coords[m,0]*s, maps.coords[m,1]*s, side*s), patch_at=(c*P, r*P, P), units=(unit, UNITS['relative'], UNITS['relative']), centre=1.)
     axs[0,0].set_title(f'{maps.slide_id}, {w*slide.mpp/1000:.1f} mm'); axs[0,1].set_title(f'region, {tiles.region_size*tiles.mpp:.0f} µm'); axs[0,2].set_title(f'patch, {P*tiles.mpp:.0f} µm')
     return axs[0,0].figure
 
-# %% ../nbs/13a_attend.ipynb #801ee8c1
+# %% ../nbs/13a_attend.ipynb #71fe6429
 def map_layers(
     tiles:Tiles,  # of the slide
     maps:Maps,    # of the slide
-)->list:          # dicts with name, array `[h, w]`, x, y, width, height (level-0 px), units
+)->list:          # dicts with name, array `[h, w]`, x, y, width, height (level-0 px), units, low, high
     "Every level's scores as layers that lie on the slide"
     side, P = tiles.region_size*tiles.scale, tiles.patch_size*tiles.scale
     (x0, y0), (x1, y1) = tiles.coords.min(0), tiles.coords.max(0)+side
@@ -122,10 +122,11 @@ def map_layers(
     heads = scale_scores(maps.patch, 'relative')
     layers = [dict(name='regions', **whole(slide_level(maps)[0]))] if maps.region is not None else []
     layers += [dict(name='patches, mean of heads', **whole(mean_of_heads(heads)))] + [dict(name=f'patches, head {i+1}', **whole(heads[:,i])) for i in range(heads.shape[1])]
-    return layers + [dict(name=f'tokens of region {k+1}', array=mean_of_heads(scale_scores(maps.token[k].astype(np.float32), 'relative')), x=float(tiles.coords[m,0]), y=float(tiles.coords[m,1]),
+    layers += [dict(name=f'tokens of region {k+1}', array=mean_of_heads(scale_scores(maps.token[k].astype(np.float32), 'relative')), x=float(tiles.coords[m,0]), y=float(tiles.coords[m,1]),
         width=side, height=side, units=UNITS['relative']) for k,m in enumerate(maps.top)]
+    return [l | dict(zip(('low','high'), colour_range(l['array']))) for l in layers]
 
-# %% ../nbs/13a_attend.ipynb #8b9e31ca
+# %% ../nbs/13a_attend.ipynb #49366de8
 def held_out_model(
     folder,         # folder of a cross-validation, written by `cross_validate`
     slide_id:str,   # which slide
@@ -135,7 +136,7 @@ def held_out_model(
     folds = p.fold[p.slide_id==slide_id]
     return load_slide_model(Path(folder)/f'fold{folds.iloc[0] if len(folds) else p.fold.min()}')[0]
 
-# %% ../nbs/13a_attend.ipynb #ca4692c1
+# %% ../nbs/13a_attend.ipynb #5ecc6a78
 def attend_cohort(
     run:Run,               # the `Run` that holds tiles and features
     manifest,              # table from `read_manifest`
@@ -143,17 +144,16 @@ def attend_cohort(
     top:int=2,             # regions of each slide to look into
     offsets=(0,),          # shifted passes, px
     trained=None,          # folder of a cross-validation, for the slide level; the run's own for these features if it has one
-    mpp_level0:float=None, # µm per level-0 pixel for slides that do not say
 )->dict:                   # how many were done, skipped and failed
     "Maps file and figure for every slide: `maps/{encoder}/{slide_id}.h5` and `.jpg`"
     folder, own = run.maps/hipt.name, run.models/'slide'/hipt.name
     trained = trained or (own if (own/'predictions.csv').exists() else None)
-    run.record(f'attend/{hipt.name}', dict(hipt.weights_sha256, top=top, offsets=list(offsets), trained=trained and Path(trained).name))
+    run.record(f'attend/{hipt.name}', dict(hipt.weights_sha256, top=top, offsets=list(offsets), trained=trained and Path(trained).name), f'maps/{hipt.name}')
     def one(row):
         path = folder/f'{row.slide_id}.h5'
         if path.with_suffix('.jpg').exists(): return 'skipped'
         tiles, features = read_tiles(run.tiles(row.slide_id)), read_features(run.features(hipt.name, row.slide_id))
-        with open_row(row, mpp_level0) as slide:
+        with tiles.open(row.path) as slide:
             maps = attend_slide(hipt, slide, tiles, features, held_out_model(trained, row.slide_id) if trained else None, top, offsets)
             write_maps(path, maps)
             save_figure(path.with_suffix('.jpg'), draw_maps(slide, tiles, maps))

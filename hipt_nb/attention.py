@@ -7,8 +7,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/attention.html.md"""
 # %% auto #0
 __all__ = ['SCALINGS', 'UNITS', 'scale_scores', 'place', 'mean_of_passes', 'seen_patches', 'patch_pass', 'shift_cells',
            'grid_pass', 'shift_image', 'as_image', 'region_scores', 'check_offsets', 'mosaic', 'shift_grid', 'finish',
-           'patch_scores', 'slide_scores', 'factorised', 'coverage', 'fit_scores', 'overlay', 'draw_map', 'draw_heads',
-           'draw_patch', 'draw_region', 'slide_map', 'draw_slide', 'draw_pyramid', 'contact_sheet']
+           'patch_scores', 'slide_scores', 'factorised', 'coverage', 'fit_scores', 'overlay', 'colour_range',
+           'draw_map', 'draw_heads', 'draw_patch', 'draw_region', 'slide_map', 'draw_slide', 'draw_pyramid',
+           'contact_sheet']
 
 # %% ../nbs/13_attention.ipynb #1d0482de
 import numpy as np, torch
@@ -318,6 +319,16 @@ def overlay(
     mix = np.round(alpha*colour + (1-alpha)*image).astype(np.uint8)
     return np.where(np.isnan(s)[...,None], image, mix)
 
+# %% ../nbs/13_attention.ipynb #c0104a5f
+def colour_range(
+    scores:np.ndarray,  # any shape, NaN where there are none
+    centre:float=1.,    # score of the middle colour
+    least:float=.25     # reach to either side at the least
+)->tuple:               # scores of the lowest and of the highest colour
+    "A range of colours around `centre`, never below zero"
+    d = max(least, float(np.nanmax(np.abs(np.asarray(scores, np.float32)-centre))))
+    return max(0., centre-d), centre+d
+
 # %% ../nbs/13_attention.ipynb #9a4cbc0a
 UNITS = dict(raw='share of attention', relative='attention, 1 = average', rank='percentile rank of attention')
 
@@ -331,6 +342,7 @@ def draw_map(
     cmap='viridis',       # colour map
     vmin:float=None,      # score of the lowest colour
     vmax:float=None,      # score of the highest
+    centre:float=None,    # spread the colours around this score instead, see `colour_range`
 ):                        # the axes
     "One image with scores over it and a colour bar"
     import matplotlib.pyplot as plt
@@ -339,6 +351,7 @@ def draw_map(
     ax = ax or plt.subplots(figsize=(4.5,4))[1]
     ax.set_title(title, fontsize=10); ax.set_xticks([]); ax.set_yticks([])
     if scores is None: ax.imshow(image); return ax
+    if centre is not None: vmin,vmax = colour_range(scores, centre)
     vmin,vmax = np.nanmin(scores) if vmin is None else vmin, np.nanmax(scores) if vmax is None else vmax
     ax.imshow(overlay(image, scores, alpha, cmap, vmin, vmax))
     if unit: ax.figure.colorbar(ScalarMappable(Normalize(vmin, vmax), cmap), ax=ax, label=unit, fraction=.046, pad=.03)

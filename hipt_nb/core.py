@@ -9,23 +9,23 @@ __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'HIPTError', 'atomic', 'write_jso
            'params_hash', 'find_slides', 'slide_id_of', 'read_manifest', 'Run', 'versions', 'progress', 'each_slide',
            'set_seed', 'pick_device', 'show_as']
 
-# %% ../nbs/00_core.ipynb #08130c77
+# %% ../nbs/00_core.ipynb #91bb01f3
 import csv, hashlib, json, os, random, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 
-# %% ../nbs/00_core.ipynb #649b80a6
+# %% ../nbs/00_core.ipynb #62a9a2db
 # `fastai.basics` compiles with torch.jit, which newer torch answers with a warning that shows the install path
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=FutureWarning)
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=DeprecationWarning)
 
-# %% ../nbs/00_core.ipynb #e969a5ff
+# %% ../nbs/00_core.ipynb #f512944d
 class HIPTError(Exception):
     "Something in the input, said in one line: which slide, row or file, and what to do about it"
 
-# %% ../nbs/00_core.ipynb #60dfe7d0
+# %% ../nbs/00_core.ipynb #9fad6cbd
 @contextmanager
 def atomic(
     path,  # where the complete file is to appear
@@ -39,7 +39,7 @@ def atomic(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #eb851914
+# %% ../nbs/00_core.ipynb #8be78168
 def write_json(
     path,  # file to write, atomically
     obj,   # anything JSON can hold; paths and numpy numbers are turned into text and numbers
@@ -56,7 +56,7 @@ def read_json(
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except json.JSONDecodeError as e: raise HIPTError(f"{path} is not valid JSON ({e}): delete it and run again") from None
 
-# %% ../nbs/00_core.ipynb #b92f35f5
+# %% ../nbs/00_core.ipynb #abdf659c
 def write_h5(
     path,         # file to write, atomically
     arrays:dict,  # name → array; None is left out
@@ -80,16 +80,16 @@ def read_h5(
     if not Path(path).exists(): raise HIPTError(f"there is no {what} file '{path}': run 'hipt {verb}' first")
     try:
         with h5py.File(path) as f: return {k: v[:] for k,v in f.items() if k not in skip}, json.loads(f.attrs['hipt_nb'])
-    except (OSError, KeyError, ValueError) as e: raise HIPTError(f"'{path}' is no {what} file ({e}): delete it and run 'hipt {verb}' again") from None
+    except (OSError, KeyError, ValueError): raise HIPTError(f"'{path}' is damaged, or no {what} file: delete it and run 'hipt {verb}' again") from None
 
-# %% ../nbs/00_core.ipynb #01907f7b
+# %% ../nbs/00_core.ipynb #3cb83745
 def params_hash(
     params:dict,  # what a file depends on
 )->str:           # 12 hexadecimal digits
     "A short name for a set of parameters: equal parameters in any order give an equal name"
     return hashlib.sha256(json.dumps(params, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
 
-# %% ../nbs/00_core.ipynb #60c44c08
+# %% ../nbs/00_core.ipynb #9deadc58
 SLIDE_SUFFIXES = tuple('.svs .ndpi .mrxs .scn .tif .tiff .vms .vmu .bif .svslide .dcm'.split())
 IMAGE_SUFFIXES = tuple('.png .jpg .jpeg'.split())
 
@@ -100,11 +100,13 @@ def find_slides(
     files = sorted(p for p in Path(folder).rglob('*') if p.is_file() and not any(q.startswith('.') for q in p.relative_to(folder).parts))
     mirax = {p.with_suffix('') for p in files if p.suffix.lower()=='.mrxs'}
     slides = [p for p in files if p.suffix.lower() in SLIDE_SUFFIXES and not mirax & set(p.parents)]
-    slides = _one_per_series(slides) or [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+    images = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+    if slides and images: print(f"{len(images)} plain image{'s'*(len(images)>1)} in '{folder}' left out: they count only where there are no slides", file=sys.stderr)
+    slides = _one_per_series(slides) or images
     if not slides: raise HIPTError(f"no slides in folder '{folder}': looked for {', '.join(SLIDE_SUFFIXES+IMAGE_SUFFIXES)}")
     return slides
 
-# %% ../nbs/00_core.ipynb #0a1ffe9e
+# %% ../nbs/00_core.ipynb #897922bf
 def _one_per_series(paths):
     "Keep the first file of every DICOM series"
     seen, res = set(), []
@@ -119,7 +121,7 @@ def _series(path):
         with openslide.OpenSlide(str(path)) as s: return path.parent, s.properties.get('dicom.SeriesInstanceUID', path)
     except openslide.OpenSlideError: return path
 
-# %% ../nbs/00_core.ipynb #ace41465
+# %% ../nbs/00_core.ipynb #d3d4f4ae
 def slide_id_of(
     path,  # a slide's path
 )->str:    # its file name without suffix, also without the `.ome` of `.ome.tif`
@@ -127,7 +129,7 @@ def slide_id_of(
     name = Path(path).stem
     return name[:-4] if name.lower().endswith('.ome') else name
 
-# %% ../nbs/00_core.ipynb #fe4da3cd
+# %% ../nbs/00_core.ipynb #7365fb55
 def read_manifest(
     source,      # a manifest (`.csv`), a folder of slides, one slide, or a list of slides
     require=(),  # columns that must be there, such as `('label',)`
@@ -147,18 +149,22 @@ def read_manifest(
     if missing: raise HIPTError(f"{source} has no column {', '.join(map(repr, missing))} (it has {', '.join(df.columns)}): add it, one value per slide")
     return _complete(df, source)
 
-# %% ../nbs/00_core.ipynb #3129ebda
+# %% ../nbs/00_core.ipynb #4081e433
 _text_columns = 'path slide_id patient label site split'.split()
 
 def _read_csv(path):
     import pandas as pd
-    try: df = pd.read_csv(path, dtype={c:str for c in _text_columns}, skipinitialspace=True)
+    try: df = pd.read_csv(path, dtype={c:str for o in _text_columns for c in (o, o.upper(), o.capitalize())}, skipinitialspace=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
         raise HIPTError(f"{path} cannot be read as a table ({e}): save it as CSV with a header row") from None
-    if 'path' not in df: raise HIPTError(f"{path} has no column 'path' (it has {', '.join(df.columns)}): add it, one slide a row")
+    df.columns = df.columns.str.strip().str.lower()
+    if 'path' not in df: raise HIPTError(f"{path} has no column 'path' (it has {', '.join(df.columns)}): " + ("save it with commas between the columns" if ';' in df.columns[0] else "add it, one slide a row"))
     empty = [i+2 for i in df.index[df.path.isna()]]
     if empty: raise HIPTError(f"{path}: no path in row {', '.join(map(str, empty))}: fill it in or delete the row")
     if not len(df): raise HIPTError(f"{path} has no rows: add one slide a row")
+    for c in {'mpp','time'} & set(df):
+        bad = [i+2 for i,v in enumerate(pd.to_numeric(df[c], errors='coerce')) if not (v>0 or pd.isna(df[c][i]))]
+        if bad: raise HIPTError(f"{path}: column {c} holds no number above 0 in row {', '.join(map(str, bad))}: mend it, or leave it empty")
     return df.assign(path=[Path(path).parent/Path(p).expanduser() for p in df.path])
 
 def _complete(df, source):
@@ -171,7 +177,7 @@ def _complete(df, source):
         if '/' in sid or '\\' in sid: raise HIPTError(f"slide_id '{sid}' in {source} holds a slash: ids become file names, choose another")
     return df
 
-# %% ../nbs/00_core.ipynb #7bdf677f
+# %% ../nbs/00_core.ipynb #0685c0f8
 class Run:
     "The folder of one run: where each file lies, which parameters it was made with, and what happened to each slide"
     def __init__(self,
@@ -188,7 +194,7 @@ class Run:
     def tiles(self, slide_id):             return self._dir('tiles')/f'{slide_id}.h5'
     def features(self, encoder, slide_id): return self._dir(f'features/{encoder}')/f'{slide_id}.h5'
 
-# %% ../nbs/00_core.ipynb #cc1f9edf
+# %% ../nbs/00_core.ipynb #2dee006a
 def versions()->dict:  # package → version
     "The versions that can change a result"
     def get(p):
@@ -196,20 +202,22 @@ def versions()->dict:  # package → version
         except PackageNotFoundError: return None
     return {p:get(p) for p in 'hipt_nb torch numpy openslide-bin opencv-python-headless fastai'.split()} | {'python': sys.version.split()[0]}
 
-# %% ../nbs/00_core.ipynb #7f362795
+# %% ../nbs/00_core.ipynb #e4239000
 @patch
 def record(self:Run,
     step:str,     # name of the step, such as `tile` or `embed/hipt-4k`
     params:dict,  # every parameter that changes its files
+    folder:str,   # where its files lie, below the run folder
 ):
     "Write the step's parameters to `run.json`; refuse if the folder was made with others"
     path = self.root/'run.json'
     log = read_json(path) if path.exists() else {}
     params = json.loads(json.dumps(params, default=_plain))
-    old = log.get(step, {}).get('params', params)
+    made = any(p.is_file() for p in (self.root/folder).rglob('*'))
+    old = log[step]['params'] if made and step in log else params
     diff = [f"{k}: {old.get(k)!r} before, {params.get(k)!r} now" for k in sorted({*old, *params}) if old.get(k)!=params.get(k)]
-    if diff: raise HIPTError(f"'{self.root}' already holds files of step '{step}' made with other parameters ({'; '.join(diff)}): use the same ones, or another --out")
-    if step not in log: write_json(path, {**log, step: dict(params=params, hash=params_hash(params), versions=versions())})
+    if diff: raise HIPTError(f"'{self.root}' already holds files of step '{step}' made with other parameters ({'; '.join(diff)}): use the same ones, another --out, or delete '{self.root/folder}' to start that step over")
+    if not made or step not in log: write_json(path, {**log, step: dict(params=params, hash=params_hash(params), versions=versions())})
 
 @patch
 def recorded(self:Run,
@@ -219,7 +227,7 @@ def recorded(self:Run,
     path = self.root/'run.json'
     return read_json(path).get(step, {}).get('params', {}) if path.exists() else {}
 
-# %% ../nbs/00_core.ipynb #95b67ae0
+# %% ../nbs/00_core.ipynb #650f811c
 @patch
 def keep_manifest(self:Run,
     manifest,  # table from `read_manifest`
@@ -230,7 +238,7 @@ def keep_manifest(self:Run,
     if path.exists(): new = pd.concat([read_manifest(path), new]).drop_duplicates('slide_id', keep='last')
     with atomic(path) as tmp: new.to_csv(tmp, index=False)
 
-# %% ../nbs/00_core.ipynb #f3608d2a
+# %% ../nbs/00_core.ipynb #0e452813
 @patch
 def log(self:Run,
     slide_id:str,  # which slide
@@ -253,7 +261,7 @@ def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
     if not path.exists(): return {}
     with open(path, newline='', encoding='utf-8') as f: return {tuple(r[:2]): tuple(r[2:]) for r in list(csv.reader(f))[1:]}
 
-# %% ../nbs/00_core.ipynb #5f936259
+# %% ../nbs/00_core.ipynb #f96c7d9c
 def progress(
     iterable=None,  # what to loop over, or nothing to call `.update()` by hand
     total=None,     # number of steps, where it cannot be counted
@@ -264,7 +272,7 @@ def progress(
     shown = sys.stderr.isatty() or 'ipykernel.zmqshell' in sys.modules
     return tqdm(iterable, total=total, desc=desc, disable=not shown, dynamic_ncols=True)
 
-# %% ../nbs/00_core.ipynb #a01c4e96
+# %% ../nbs/00_core.ipynb #8a3d4cff
 def each_slide(
     manifest,     # table from `read_manifest`
     fn,           # called with each row; gives `done` or `skipped`
@@ -278,7 +286,7 @@ def each_slide(
     pool = ThreadPoolExecutor(workers)
     try:
         bar = progress(pool.map(lambda row: _attempt(fn, row), rows), total=len(rows), desc=verb)
-        for row,(status,reason) in zip(rows, bar):
+        for (status,reason),row in zip(bar, rows):
             run.log(row.slide_id, verb, status, reason)
             counts[status] += 1
             if reason and len(rows)>1: bar.write(f'{verb} failed: {reason}', file=sys.stderr)
@@ -289,7 +297,7 @@ def _attempt(fn, row):
     try: return fn(row), ''
     except Exception as e: return 'failed', str(e) if isinstance(e, HIPTError) else f"slide '{row.slide_id}': {type(e).__name__}: {e}"
 
-# %% ../nbs/00_core.ipynb #9a59d3b7
+# %% ../nbs/00_core.ipynb #fa4e2d67
 def set_seed(
     seed:int,  # any integer
 ):
@@ -299,7 +307,7 @@ def set_seed(
     np.random.seed(seed % 2**32)
     if 'torch' in sys.modules: sys.modules['torch'].manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #34082b9c
+# %% ../nbs/00_core.ipynb #a04d96e7
 def pick_device(
     name:str='auto',  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
 ):                    # torch.device
@@ -311,7 +319,7 @@ def pick_device(
     if kind!='cpu' and not (torch.cuda.is_available() if kind=='cuda' else torch.backends.mps.is_available()): raise HIPTError(f"device '{name}' is not there on this machine: use --device cpu or auto")
     return torch.device(name)
 
-# %% ../nbs/00_core.ipynb #6f99ca89
+# %% ../nbs/00_core.ipynb #475d1cee
 def show_as(
     kind:str='png',  # `jpeg` for tissue, `png` for plots
 ):

@@ -7,17 +7,17 @@ Docs: https://hipt-nb.github.io/hipt_nb/embed.html.md"""
 # %% auto #0
 __all__ = ['get_model', 'read_ahead', 'patch_features', 'region_features', 'embed_slide', 'embed_cohort']
 
-# %% ../nbs/11_embed.ipynb #8d46f05f
+# %% ../nbs/11_embed.ipynb #0d6cd2d0
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, torch
 from .core import HIPTError, each_slide, pick_device
 from .slide import Slide
-from .tiling import Tiles, open_row, read_tiles
+from .tiling import Tiles, read_tiles
 from .hipt import HIPT, PRESETS, create_hipt, pick_dtype
 from .features import Features, read_features, write_features
 
-# %% ../nbs/11_embed.ipynb #f9b0117d
+# %% ../nbs/11_embed.ipynb #74fccb23
 def get_model(
     spec:str,           # folder of a model, name of one in the run's `models/`, or `{preset}:random`
     run=None,           # a `Run`, to look in its `models/`
@@ -33,7 +33,7 @@ def get_model(
         if model: return model.eval().to(pick_device(device))
     raise HIPTError(f"{f'unknown model {spec!r}' if spec else 'no model given'}: use --model with {', '.join([*there, *(f'{p}:random' for p in PRESETS)])}, or the folder of a saved model")
 
-# %% ../nbs/11_embed.ipynb #b5d8a7f6
+# %% ../nbs/11_embed.ipynb #1506a649
 def read_ahead(
     slide:Slide,  # an open slide
     tiles:Tiles,  # its regions
@@ -46,7 +46,7 @@ def read_ahead(
             if m+1<len(tiles): nxt = pool.submit(tiles.read, slide, m+1)
             yield now.result()
 
-# %% ../nbs/11_embed.ipynb #062d8214
+# %% ../nbs/11_embed.ipynb #058d587c
 @torch.inference_mode()
 def patch_features(
     hipt:HIPT,       # the pyramid; only level 1 is used
@@ -59,7 +59,7 @@ def patch_features(
     out = [hipt.patch_tokens(a[None], masks[m:m+1], batch_size=batch_size)[0].cpu().half().numpy() for m,a in enumerate(read_ahead(slide, tiles))]
     return np.stack(out)
 
-# %% ../nbs/11_embed.ipynb #b937e665
+# %% ../nbs/11_embed.ipynb #a6c8a545
 @torch.inference_mode()
 def region_features(
     hipt:HIPT,         # the pyramid; only the levels above the first are used
@@ -72,7 +72,7 @@ def region_features(
     parts = [hipt.region_tokens(torch.from_numpy(patch[i:i+batch_size]).float().to(device), torch.from_numpy(mask[i:i+batch_size]).to(device)).cpu() for i in range(0, len(patch), batch_size)]
     return torch.cat(parts).float().numpy()
 
-# %% ../nbs/11_embed.ipynb #686c63d0
+# %% ../nbs/11_embed.ipynb #8c1d8e7b
 def embed_slide(
     hipt:HIPT,           # the pyramid
     slide:Slide,         # an open slide
@@ -88,12 +88,24 @@ def embed_slide(
         mpp=tiles.mpp, mpp_level0=tiles.mpp_level0, region_size=tiles.region_size, patch_size=tiles.patch_size, min_tissue=tiles.params['min_tissue'])
     return Features(tiles.slide_id, patch, region_features(hipt, patch, tiles.mask()) if regions else None, tiles.coords, tiles.tissue, attrs)
 
-# %% ../nbs/11_embed.ipynb #1fc6af51
+# %% ../nbs/11_embed.ipynb #e89455a9
+def _kept(path):
+    "The features that are there, without their patches; a damaged file counts as none"
+    try: return read_features(path, patches=False) if path.exists() else None
+    except HIPTError: return None
+
+def _tiles(run, slide_id):
+    "Its tiles; where tiling failed, the reason it failed"
+    status, reason = run.read_log().get((slide_id, 'tile'), ('', '')) if not run.tiles(slide_id).exists() else ('', '')
+    if status=='failed': raise HIPTError(f"slide '{slide_id}' has no tiles: {reason}")
+    return read_tiles(run.tiles(slide_id))
+
+# %% ../nbs/11_embed.ipynb #bb0697ee
 def _precision(run, step, hipt, wanted):
     if wanted=='auto': wanted = run.recorded(step).get('precision') or str(pick_dtype('auto', hipt.device)).removeprefix('torch.')
     return wanted
 
-# %% ../nbs/11_embed.ipynb #ff5ea9b2
+# %% ../nbs/11_embed.ipynb #ae1cf8ff
 def embed_cohort(
     run,                   # the `Run` that holds the tiles
     manifest,              # table from `read_manifest`
@@ -102,22 +114,22 @@ def embed_cohort(
     regions=True,          # run level 2 as well
     batch_size:int=None,   # patches at a time; None: 16 on a CPU, 256 elsewhere
     precision:str='auto',  # `float32`, `bfloat16` or `auto`; features are float32 or float16 in any case
-    mpp_level0:float=None, # µm per level-0 pixel for slides that do not say
 )->dict:                   # how many were done, skipped and failed
     "Embed every slide of a cohort"
     encoder, sha = encoder or hipt.name, hipt.weights_sha256
     hipt.dtype = _precision(run, f'embed/{encoder}', hipt, precision)
-    run.record(f'embed/{encoder}', dict(level1_sha256=sha['level1'], mean=hipt.config['mean'], std=hipt.config['std'], batch_size=batch_size, precision=hipt.dtype))
-    if regions: run.record(f'embed/{encoder}/level2', dict(level2_sha256=sha['level2']))
+    run.record(f'embed/{encoder}', dict(level1_sha256=sha['level1'], mean=hipt.config['mean'], std=hipt.config['std'], batch_size=batch_size, precision=hipt.dtype), f'features/{encoder}')
+    if regions: run.record(f'embed/{encoder}/level2', dict(level2_sha256=sha['level2']), f'features/{encoder}')
     def one(row):
         path = run.features(encoder, row.slide_id)
-        if path.exists() and (not regions or read_features(path, patches=False).region is not None): return 'skipped'
-        if path.exists():
+        f = _kept(path)
+        if f and (f.region is not None or not regions): return 'skipped'
+        if f:
             f = read_features(path)
             f.region, f.attrs['level2_sha256'] = region_features(hipt, f.patch, f.mask()), sha['level2']
         else:
-            tiles = read_tiles(run.tiles(row.slide_id))
-            with open_row(row, mpp_level0) as slide: f = embed_slide(hipt, slide, tiles, batch_size, regions)
+            tiles = _tiles(run, row.slide_id)
+            with tiles.open(row.path) as slide: f = embed_slide(hipt, slide, tiles, batch_size, regions)
         write_features(path, f)
         return 'done'
     return each_slide(manifest, one, run, f'embed/{encoder}')

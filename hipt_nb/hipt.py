@@ -272,7 +272,7 @@ def from_pretrained(cls:HIPT,
     from safetensors.torch import load_file
     path = Path(path)
     for f in ('config.json','model.safetensors'):
-        if not (path/f).exists(): raise HIPTError(f"no {f} in {path}: give a folder written by save_pretrained")
+        if not (path/f).exists(): raise HIPTError(f"no {f} in {path}: give the folder of a saved pyramid, such as models/hipt-tiny")
     cfg = read_json(path/'config.json')
     m = cls(make_vit(cfg['level1']), make_vit(cfg['level2']), dtype=dtype, **{k:cfg[k] for k in ('name','patch_size','mpp','mean','std')})
     load_strict(m, load_file(path/'model.safetensors'), f'{path.name}/model.safetensors')

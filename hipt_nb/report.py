@@ -8,13 +8,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/report.html.md"""
 __all__ = ['image_tag', 'figure_tag', 'slides_section', 'grid_image', 'training_section', 'scores_section', 'maps_section',
            'settings_section', 'write_report']
 
-# %% ../nbs/15_report.ipynb #682b1c2d
+# %% ../nbs/15_report.ipynb #1b7e4a65
 import base64, html, io
 from pathlib import Path
 import numpy as np
 from .core import HIPTError, Run, atomic, progress, read_json
 
-# %% ../nbs/15_report.ipynb #4af80937
+# %% ../nbs/15_report.ipynb #92c87d3c
 def image_tag(
     a:np.ndarray,    # uint8 `[h, w, 3]`
     alt:str,         # what it shows, for those who cannot see it
@@ -36,7 +36,7 @@ def figure_tag(
     buf = io.BytesIO(); fig.savefig(buf, format='png', dpi=110, bbox_inches='tight'); plt.close(fig)
     return _img(buf.getvalue(), 'png', alt)
 
-# %% ../nbs/15_report.ipynb #1a56311d
+# %% ../nbs/15_report.ipynb #a26a383f
 def slides_section(
     run:Run,          # the run folder
     manifest,         # table from `read_manifest`
@@ -49,11 +49,11 @@ def slides_section(
     return f'<p>{len(manifest)} slides of {manifest.patient.nunique()} patients. Outlined: regions that hold tissue; greyed: background patches, which are never computed.</p><div class="cards">{cards}</div>{table}'
 
 def _card(run, row, max_side):
-    from hipt_nb.tiling import open_row, read_tiles
+    from hipt_nb.tiling import read_tiles
     caption = f'<b>{html.escape(row.slide_id)}</b><br>patient {html.escape(str(row.patient))}' + (f'<br>{html.escape(str(row.label))}' if getattr(row, 'label', None) is not None else '')
     try:
         tiles = read_tiles(run.tiles(row.slide_id))
-        with open_row(row, tiles.mpp_level0) as slide: a = grid_image(slide, tiles, max_side)
+        with tiles.open(row.path) as slide: a = grid_image(slide, tiles, max_side)
     except HIPTError: return f'<figure class="none">{caption}<br>no tiles</figure>'
     return f'<figure>{image_tag(a, f"{row.slide_id} with its grid")}<figcaption>{caption}<br>{len(tiles)} regions, {int(tiles.mask().sum())} patches</figcaption></figure>'
 
@@ -61,7 +61,7 @@ def _table(head, rows):
     cells = lambda tag, r: ''.join(f'<{tag}>{html.escape(str(v))}</{tag}>' for v in r)
     return f"<table><tr>{cells('th', head)}</tr>{''.join(f'<tr>{cells(chr(116)+chr(100), r)}</tr>' for r in rows)}</table>"
 
-# %% ../nbs/15_report.ipynb #b37c3dd1
+# %% ../nbs/15_report.ipynb #48e727e3
 def grid_image(
     slide,            # an open slide
     tiles,            # its tiles
@@ -80,7 +80,7 @@ def grid_image(
         cv2.rectangle(a, (x0, y0), (min(x1, a.shape[1]-1), min(y1, a.shape[0]-1)), (214, 39, 40), 1, cv2.LINE_AA)
     return a
 
-# %% ../nbs/15_report.ipynb #d4a97662
+# %% ../nbs/15_report.ipynb #20fcffc5
 def training_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -92,9 +92,9 @@ def training_section(
     for ax,(name,log) in zip(axs[0], logs):
         ax.plot(log.samples, log.loss, lw=.6, alpha=.5, color='C0'); ax.plot(log.samples, log.loss.rolling(20, min_periods=1).mean(), color='C0')
         ax.set(title=f'{name}: {log.samples.iloc[-1]:,.0f} samples', xlabel='samples seen', ylabel='loss'); ax.grid(alpha=.3)
-    return f'<p>Self-supervised pretraining, one level at a time: the loss of each step and its mean over 20 steps.</p>{figure_tag(fig, "loss curves")}'
+    return f'<p>Self-supervised pretraining, one level at a time: the loss of each step and its mean over 20 steps. The loss is measured against a teacher that changes all the time, so it need not fall steadily; what would be wrong is a flat line from the start, or a fall to zero.</p>{figure_tag(fig, "loss curves")}'
 
-# %% ../nbs/15_report.ipynb #b852212e
+# %% ../nbs/15_report.ipynb #8c0477a8
 def scores_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -111,7 +111,7 @@ def scores_section(
         '<b>HIPT on X</b> is the slide level fine-tuned on the region tokens of encoder X; <b>mean of patches</b> is a logistic regression on the mean patch token; an encoder ending in <b>-random</b> never learnt anything.</p>'
         + _table(('model', 'AUC (95 % interval)', 'balanced accuracy', 'slides', 'patients', 'note'), rows) + figure_tag(fig, 'AUCs with intervals'))
 
-# %% ../nbs/15_report.ipynb #dbf137fd
+# %% ../nbs/15_report.ipynb #417b1923
 def maps_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -132,11 +132,12 @@ def settings_section(
     rows = [(step, ', '.join(f'{k} {v}' for k,v in e['params'].items())) for step,e in log.items()]
     return _table(('step', 'parameters'), rows) + '<p>' + ', '.join(f'{k} {v}' for k,v in next(iter(log.values()))['versions'].items() if v) + '</p>'
 
-# %% ../nbs/15_report.ipynb #527cc002
+# %% ../nbs/15_report.ipynb #7f7bde3b
 def write_report(
     run:Run,                   # the run folder
     manifest,                  # table from `read_manifest`
     title:str='HIPT run',      # heading
+    note:str='',               # what the reader should know first
     path=None,                 # where to write; `index.html` in the run folder if not given
 )->Path:                       # the page
     "Write the report of a run"
@@ -144,6 +145,6 @@ def write_report(
     sections = [(name, body) for name,body in [('Slides', slides_section(run, manifest)), ('Pretraining', training_section(run)), ('Scores', scores_section(run)),
         ('Attention', maps_section(run)), ('Settings', settings_section(run))] if body]
     path = Path(path or run.root/'index.html')
-    page = Template((Path(__file__).parent/'static'/'report.html').read_text(encoding='utf-8')).render(title=html.escape(title), sections=sections)
+    page = Template((Path(__file__).parent/'static'/'report.html').read_text(encoding='utf-8')).render(title=html.escape(title), note=html.escape(note), sections=sections)
     with atomic(path) as tmp: tmp.write_text(page, encoding='utf-8')
     return path

@@ -7,14 +7,14 @@ Docs: https://hipt-nb.github.io/hipt_nb/slide.html.md"""
 # %% auto #0
 __all__ = ['TOLERANCE', 'find_mpp', 'Slide', 'best_level', 'slide_info']
 
-# %% ../nbs/01_slide.ipynb #e08beb3a
+# %% ../nbs/01_slide.ipynb #a91e4688
 import re, warnings
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, slide_id_of
 
-# %% ../nbs/01_slide.ipynb #47166578
+# %% ../nbs/01_slide.ipynb #f88dbcd2
 class _Vendor:
     "A file that OpenSlide reads"
     def __init__(self, path):
@@ -29,7 +29,7 @@ class _Vendor:
         return (rgb*(alpha/255) + (255-alpha)).astype(np.uint8)  # transparent pixels were never scanned: glass is white
     def close(self): self.handle.close()
 
-# %% ../nbs/01_slide.ipynb #5661b0b2
+# %% ../nbs/01_slide.ipynb #a20c91bc
 class _Plain:
     "A plain image, held in memory as one level"
     def __init__(self, path):
@@ -48,7 +48,9 @@ def _load_image(path):
     if Path(path).suffix.lower() in ('.tif', '.tiff'): return _load_tiff(path)
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with Image.open(path) as im: return _rgb(np.asarray(im.convert('RGBA' if 'A' in im.getbands() or 'transparency' in im.info else 'RGB'))), {}
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of files that are no images; the error that follows says enough
+            with Image.open(path) as im: return _rgb(np.asarray(im.convert('RGBA' if 'A' in im.getbands() or 'transparency' in im.info else 'RGB'))), {}
     finally: Image.MAX_IMAGE_PIXELS = limit
 
 def _rgb(a):
@@ -56,7 +58,7 @@ def _rgb(a):
     if a.shape[-1]==4: a = (a[...,:3]*(a[...,3:]/255) + (255-a[...,3:])).astype(np.uint8)
     return np.ascontiguousarray(a[...,:3])
 
-# %% ../nbs/01_slide.ipynb #112e02b6
+# %% ../nbs/01_slide.ipynb #7443d397
 def _load_tiff(path):
     import tifffile
     with tifffile.TiffFile(path) as t:
@@ -69,7 +71,7 @@ def _load_tiff(path):
         if unit and page.resolution[0]>0: props['tiff'] = unit/page.resolution[0]
         return _rgb(a), props
 
-# %% ../nbs/01_slide.ipynb #ba01ae27
+# %% ../nbs/01_slide.ipynb #ac14d40a
 def find_mpp(
     properties:dict,  # of the file
     name:str='',      # slide, for messages
@@ -88,7 +90,7 @@ def _number(text):
     try: return float(text)
     except (TypeError, ValueError): return None
 
-# %% ../nbs/01_slide.ipynb #3d8e2558
+# %% ../nbs/01_slide.ipynb #0e01dcf6
 class Slide:
     "A slide or plain image; `read` gives any window at any µm per pixel"
     def __init__(self,
@@ -108,7 +110,7 @@ class Slide:
     @property
     def mpp(self)->float:
         "µm per level-0 pixel"
-        if self._mpp is None: raise HIPTError(f"slide '{self.name}' does not say how large its pixels are: give µm per pixel with --mpp, or in the manifest's column mpp")
+        if self._mpp is None: raise HIPTError(f"slide '{self.name}' does not say how large its pixels are: give µm per pixel with --slide-mpp, in the manifest's column mpp, or as Slide(path, mpp=...)")
         return self._mpp
     @property
     def dimensions(self): "(width, height) of level 0"; return self.levels[0][:2]
@@ -119,7 +121,7 @@ class Slide:
     def __getstate__(self): return self.__dict__ | {'_file': None}
     def __repr__(self): return f"Slide({self.name}, {self.dimensions[0]}×{self.dimensions[1]}, {len(self.levels)} level{'s'*(len(self.levels)>1)}, {f'{self._mpp:.4g}' if self._mpp else 'unknown'} µm/px)"
 
-# %% ../nbs/01_slide.ipynb #f1834872
+# %% ../nbs/01_slide.ipynb #f77eacbe
 def _open(path):
     import openslide
     try:
@@ -128,7 +130,7 @@ def _open(path):
     try: return _Plain(path)
     except Exception as e: raise HIPTError(f"'{path}' is no slide or image that can be read ({e})") from None
 
-# %% ../nbs/01_slide.ipynb #ba1227a7
+# %% ../nbs/01_slide.ipynb #00ac60cf
 TOLERANCE = .02  # a level within this of the asked resolution is read as it is
 
 def best_level(
@@ -137,12 +139,12 @@ def best_level(
     upsample=False,     # allow finer than level 0
 )->tuple:               # (level, scale that will result)
     "The coarsest level that is still at least as fine as asked, and the exact scale"
-    if scale<1-TOLERANCE and not upsample: raise HIPTError(f"asked for {1/scale:.2f} times finer than the finest level holds: choose a larger --mpp, or --upsample")
+    if scale<1-TOLERANCE and not upsample: raise HIPTError(f"asked for {1/scale:.2f} times finer than the finest level holds: choose a larger --mpp")
     fits = [i for i,l in enumerate(levels) if l[2]<=scale*(1+TOLERANCE)]
     i = max(fits, key=lambda i: levels[i][2]) if fits else 0
     return i, levels[i][2] if abs(scale/levels[i][2]-1)<=TOLERANCE else scale
 
-# %% ../nbs/01_slide.ipynb #9ba93646
+# %% ../nbs/01_slide.ipynb #a1c43e4d
 def _scaled(self, x, y, width, height, scale, upsample=False):
     "A window of `width` × `height` px, each spanning `scale` level-0 px, from level-0 corner x, y"
     import cv2
@@ -166,7 +168,7 @@ def _in_blocks(self, x, y, width, height, scale, upsample):
 
 Slide._scaled, Slide._in_blocks = _scaled, _in_blocks
 
-# %% ../nbs/01_slide.ipynb #26a079ff
+# %% ../nbs/01_slide.ipynb #c07f3b01
 @patch
 def read(self:Slide,
     x:int,           # left edge, level-0 pixels
@@ -188,7 +190,7 @@ def effective_mpp(self:Slide,
     try: return best_level(self.levels, mpp/self.mpp, upsample)[1]*self.mpp
     except HIPTError as e: raise HIPTError(f"slide '{self.name}' has {self.mpp:.4g} µm per pixel: {e}") from None
 
-# %% ../nbs/01_slide.ipynb #aab138fd
+# %% ../nbs/01_slide.ipynb #b636e8e8
 @patch
 def thumbnail(self:Slide,
     max_side:int=1024,  # longer side, output pixels
@@ -204,7 +206,7 @@ def bounds(self:Slide)->tuple:  # (x, y, width, height), level-0 pixels
     get = lambda k, d: int(self.file.properties.get(f'openslide.bounds-{k}', d))
     return get('x', 0), get('y', 0), get('width', self.dimensions[0]), get('height', self.dimensions[1])
 
-# %% ../nbs/01_slide.ipynb #1c967a02
+# %% ../nbs/01_slide.ipynb #09a9f073
 def slide_info(
     slide:Slide,  # an open slide
 )->dict:          # what `hipt info` prints

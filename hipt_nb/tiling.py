@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/tiling.html.md"""
 # %% auto #0
 __all__ = ['SCHEMA', 'grid_starts', 'Tiles', 'tile_slide', 'draw_tiles', 'write_tiles', 'read_tiles', 'tile_cohort', 'open_row']
 
-# %% ../nbs/04_tiling.ipynb #d666f482
+# %% ../nbs/04_tiling.ipynb #a3223b2b
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -15,7 +15,7 @@ from .core import HIPTError, each_slide, params_hash, read_h5, write_h5
 from .slide import Slide
 from .tissue import PRESETS, Tissue, segment, pen_mask, blur_mask
 
-# %% ../nbs/04_tiling.ipynb #a8e94fcc
+# %% ../nbs/04_tiling.ipynb #35bb49d2
 def grid_starts(
     length:int,  # level-0 pixels of the slide along this side
     step:float,  # level-0 pixels per region, need not be whole
@@ -23,7 +23,7 @@ def grid_starts(
     "The start of every region along one side"
     return np.round(np.arange(max(1, int(np.ceil(length/step - .05))))*step).astype(np.int64)
 
-# %% ../nbs/04_tiling.ipynb #8d197eec
+# %% ../nbs/04_tiling.ipynb #54fe9ab3
 @dataclass
 class Tiles:
     "Where the regions of a slide lie, and how much of each patch is tissue, pen or blur"
@@ -43,10 +43,11 @@ class Tiles:
     scale = property(lambda self: self.mpp/self.mpp_level0, doc="level-0 pixels per pixel at `mpp`")
     def mask(self, min_tissue:float=None): "Which patches hold tissue: bool `[M, rows, cols]`"; return self.tissue >= (self.params.get('min_tissue', .1) if min_tissue is None else min_tissue)
     def patch_xy(self, m, row, col): "Level-0 corner of a patch"; return tuple(int(round(v)) for v in self.coords[m] + np.array([col, row])*self.patch_size*self.scale)
+    def open(self, path): "The slide, at the µm per pixel and under the id that it was tiled with"; return _named(Slide(path, self.mpp_level0), self.slide_id)
     def read(self, slide, m): "Region `m` as uint8 `[region, region, 3]`"; return slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
     def read_patch(self, slide, m, row, col): "One patch as uint8 `[patch, patch, 3]`"; return slide.read(*self.patch_xy(m, row, col), self.patch_size, self.patch_size, self.mpp)
 
-# %% ../nbs/04_tiling.ipynb #d9a6e517
+# %% ../nbs/04_tiling.ipynb #eadd3ef6
 def tile_slide(
     slide:Slide,            # an open slide
     tissue:Tissue=None,     # from `segment`, a mask or GeoJSON; segmented here if not given
@@ -77,7 +78,7 @@ def tile_slide(
 def _check_sizes(region_size=4096, patch_size=256, **_):
     if patch_size<1 or region_size<patch_size or region_size%patch_size: raise HIPTError(f"region size {region_size} px is no multiple of the patch size {patch_size} px: choose another --region-size")
 
-# %% ../nbs/04_tiling.ipynb #02013996
+# %% ../nbs/04_tiling.ipynb #41939728
 def draw_tiles(
     slide:Slide,        # an open slide
     tiles:Tiles,        # its tiles
@@ -100,7 +101,7 @@ def draw_tiles(
     ax.axis('off')
     return ax
 
-# %% ../nbs/04_tiling.ipynb #a3a01893
+# %% ../nbs/04_tiling.ipynb #63a333a7
 SCHEMA = 1
 _arrays, _meta = ('coords','tissue','pen','blur'), ('slide_id','mpp_level0','mpp','region_size','patch_size','params')
 
@@ -119,7 +120,7 @@ def read_tiles(
     if meta.get('schema')!=SCHEMA: raise HIPTError(f"'{path}' has schema {meta.get('schema')}, this version reads {SCHEMA}: tile the slide again")
     return Tiles(**arrays, **{k: meta[k] for k in _meta})
 
-# %% ../nbs/04_tiling.ipynb #5f0213e8
+# %% ../nbs/04_tiling.ipynb #db1bd037
 def tile_cohort(
     run,                   # the `Run` to write into
     manifest,              # table from `read_manifest`
@@ -131,11 +132,12 @@ def tile_cohort(
     "Tile every slide of a cohort"
     if preset not in PRESETS: raise HIPTError(f"unknown tissue preset '{preset}': use {', '.join(PRESETS)}")
     _check_sizes(**params)
-    run.record('tile', dict(preset=preset, **params))
+    run.record('tile', dict(preset=preset, **params), 'tiles')
     run.keep_manifest(manifest)
     def one(row):
-        if (path := run.tiles(row.slide_id)).exists(): return 'skipped'
+        path = run.tiles(row.slide_id)
         with open_row(row, mpp_level0) as slide:
+            if path.exists(): return _check_mpp(read_tiles(path), slide)
             tiles = tile_slide(slide, segment(slide, preset), **params)
             tiles.params['preset'] = preset
             write_tiles(path, tiles)
@@ -148,6 +150,12 @@ def open_row(
 )->Slide:
     "Open the slide of a manifest row, with the row's own µm per pixel if it has one"
     mpp = getattr(row, 'mpp', None)
-    slide = Slide(row.path, mpp_level0 if mpp is None or mpp!=mpp else float(mpp))
-    slide.name = row.slide_id  # file names can carry people's names: pages, exports and messages use the manifest's id
+    return _named(Slide(row.path, mpp_level0 if mpp is None or mpp!=mpp else float(mpp)), row.slide_id)
+
+def _named(slide, slide_id):
+    slide.name = slide_id  # file names can carry people's names: pages, exports and messages use the manifest's id
     return slide
+
+def _check_mpp(tiles, slide):
+    if abs(tiles.mpp_level0/slide.mpp-1)>1e-6: raise HIPTError(f"slide '{slide.name}' was tiled as having {tiles.mpp_level0:g} µm per pixel, now {slide.mpp:g} is given: delete its tiles and features to start over")
+    return 'skipped'

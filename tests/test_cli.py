@@ -1,6 +1,5 @@
 "The command as a user meets it: help, one clear line for every mistake, and the whole road at its smallest"
-import os, re, subprocess, sys, time
-from pathlib import Path
+import os, re, signal, subprocess, sys
 import pytest
 
 def hipt(*args, **kw):
@@ -58,6 +57,21 @@ def test_a_broken_slide_does_not_stop_the_rest(tmp_path, phantom):
     r = hipt('tile', phantom, tmp_path/'b.tif', '--out', tmp_path/'run', '--region-size', 512)
     assert r.returncode==0 and '1 done, 1 failed' in r.stdout, r.stderr
     assert 'b,tile,failed' in (tmp_path/'run'/'log.csv').read_text()
+
+def test_a_step_that_made_nothing_pins_nothing(tmp_path, phantom):
+    fails('2.00 times finer', 'tile', phantom, '--out', tmp_path/'run', '--mpp', .25, '--region-size', 512)
+    r = hipt('tile', phantom, '--out', tmp_path/'run', '--mpp', .5, '--region-size', 512)
+    assert r.returncode==0 and '1 done' in r.stdout, r.stderr
+    fails("delete", 'tile', phantom, '--out', tmp_path/'run', '--mpp', 1, '--region-size', 512)
+    fails('unknown recipe', 'pretrain', phantom, '--out', tmp_path/'run', '--preset', 'hipt-tiny', '--recipe', 'nope')
+
+@pytest.mark.skipif(os.name=='nt', reason='Windows has no SIGINT to send to one process')
+def test_ctrl_c_is_one_line(tmp_path):
+    p = subprocess.Popen([sys.executable, '-u', '-c', 'from hipt_nb.cli import main; main()', 'demo', '--quick', '--out', str(tmp_path/'demo')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in p.stdout:
+        if line.startswith('[2/'): p.send_signal(signal.SIGINT); break
+    err = p.communicate(timeout=120)[1].strip().splitlines()
+    assert p.returncode==130 and len(err)==1 and 'the same command goes on' in err[0], err
 
 def test_quick_demo_and_again(tmp_path):
     "The whole road; a second walk finds everything done"
