@@ -7,24 +7,24 @@ Docs: https://hipt-nb.github.io/hipt_nb/embed.html.md"""
 # %% auto #0
 __all__ = ['get_model', 'read_ahead', 'patch_features', 'region_features', 'embed_slide', 'embed_cohort']
 
-# %% ../nbs/11_embed.ipynb #0d6cd2d0
+# %% ../nbs/11_embed.ipynb #62f512e1
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, torch
-from .core import HIPTError, each_slide, pick_device
+from .core import HIPTError, each_slide, pick_device, read_json
 from .slide import Slide
 from .tiling import Tiles, read_tiles
 from .hipt import HIPT, PRESETS, create_hipt, pick_dtype
 from .features import Features, read_features, write_features
 
-# %% ../nbs/11_embed.ipynb #74fccb23
+# %% ../nbs/11_embed.ipynb #4f299644
 def get_model(
     spec:str,           # folder of a model, name of one in the run's `models/`, or `{preset}:random`
     run=None,           # a `Run`, to look in its `models/`
     device:str='auto',  # where to put it
 )->HIPT:                # ready to embed
     "Find a model by name; without a name the run's only one; an unknown one is an error that says which there are"
-    there = sorted(p.parent.name for p in run.models.glob('*/config.json')) if run else []
+    there = sorted(p.parent.name for p in run.models.glob('*/config.json') if 'level1' in read_json(p)) if run else []  # beside them lie the trainings of each level
     if not spec and len(there)==1: spec = there[0]
     if spec:
         name, _, random = spec.partition(':')
@@ -33,7 +33,7 @@ def get_model(
         if model: return model.eval().to(pick_device(device))
     raise HIPTError(f"{f'unknown model {spec!r}' if spec else 'no model given'}: use --model with {', '.join([*there, *(f'{p}:random' for p in PRESETS)])}, or the folder of a saved model")
 
-# %% ../nbs/11_embed.ipynb #1506a649
+# %% ../nbs/11_embed.ipynb #50310022
 def read_ahead(
     slide:Slide,  # an open slide
     tiles:Tiles,  # its regions
@@ -46,7 +46,7 @@ def read_ahead(
             if m+1<len(tiles): nxt = pool.submit(tiles.read, slide, m+1)
             yield now.result()
 
-# %% ../nbs/11_embed.ipynb #058d587c
+# %% ../nbs/11_embed.ipynb #db342102
 @torch.inference_mode()
 def patch_features(
     hipt:HIPT,       # the pyramid; only level 1 is used
@@ -59,7 +59,7 @@ def patch_features(
     out = [hipt.patch_tokens(a[None], masks[m:m+1], batch_size=batch_size)[0].cpu().half().numpy() for m,a in enumerate(read_ahead(slide, tiles))]
     return np.stack(out)
 
-# %% ../nbs/11_embed.ipynb #a6c8a545
+# %% ../nbs/11_embed.ipynb #759b9a04
 @torch.inference_mode()
 def region_features(
     hipt:HIPT,         # the pyramid; only the levels above the first are used
@@ -72,7 +72,7 @@ def region_features(
     parts = [hipt.region_tokens(torch.from_numpy(patch[i:i+batch_size]).float().to(device), torch.from_numpy(mask[i:i+batch_size]).to(device)).cpu() for i in range(0, len(patch), batch_size)]
     return torch.cat(parts).float().numpy()
 
-# %% ../nbs/11_embed.ipynb #8c1d8e7b
+# %% ../nbs/11_embed.ipynb #609375be
 def embed_slide(
     hipt:HIPT,           # the pyramid
     slide:Slide,         # an open slide
@@ -88,7 +88,7 @@ def embed_slide(
         mpp=tiles.mpp, mpp_level0=tiles.mpp_level0, region_size=tiles.region_size, patch_size=tiles.patch_size, min_tissue=tiles.params['min_tissue'])
     return Features(tiles.slide_id, patch, region_features(hipt, patch, tiles.mask()) if regions else None, tiles.coords, tiles.tissue, attrs)
 
-# %% ../nbs/11_embed.ipynb #e89455a9
+# %% ../nbs/11_embed.ipynb #9389b98d
 def _kept(path):
     "The features that are there, without their patches; a damaged file counts as none"
     try: return read_features(path, patches=False) if path.exists() else None
@@ -100,12 +100,12 @@ def _tiles(run, slide_id):
     if status=='failed': raise HIPTError(f"slide '{slide_id}' has no tiles: {reason}")
     return read_tiles(run.tiles(slide_id))
 
-# %% ../nbs/11_embed.ipynb #bb0697ee
+# %% ../nbs/11_embed.ipynb #c3dd89c6
 def _precision(run, step, hipt, wanted):
     if wanted=='auto': wanted = run.recorded(step).get('precision') or str(pick_dtype('auto', hipt.device)).removeprefix('torch.')
     return wanted
 
-# %% ../nbs/11_embed.ipynb #ae1cf8ff
+# %% ../nbs/11_embed.ipynb #ba8320b3
 def embed_cohort(
     run,                   # the `Run` that holds the tiles
     manifest,              # table from `read_manifest`

@@ -87,12 +87,12 @@ class OpenSlides:
     ): self.limit,self.open,self.lock = limit,OrderedDict(),threading.Lock()
 
     def __call__(self,
-        path,      # of the slide
-        mpp=None,  # µm per level-0 pixel, where the file has none
+        path,   # of the slide
+        tiles,  # of the slide: how it was tiled
     )->Slide:
         "An open slide"
         with self.lock:
-            if path not in self.open: self.open[path] = Slide(path, mpp=mpp)
+            if path not in self.open: self.open[path] = tiles.open(path)
             self.open.move_to_end(path)
             if len(self.open)>self.limit: self.open.popitem(last=False)   # closed when nobody reads from it any more
             return self.open[path]
@@ -101,15 +101,15 @@ class OpenSlides:
 class PatchSource:
     "The tissue patches of a cohort"
     def __init__(self,
-        sources,                # list of (slide, tiles file, µm per pixel of level 0 or None)
+        sources,                # list of (slide, tiles file)
         min_tissue:float=None,  # a patch with less is left out; default: as tiled
         cache_mb:float=1024,    # memory for patches
         max_open:int=16,        # slides open at a time
     ):
         self.slides,self.tiles,self.cells = [],[],[]
-        for path,tiles,mpp in sources:
+        for path,tiles in sources:
             t = read_tiles(tiles)
-            self.slides.append((str(path), mpp if mpp and mpp==mpp else None)); self.tiles.append(t)
+            self.slides.append(str(path)); self.tiles.append(t)
             self.cells += [np.flatnonzero(m).astype(np.uint16) for m in t.mask(min_tissue).reshape(len(t), -1)]
         if not any(map(len, self.cells)): raise HIPTError("no patch of any slide holds enough tissue to train on: look at the tiles (hipt tile), or lower the tissue threshold")
         self.slide_of = np.repeat(np.arange(len(self.tiles)), [len(t) for t in self.tiles])
@@ -125,8 +125,8 @@ class PatchSource:
 
     def one(self, unit, member):
         i,(row,col) = self.slide_of[unit],np.divmod(self.cells[unit][member], self.tiles[self.slide_of[unit]].grid[1])
-        path,mpp = self.slides[i]
-        try: return self.tiles[i].read_patch(self.open(path, mpp), unit-self.first[i], int(row), int(col))
+        t = self.tiles[i]
+        try: return t.read_patch(self.open(self.slides[i], t), unit-self.first[i], int(row), int(col))
         except HIPTError: raise
         except Exception as e: raise HIPTError(f"a patch of slide '{self.tiles[i].slide_id}' cannot be read ({type(e).__name__}: {e}): leave it out, or copy it again") from None
 
@@ -344,7 +344,7 @@ def train_level(
 
 # %% ../nbs/10_pretrain.ipynb #08051092
 def pretrain_patches(
-    sources,               # list of (slide, tiles file, µm per pixel of level 0 or None)
+    sources,               # list of (slide, tiles file)
     model:nn.Module,       # a ViT that reads patches, or a `HIPT`, whose level 1 is trained
     out,                   # folder for results
     recipe='small',        # `paper`, `small` or a `Recipe`

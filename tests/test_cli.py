@@ -65,6 +65,26 @@ def test_a_step_that_made_nothing_pins_nothing(tmp_path, phantom):
     fails("delete", 'tile', phantom, '--out', tmp_path/'run', '--mpp', 1, '--region-size', 512)
     fails('unknown recipe', 'pretrain', phantom, '--out', tmp_path/'run', '--preset', 'hipt-tiny', '--recipe', 'nope')
 
+def test_the_readmes_road(tmp_path):
+    "One slide that does not say its µm per pixel: given once, when it is tiled, and never again; the run's only model is found by itself"
+    import numpy as np
+    from PIL import Image
+    from hipt_nb.phantom import make_slide
+    from hipt_nb.slide import Slide
+    make_slide(tmp_path/'a.tif', label='glandular', seed=1, size=1024)
+    with Slide(tmp_path/'a.tif') as s: Image.fromarray(s.read(0, 0, 1024, 1024)).save(tmp_path/'Doe-John.png')
+    (tmp_path/'m.csv').write_text('path,slide_id\nDoe-John.png,S1\n')
+    run, m = tmp_path/'run', tmp_path/'m.csv'
+    fails('--slide-mpp', 'tile', m, '--out', run, '--region-size', 512)
+    for verb in (['tile', m, '--region-size', 512, '--slide-mpp', .5], ['pretrain', m, '--preset', 'hipt-tiny', '--recipe', 'small', '--samples1', 16, '--samples2', 4],
+                 ['embed', m], ['attend', m], ['export', m], ['report', m]):
+        r = hipt(*verb, '--out', run)
+        assert r.returncode==0, (verb, r.stderr)
+    assert hipt('view', run, '--static').returncode==0
+    made = {p.relative_to(run).as_posix() for p in run.rglob('*') if p.is_file()}
+    assert {'tiles/S1.h5', 'features/hipt-tiny/S1.h5', 'maps/hipt-tiny/S1.jpg', 'viewer/S1/index.html', 'export/S1.geojson', 'index.html', 'run.json', 'log.csv'} <= made
+    for p in [run/'index.html', *(run/'viewer').rglob('*.js*'), *(run/'viewer').rglob('*.html'), *(run/'export').iterdir()]: assert 'Doe-John' not in p.read_text(errors='replace'), p
+
 @pytest.mark.skipif(os.name=='nt', reason='Windows has no SIGINT to send to one process')
 def test_ctrl_c_is_one_line(tmp_path):
     p = subprocess.Popen([sys.executable, '-u', '-c', 'from hipt_nb.cli import main; main()', 'demo', '--quick', '--out', str(tmp_path/'demo')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
