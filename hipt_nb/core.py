@@ -9,23 +9,23 @@ __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'HIPTError', 'atomic', 'write_jso
            'params_hash', 'find_slides', 'slide_id_of', 'read_manifest', 'Run', 'versions', 'progress', 'each_slide',
            'set_seed', 'pick_device', 'show_as']
 
-# %% ../nbs/00_core.ipynb #91bb01f3
+# %% ../nbs/00_core.ipynb #5fdedb87
 import csv, hashlib, json, os, random, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 
-# %% ../nbs/00_core.ipynb #62a9a2db
+# %% ../nbs/00_core.ipynb #d2941cd4
 # `fastai.basics` compiles with torch.jit, which newer torch answers with a warning that shows the install path
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=FutureWarning)
 warnings.filterwarnings('ignore', message='.torch.jit.*is deprecated', category=DeprecationWarning)
 
-# %% ../nbs/00_core.ipynb #f512944d
+# %% ../nbs/00_core.ipynb #b7a423b7
 class HIPTError(Exception):
     "Something in the input, said in one line: which slide, row or file, and what to do about it"
 
-# %% ../nbs/00_core.ipynb #9fad6cbd
+# %% ../nbs/00_core.ipynb #9c787977
 @contextmanager
 def atomic(
     path,  # where the complete file is to appear
@@ -39,7 +39,7 @@ def atomic(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #8be78168
+# %% ../nbs/00_core.ipynb #11fd06fe
 def write_json(
     path,  # file to write, atomically
     obj,   # anything JSON can hold; paths and numpy numbers are turned into text and numbers
@@ -56,7 +56,7 @@ def read_json(
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except json.JSONDecodeError as e: raise HIPTError(f"{path} is not valid JSON ({e}): delete it and run again") from None
 
-# %% ../nbs/00_core.ipynb #abdf659c
+# %% ../nbs/00_core.ipynb #95481704
 def write_h5(
     path,         # file to write, atomically
     arrays:dict,  # name → array; None is left out
@@ -82,14 +82,14 @@ def read_h5(
         with h5py.File(path) as f: return {k: v[:] for k,v in f.items() if k not in skip}, json.loads(f.attrs['hipt_nb'])
     except (OSError, KeyError, ValueError): raise HIPTError(f"'{path}' is damaged, or no {what} file: delete it and run 'hipt {verb}' again") from None
 
-# %% ../nbs/00_core.ipynb #3cb83745
+# %% ../nbs/00_core.ipynb #f2d27e54
 def params_hash(
     params:dict,  # what a file depends on
 )->str:           # 12 hexadecimal digits
     "A short name for a set of parameters: equal parameters in any order give an equal name"
     return hashlib.sha256(json.dumps(params, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
 
-# %% ../nbs/00_core.ipynb #9deadc58
+# %% ../nbs/00_core.ipynb #f487cd58
 SLIDE_SUFFIXES = tuple('.svs .ndpi .mrxs .scn .tif .tiff .vms .vmu .bif .svslide .dcm'.split())
 IMAGE_SUFFIXES = tuple('.png .jpg .jpeg'.split())
 
@@ -106,7 +106,7 @@ def find_slides(
     if not slides: raise HIPTError(f"no slides in folder '{folder}': looked for {', '.join(SLIDE_SUFFIXES+IMAGE_SUFFIXES)}")
     return slides
 
-# %% ../nbs/00_core.ipynb #897922bf
+# %% ../nbs/00_core.ipynb #d4f76157
 def _one_per_series(paths):
     "Keep the first file of every DICOM series"
     seen, res = set(), []
@@ -121,7 +121,7 @@ def _series(path):
         with openslide.OpenSlide(str(path)) as s: return path.parent, s.properties.get('dicom.SeriesInstanceUID', path)
     except openslide.OpenSlideError: return path
 
-# %% ../nbs/00_core.ipynb #d3d4f4ae
+# %% ../nbs/00_core.ipynb #9497a0f6
 def slide_id_of(
     path,  # a slide's path
 )->str:    # its file name without suffix, also without the `.ome` of `.ome.tif`
@@ -129,7 +129,7 @@ def slide_id_of(
     name = Path(path).stem
     return name[:-4] if name.lower().endswith('.ome') else name
 
-# %% ../nbs/00_core.ipynb #7365fb55
+# %% ../nbs/00_core.ipynb #1996f38c
 def read_manifest(
     source,      # a manifest (`.csv`), a folder of slides, one slide, or a list of slides
     require=(),  # columns that must be there, such as `('label',)`
@@ -149,7 +149,7 @@ def read_manifest(
     if missing: raise HIPTError(f"{source} has no column {', '.join(map(repr, missing))} (it has {', '.join(df.columns)}): add it, one value per slide")
     return _complete(df, source)
 
-# %% ../nbs/00_core.ipynb #4081e433
+# %% ../nbs/00_core.ipynb #a2a05cc7
 _text_columns = 'path slide_id patient label site split'.split()
 
 def _read_csv(path):
@@ -177,7 +177,7 @@ def _complete(df, source):
         if '/' in sid or '\\' in sid: raise HIPTError(f"slide_id '{sid}' in {source} holds a slash: ids become file names, choose another")
     return df
 
-# %% ../nbs/00_core.ipynb #0685c0f8
+# %% ../nbs/00_core.ipynb #927ba816
 class Run:
     "The folder of one run: where each file lies, which parameters it was made with, and what happened to each slide"
     def __init__(self,
@@ -194,7 +194,7 @@ class Run:
     def tiles(self, slide_id):             return self._dir('tiles')/f'{slide_id}.h5'
     def features(self, encoder, slide_id): return self._dir(f'features/{encoder}')/f'{slide_id}.h5'
 
-# %% ../nbs/00_core.ipynb #2dee006a
+# %% ../nbs/00_core.ipynb #f0b2e67c
 def versions()->dict:  # package → version
     "The versions that can change a result"
     def get(p):
@@ -202,7 +202,7 @@ def versions()->dict:  # package → version
         except PackageNotFoundError: return None
     return {p:get(p) for p in 'hipt_nb torch numpy openslide-bin opencv-python-headless fastai'.split()} | {'python': sys.version.split()[0]}
 
-# %% ../nbs/00_core.ipynb #e4239000
+# %% ../nbs/00_core.ipynb #10a3ab11
 @patch
 def record(self:Run,
     step:str,     # name of the step, such as `tile` or `embed/hipt-4k`
@@ -227,7 +227,7 @@ def recorded(self:Run,
     path = self.root/'run.json'
     return read_json(path).get(step, {}).get('params', {}) if path.exists() else {}
 
-# %% ../nbs/00_core.ipynb #650f811c
+# %% ../nbs/00_core.ipynb #814076bd
 @patch
 def keep_manifest(self:Run,
     manifest,  # table from `read_manifest`
@@ -238,7 +238,7 @@ def keep_manifest(self:Run,
     if path.exists(): new = pd.concat([read_manifest(path), new]).drop_duplicates('slide_id', keep='last')
     with atomic(path) as tmp: new.to_csv(tmp, index=False)
 
-# %% ../nbs/00_core.ipynb #0e452813
+# %% ../nbs/00_core.ipynb #837f5a16
 @patch
 def log(self:Run,
     slide_id:str,  # which slide
@@ -261,7 +261,7 @@ def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
     if not path.exists(): return {}
     with open(path, newline='', encoding='utf-8') as f: return {tuple(r[:2]): tuple(r[2:]) for r in list(csv.reader(f))[1:]}
 
-# %% ../nbs/00_core.ipynb #f96c7d9c
+# %% ../nbs/00_core.ipynb #b6615ac4
 def progress(
     iterable=None,  # what to loop over, or nothing to call `.update()` by hand
     total=None,     # number of steps, where it cannot be counted
@@ -272,7 +272,7 @@ def progress(
     shown = sys.stderr.isatty() or 'ipykernel.zmqshell' in sys.modules
     return tqdm(iterable, total=total, desc=desc, disable=not shown, dynamic_ncols=True)
 
-# %% ../nbs/00_core.ipynb #8a3d4cff
+# %% ../nbs/00_core.ipynb #8118af46
 def each_slide(
     manifest,     # table from `read_manifest`
     fn,           # called with each row; gives `done` or `skipped`
@@ -283,9 +283,9 @@ def each_slide(
     "Do `fn` for every slide; one that fails is logged with its reason and said at once if there are others, and the rest go on"
     from concurrent.futures import ThreadPoolExecutor
     rows, counts = list(manifest.itertuples(index=False)), dict(done=0, skipped=0, failed=0)
-    pool = ThreadPoolExecutor(workers)
+    work, pool = lambda row: _attempt(fn, row), ThreadPoolExecutor(workers)
     try:
-        bar = progress(pool.map(lambda row: _attempt(fn, row), rows), total=len(rows), desc=verb)
+        bar = progress(map(work, rows) if workers==1 else pool.map(work, rows), total=len(rows), desc=verb)  # one at a time stays in the main thread, where figures may be drawn
         for (status,reason),row in zip(bar, rows):
             run.log(row.slide_id, verb, status, reason)
             counts[status] += 1
@@ -297,7 +297,7 @@ def _attempt(fn, row):
     try: return fn(row), ''
     except Exception as e: return 'failed', str(e) if isinstance(e, HIPTError) else f"slide '{row.slide_id}': {type(e).__name__}: {e}"
 
-# %% ../nbs/00_core.ipynb #fa4e2d67
+# %% ../nbs/00_core.ipynb #d9349064
 def set_seed(
     seed:int,  # any integer
 ):
@@ -307,7 +307,7 @@ def set_seed(
     np.random.seed(seed % 2**32)
     if 'torch' in sys.modules: sys.modules['torch'].manual_seed(seed)
 
-# %% ../nbs/00_core.ipynb #a04d96e7
+# %% ../nbs/00_core.ipynb #5fe0a587
 def pick_device(
     name:str='auto',  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`
 ):                    # torch.device
@@ -319,7 +319,7 @@ def pick_device(
     if kind!='cpu' and not (torch.cuda.is_available() if kind=='cuda' else torch.backends.mps.is_available()): raise HIPTError(f"device '{name}' is not there on this machine: use --device cpu or auto")
     return torch.device(name)
 
-# %% ../nbs/00_core.ipynb #475d1cee
+# %% ../nbs/00_core.ipynb #1e8811da
 def show_as(
     kind:str='png',  # `jpeg` for tissue, `png` for plots
 ):
