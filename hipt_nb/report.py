@@ -8,13 +8,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/report.html.md"""
 __all__ = ['image_tag', 'figure_tag', 'slides_section', 'grid_image', 'training_section', 'scores_section', 'maps_section',
            'settings_section', 'write_report']
 
-# %% ../nbs/15_report.ipynb #1b7e4a65
+# %% ../nbs/15_report.ipynb #8f53a0ff
 import base64, html, io
 from pathlib import Path
 import numpy as np
 from .core import HIPTError, Run, atomic, progress, read_json
 
-# %% ../nbs/15_report.ipynb #92c87d3c
+# %% ../nbs/15_report.ipynb #3b83a9b0
 def image_tag(
     a:np.ndarray,    # uint8 `[h, w, 3]`
     alt:str,         # what it shows, for those who cannot see it
@@ -36,7 +36,7 @@ def figure_tag(
     buf = io.BytesIO(); fig.savefig(buf, format='png', dpi=110, bbox_inches='tight'); plt.close(fig)
     return _img(buf.getvalue(), 'png', alt)
 
-# %% ../nbs/15_report.ipynb #a26a383f
+# %% ../nbs/15_report.ipynb #14d0f79c
 def slides_section(
     run:Run,          # the run folder
     manifest,         # table from `read_manifest`
@@ -50,7 +50,7 @@ def slides_section(
 
 def _card(run, row, max_side):
     from hipt_nb.tiling import read_tiles
-    caption = f'<b>{html.escape(row.slide_id)}</b><br>patient {html.escape(str(row.patient))}' + (f'<br>{html.escape(str(row.label))}' if getattr(row, 'label', None) is not None else '')
+    caption = f'<b>{html.escape(row.slide_id)}</b><br>patient {html.escape(str(row.patient))}' + (f'<br>{html.escape(row.label)}' if isinstance(getattr(row, 'label', None), str) else '')
     try:
         tiles = read_tiles(run.tiles(row.slide_id))
         with tiles.open(row.path) as slide: a = grid_image(slide, tiles, max_side)
@@ -61,7 +61,7 @@ def _table(head, rows):
     cells = lambda tag, r: ''.join(f'<{tag}>{html.escape(str(v))}</{tag}>' for v in r)
     return f"<table><tr>{cells('th', head)}</tr>{''.join(f'<tr>{cells(chr(116)+chr(100), r)}</tr>' for r in rows)}</table>"
 
-# %% ../nbs/15_report.ipynb #48e727e3
+# %% ../nbs/15_report.ipynb #e9093665
 def grid_image(
     slide,            # an open slide
     tiles,            # its tiles
@@ -80,7 +80,7 @@ def grid_image(
         cv2.rectangle(a, (x0, y0), (min(x1, a.shape[1]-1), min(y1, a.shape[0]-1)), (214, 39, 40), 1, cv2.LINE_AA)
     return a
 
-# %% ../nbs/15_report.ipynb #20fcffc5
+# %% ../nbs/15_report.ipynb #813ad8ad
 def training_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -94,7 +94,7 @@ def training_section(
         ax.set(title=f'{name}: {log.samples.iloc[-1]:,.0f} samples', xlabel='samples seen', ylabel='loss'); ax.grid(alpha=.3)
     return f'<p>Self-supervised pretraining, one level at a time: the loss of each step and its mean over 20 steps. The loss is measured against a teacher that changes all the time, so it need not fall steadily; what would be wrong is a flat line from the start, or a fall to zero.</p>{figure_tag(fig, "loss curves")}'
 
-# %% ../nbs/15_report.ipynb #8c0477a8
+# %% ../nbs/15_report.ipynb #98c9140a
 def scores_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -111,7 +111,7 @@ def scores_section(
         '<b>HIPT on X</b> is the slide level fine-tuned on the region tokens of encoder X; <b>mean of patches</b> is a logistic regression on the mean patch token; an encoder ending in <b>-random</b> never learnt anything.</p>'
         + _table(('model', 'AUC (95 % interval)', 'balanced accuracy', 'slides', 'patients', 'note'), rows) + figure_tag(fig, 'AUCs with intervals'))
 
-# %% ../nbs/15_report.ipynb #417b1923
+# %% ../nbs/15_report.ipynb #0b843846
 def maps_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -132,7 +132,7 @@ def settings_section(
     rows = [(step, ', '.join(f'{k} {v}' for k,v in e['params'].items())) for step,e in log.items()]
     return _table(('step', 'parameters'), rows) + '<p>' + ', '.join(f'{k} {v}' for k,v in next(iter(log.values()))['versions'].items() if v) + '</p>'
 
-# %% ../nbs/15_report.ipynb #7f7bde3b
+# %% ../nbs/15_report.ipynb #cec38d94
 def write_report(
     run:Run,                   # the run folder
     manifest,                  # table from `read_manifest`

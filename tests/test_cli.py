@@ -82,7 +82,7 @@ def test_the_readmes_road(tmp_path):
         assert r.returncode==0, (verb, r.stderr)
     assert hipt('view', run, '--static').returncode==0
     made = {p.relative_to(run).as_posix() for p in run.rglob('*') if p.is_file()}
-    assert {'tiles/S1.h5', 'features/hipt-tiny/S1.h5', 'maps/hipt-tiny/S1.jpg', 'viewer/S1/index.html', 'export/S1.geojson', 'index.html', 'run.json', 'log.csv'} <= made
+    assert {'tiles/S1.h5', 'features/hipt-tiny/S1.h5', 'maps/hipt-tiny/S1.jpg', 'viewer/hipt-tiny/S1/index.html', 'export/S1.geojson', 'index.html', 'run.json', 'log.csv'} <= made
     for p in [run/'index.html', *(run/'viewer').rglob('*.js*'), *(run/'viewer').rglob('*.html'), *(run/'export').iterdir()]: assert 'Doe-John' not in p.read_text(errors='replace'), p
 
 @pytest.mark.skipif(os.name=='nt', reason='Windows has no SIGINT to send to one process')
@@ -105,3 +105,9 @@ def test_quick_demo_and_again(tmp_path):
     files = {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
     assert hipt('demo', '--quick', '--out', out).returncode==0
     assert files=={p: p.stat().st_mtime_ns for p in files}
+    cohort = out/'cohort'/'manifest.csv'
+    r = hipt('predict', cohort, '--out', out, '--encoder', 'hipt-tiny')
+    assert r.returncode==0 and '12 slides' in r.stdout and (out/'predictions.csv').read_text().count('\n')==13, r.stderr
+    r = hipt('knn', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2)
+    assert r.returncode==0 and re.search(r'AUC \d\.\d\d \(', r.stdout), r.stderr
+    fails('do not belong to model', 'predict', cohort, '--out', out, '--encoder', 'hipt-tiny-random', '--trained', out/'models'/'slide'/'hipt-tiny')
