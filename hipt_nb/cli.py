@@ -9,15 +9,15 @@ __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Device', 'Workers', 'Slid
            'QUICK', 'info', 'tile', 'pretrain', 'embed', 'train', 'knn', 'evaluate', 'predict', 'attend', 'report',
            'view', 'export', 'demo', 'main']
 
-# %% ../nbs/16_cli.ipynb #20fb46fd
+# %% ../nbs/16_cli.ipynb #ecb9119d
 import os, sys, time
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, List, Optional
 import typer
-from .core import HIPTError, Run, atomic, read_manifest
+from .core import HIPTError, Run, read_manifest, write_csv
 
-# %% ../nbs/16_cli.ipynb #4f49ef61
+# %% ../nbs/16_cli.ipynb #f41f330e
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
     help="HIPT on your own slides: tile, pretrain, embed, train, evaluate, and see what was looked at. For research, not for diagnosis.")
 
@@ -31,7 +31,7 @@ SlideMpp = Annotated[Optional[float], typer.Option(help="µm per level-0 pixel f
 Encoder  = Annotated[Optional[str], typer.Option(help="Which features, by the name of the model that made them; the only ones if not given.", show_default=False)]
 Seed     = Annotated[int, typer.Option(help="Another seed, another run.")]
 
-# %% ../nbs/16_cli.ipynb #e088fd6a
+# %% ../nbs/16_cli.ipynb #c69ad21d
 def _say(
     verb:str,     # what was done
     counts:dict,  # done, skipped, failed
@@ -62,7 +62,7 @@ def _encoder(
     if name is None and len(there)==1: return there[0]
     raise HIPTError(f"{f'no features of {name!r}' if name else 'which features?'} in '{run.root}': " + (f"choose --encoder from {', '.join(there)}" if there else "run 'hipt embed' first"))
 
-# %% ../nbs/16_cli.ipynb #e578155d
+# %% ../nbs/16_cli.ipynb #f3c6701d
 @app.command()
 def info(
     slides:Slides,
@@ -79,7 +79,7 @@ def info(
         print(f"{i.pop('slide_id')}\n" + '\n'.join(f'  {k:<11} {"unknown" if v is None else v}' for k,v in i.items()))
     if failed==len(rows): raise HIPTError(f'none of the {failed} slides could be opened')
 
-# %% ../nbs/16_cli.ipynb #992d451c
+# %% ../nbs/16_cli.ipynb #84a89e32
 @app.command()
 def tile(
     slides:Slides, out:Out,
@@ -98,10 +98,10 @@ def tile(
     _say('tile', tile_cohort(run, read_manifest(slides), tissue, slide_mpp, workers, region_size=region_size, patch_size=patch_size, mpp=mpp,
         min_tissue=min_tissue, min_region=min_region, blur=blur), run)
 
-# %% ../nbs/16_cli.ipynb #d7dfb277
+# %% ../nbs/16_cli.ipynb #6c58b745
 class Level(str, Enum): one, two, both = '1', '2', 'both'
 
-# %% ../nbs/16_cli.ipynb #5a00e90a
+# %% ../nbs/16_cli.ipynb #1b51d70e
 @app.command()
 def pretrain(
     slides:Slides, out:Out,
@@ -129,7 +129,7 @@ def pretrain(
     if not (run.models/preset/'config.json').exists(): hipt.save_pretrained(run.models/preset)
     print(f"pretrain: model in {run.models/preset}")
 
-# %% ../nbs/16_cli.ipynb #470ce69d
+# %% ../nbs/16_cli.ipynb #e8ebb618
 def _given(**kw): return {k:v for k,v in kw.items() if v is not None}
 
 def _pretrain_level1(run, manifest, hipt, preset, level, recipe, samples, batch_size, seed, device):
@@ -150,7 +150,7 @@ def _pretrain_level2(run, manifest, hipt, preset, recipe, samples, batch_size, s
     pretrain_grid(paths, hipt.level2, run.models/f'{preset}-level2', recipe=recipe, seed=seed, device=device, **_given(samples=samples, batch_size=batch_size))
     load_level(hipt.level2, run.models/f'{preset}-level2')
 
-# %% ../nbs/16_cli.ipynb #080fb603
+# %% ../nbs/16_cli.ipynb #0a523c25
 @app.command()
 def embed(
     slides:Slides, out:Out, model:Model=None,
@@ -164,7 +164,7 @@ def embed(
     hipt = get_model(model, run, device)
     _say(f'embed {hipt.name}', embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision), run, f'embed/{hipt.name}')
 
-# %% ../nbs/16_cli.ipynb #19172067
+# %% ../nbs/16_cli.ipynb #31b0a67d
 Folds = Annotated[int, typer.Option(help="Test folds, stratified by class and grouped by patient.", min=2)]
 
 @app.command()
@@ -186,7 +186,7 @@ def train(
         encoder=encoder_of(run, manifest, encoder), epochs=epochs, recipe=recipe, seed=seed, device=device)
     print(f"train: {len(preds)} held-out predictions in {run.models/'slide'/encoder/'predictions.csv'}")
 
-# %% ../nbs/16_cli.ipynb #4bbb3123
+# %% ../nbs/16_cli.ipynb #508ec965
 def _labelled(slides):
     manifest = read_manifest(slides, require=('label',))
     if (manifest.patient==manifest.slide_id).all(): print("note: no column patient in the manifest, so every slide is taken for a patient of its own; two slides of one patient would leak", file=sys.stderr)
@@ -205,7 +205,7 @@ def _show(models):
     for r in table.itertuples(): print(f"  {r.model:<40} AUC {r.auc:.2f} ({r.low:.2f} to {r.high:.2f}), {r.slides} slides of {r.patients} patients")
     return table
 
-# %% ../nbs/16_cli.ipynb #0c1e4ce7
+# %% ../nbs/16_cli.ipynb #43df9388
 @app.command()
 def knn(
     slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
@@ -219,7 +219,7 @@ def knn(
     bags, classes = load_bags(run, manifest, encoder)
     _show({f'{k} nearest neighbours, {encoder}': nearest(bags, _folds(manifest, folds, seed), classes, k=k)})
 
-# %% ../nbs/16_cli.ipynb #eababce7
+# %% ../nbs/16_cli.ipynb #c5902d40
 @app.command()
 def evaluate(slides:Cohort, out:Out):
     "Scores with intervals, beside the mean of patches. Same folds as training; writes evaluation.csv."
@@ -234,10 +234,10 @@ def evaluate(slides:Cohort, out:Out):
         models[f'HIPT on {encoder}'] = read_predictions(path)
         models[f'mean of patches, {encoder}'] = mean_of_patches(*_mean_bags(run, manifest, encoder, read_json(path.parent/'config.json')['folds']))
     table = _show(models)
-    with atomic(run.root/'evaluation.csv') as tmp: table.to_csv(tmp, index=False)
+    write_csv(run.root/'evaluation.csv', table)
     print(f"evaluate: table in {run.root/'evaluation.csv'}")
 
-# %% ../nbs/16_cli.ipynb #2e83f5be
+# %% ../nbs/16_cli.ipynb #a916b683
 def _mean_bags(run, manifest, encoder, folds):
     "Bags of one token each, the mean of the slide's patches, with one slide's patches in memory at a time"
     from dataclasses import replace
@@ -247,7 +247,7 @@ def _mean_bags(run, manifest, encoder, folds):
     mean = lambda b: torch.from_numpy(read_features(run.features(encoder, b.slide_id)).flat().mean(0, dtype=np.float32, keepdims=True))
     return [replace(b, x=mean(b), mask=torch.ones(1, dtype=torch.bool)) for b in bags], folds, classes
 
-# %% ../nbs/16_cli.ipynb #76cd6301
+# %% ../nbs/16_cli.ipynb #6af9082c
 @app.command()
 def predict(
     slides:Slides, out:Out, encoder:Encoder=None,
@@ -261,10 +261,10 @@ def predict(
     encoder = _encoder(run, encoder)
     bags, _ = load_bags(run, manifest.drop(columns='label', errors='ignore'), encoder)
     table = predict_bags(trained or run.models/'slide'/encoder, bags, encoder_of(run, manifest, encoder), device)
-    with atomic(run.root/'predictions.csv') as tmp: table.to_csv(tmp, index=False)
+    write_csv(run.root/'predictions.csv', table)
     print(table.to_string(index=False, float_format='%.3f') + f"\npredict: {len(table)} slides in {run.root/'predictions.csv'}")
 
-# %% ../nbs/16_cli.ipynb #f2202392
+# %% ../nbs/16_cli.ipynb #8869b4a3
 @app.command()
 def attend(
     slides:Slides, out:Out, model:Model=None,
@@ -280,14 +280,14 @@ def attend(
     _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, trained=trained), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
 
-# %% ../nbs/16_cli.ipynb #98a0dfb1
+# %% ../nbs/16_cli.ipynb #41ae8b27
 @app.command()
 def report(slides:Slides, out:Out):
     "The whole run on one page. Writes index.html in the run folder."
     from hipt_nb.report import write_report
     print(f"report: {write_report(_existing(out), read_manifest(slides), title=f'HIPT run: {Path(out).name}')}")
 
-# %% ../nbs/16_cli.ipynb #42023183
+# %% ../nbs/16_cli.ipynb #8c13f9a2
 @app.command()
 def view(
     run:Annotated[Path, typer.Argument(help="Run folder with maps from 'hipt attend'.", show_default=False)],
@@ -311,7 +311,7 @@ def view(
     print(f"view: pages in {list_viewers(r.viewer/name).parent}")
     if not static: serve(r.viewer/name, port)
 
-# %% ../nbs/16_cli.ipynb #b3fa8ef4
+# %% ../nbs/16_cli.ipynb #cf0e011c
 @app.command()
 def export(slides:Slides, out:Out):
     "Tissue and regions as GeoJSON for QuPath. Writes export/{slide}.geojson."
@@ -329,7 +329,7 @@ def export(slides:Slides, out:Out):
         return 'done'
     _say('export', each_slide(read_manifest(slides), one, run, 'export'), run)
 
-# %% ../nbs/16_cli.ipynb #d4679d0d
+# %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20, attended=4)
 QUICK = dict(n_slides=12, n_patients=10, size=2048, samples1=256, samples2=512, folds=2, epochs=5, attended=1)
 
@@ -347,7 +347,7 @@ def demo(
         step()
     print(f"\nDone in {time.time()-start:.0f} s. Open {out/'index.html'} in a browser.")
 
-# %% ../nbs/16_cli.ipynb #672e8275
+# %% ../nbs/16_cli.ipynb #03a2ed96
 def _demo_steps(out, p, seed):
     "The demo as (what it is, function) pairs; each is a verb as a user would call it"
     out = Run(out).root
@@ -381,7 +381,7 @@ def _demo_report(out, cohort):
         note='Made-up slides and a few minutes of training. This page shows that the road works, not that the model is good: stain differs more between these patients than tissue does '
         'between the two classes, and so short a training does not see past it. AUCs around one half, on either side, with wide intervals are what to expect.')
 
-# %% ../nbs/16_cli.ipynb #597092ac
+# %% ../nbs/16_cli.ipynb #32b4fe5c
 def main():
     "The entry point: input errors are one line and exit code 1, Ctrl-C one line and 130"
     os.environ.setdefault('MPLBACKEND', 'Agg')  # figures go to files; no window is wanted or, on a server, to be had

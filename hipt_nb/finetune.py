@@ -19,7 +19,7 @@ import numpy as np, pandas as pd, torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from fastcore.basics import patch
-from .core import HIPTError, atomic, pick_device, progress, read_json, set_seed, write_json
+from .core import HIPTError, atomic, changed, pick_device, progress, read_json, set_seed, write_csv, write_json
 from fastai.callback.core import Callback, CancelBatchException, CancelFitException, TrainEvalCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -405,8 +405,7 @@ def _settle(out, params):
     "Write the parameters of a cross-validation, or refuse when the folder has others"
     path = Path(out)/'config.json'
     if not path.exists(): return write_json(path, params)
-    old = read_json(path)
-    diff = [k if isinstance(v,(list,dict)) else f'{k}: {old.get(k)!r} before, {v!r} now' for k,v in params.items() if old.get(k)!=v]
+    diff = [k if isinstance(b,(list,dict)) else f'{k}: {a!r} before, {b!r} now' for k,(a,b) in changed(read_json(path), params).items()]
     if diff: raise HIPTError(f"'{out}' was trained with other parameters ({'; '.join(diff)}): use the same ones, or another folder")
 
 def read_predictions(
@@ -416,9 +415,6 @@ def read_predictions(
     text = {c:str for c in ('slide_id','patient','label','pred')}
     try: return pd.read_csv(path, dtype=text, keep_default_na=False)
     except FileNotFoundError: raise HIPTError(f"there is no table of predictions '{path}'") from None
-
-def _write_csv(path, df):
-    with atomic(path) as tmp: df.to_csv(tmp, index=False)
 
 # %% ../nbs/12_finetune.ipynb #91ee3352
 def cross_validate(
@@ -439,7 +435,7 @@ def cross_validate(
     with progress(total=t.epochs*len(folds), desc='train') as bar:
         for k,split in enumerate(folds): _cross_fold(k, split, bags, out/f'fold{k}', classes, t, level2, encoder, device, bar)
     res = pd.concat([read_predictions(out/f'fold{k}'/'predictions.csv') for k in range(len(folds))], ignore_index=True)
-    _write_csv(out/'predictions.csv', res)
+    write_csv(out/'predictions.csv', res)
     return res
 
 def _cross_fold(k, split, bags, path, classes, t, level2, encoder, device, bar):
@@ -447,9 +443,9 @@ def _cross_fold(k, split, bags, path, classes, t, level2, encoder, device, bar):
     model, history = train_fold(bags, split, classes, t, level2, device, bar, f'fold {k}')
     bar.update(t.epochs-len(history))
     save_slide_model(model, path, classes, encoder=encoder, fold=k, training=asdict(t), best_epoch=int(history.attrs['best_epoch']), split=split)
-    _write_csv(path/'history.csv', history)
+    write_csv(path/'history.csv', history)
     by_id = {b.slide_id: b for b in bags}; test = [by_id[s] for s in split['test']]
-    _write_csv(path/'predictions.csv', _table(test, logits_of(model, test).double().softmax(-1), classes, k))
+    write_csv(path/'predictions.csv', _table(test, logits_of(model, test).double().softmax(-1), classes, k))
 
 def _table(bags, probs, classes, fold):
     return prediction_table([b.slide_id for b in bags], [b.patient for b in bags], [b.label for b in bags], probs, classes, fold)

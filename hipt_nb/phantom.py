@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 import cv2, numpy as np
-from fastcore.basics import patch
-from .core import HIPTError, atomic, params_hash, progress, read_json, write_json
+from .core import HIPTError, atomic, progress, read_json, write_csv, write_json
 
 # %% ../nbs/02_phantom.ipynb #1311ab16
 STAINS = np.array([[.5626, .7201, .4062], [.2159, .8012, .5581]], dtype=np.float32)  # rows: haematoxylin, eosin; columns: optical density in red, green, blue
@@ -495,6 +494,5 @@ def make_cohort(
     cores = len(os.sched_getaffinity(0)) if hasattr(os,'sched_getaffinity') else os.cpu_count() or 1
     workers = min(workers or min(cores,8), max(1,len(todo)))
     for _ in progress(_each(todo, workers), total=len(todo), desc='phantoms'): pass
-    with atomic(out/'manifest.csv') as tmp:
-        pd.DataFrame([dict(path=f"{r['slide_id']}.tif", **{k:r[k] for k in ('slide_id','patient','label','site')}) for r in rows]).to_csv(tmp, index=False)
+    write_csv(out/'manifest.csv', pd.DataFrame([dict(path=f"{r['slide_id']}.tif", **{k:r[k] for k in ('slide_id','patient','label','site')}) for r in rows]))
     return out/'manifest.csv'

@@ -16,8 +16,8 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
-from torch import nn, Tensor
-from .core import HIPTError, atomic, write_json, read_json, params_hash, pick_device, progress
+from torch import nn
+from .core import HIPTError, atomic, changed, write_csv, write_json, read_json, params_hash, pick_device, progress
 from fastai.callback.core import Callback, CancelFitException
 from .slide import Slide
 from .tiling import read_tiles
@@ -264,7 +264,7 @@ def write_log(
 ):
     "Write the log, complete or not at all"
     import pandas as pd
-    with atomic(path) as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)
+    write_csv(path, pd.DataFrame(rows))
 
 def read_log(
     path,  # `log.csv`
@@ -299,8 +299,7 @@ def finished(
 )->bool:
     "Is it done already? A training with other parameters is refused"
     if not (out/'config.json').exists(): return False
-    old = read_json(out/'config.json')
-    diff = [k for k in sorted({*old, *params}) if params_hash(old.get(k))!=params_hash(params.get(k))]
+    diff = changed(read_json(out/'config.json'), params)
     if diff: raise HIPTError(f"'{out}' holds a training with other parameters ({', '.join(diff)}): use the same ones, or another folder")
     return (out/'model.safetensors').exists()
 

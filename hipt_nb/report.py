@@ -8,13 +8,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/report.html.md"""
 __all__ = ['image_tag', 'figure_tag', 'slides_section', 'grid_image', 'training_section', 'scores_section', 'maps_section',
            'settings_section', 'write_report']
 
-# %% ../nbs/15_report.ipynb #8f53a0ff
+# %% ../nbs/15_report.ipynb #48ae720f
 import base64, html, io
 from pathlib import Path
 import numpy as np
 from .core import HIPTError, Run, atomic, progress, read_json
 
-# %% ../nbs/15_report.ipynb #3b83a9b0
+# %% ../nbs/15_report.ipynb #4f1d31d0
 def image_tag(
     a:np.ndarray,    # uint8 `[h, w, 3]`
     alt:str,         # what it shows, for those who cannot see it
@@ -36,7 +36,7 @@ def figure_tag(
     buf = io.BytesIO(); fig.savefig(buf, format='png', dpi=110, bbox_inches='tight'); plt.close(fig)
     return _img(buf.getvalue(), 'png', alt)
 
-# %% ../nbs/15_report.ipynb #14d0f79c
+# %% ../nbs/15_report.ipynb #f7194e52
 def slides_section(
     run:Run,          # the run folder
     manifest,         # table from `read_manifest`
@@ -58,10 +58,10 @@ def _card(run, row, max_side):
     return f'<figure>{image_tag(a, f"{row.slide_id} with its grid")}<figcaption>{caption}<br>{len(tiles)} regions, {int(tiles.mask().sum())} patches</figcaption></figure>'
 
 def _table(head, rows):
-    cells = lambda tag, r: ''.join(f'<{tag}>{html.escape(str(v))}</{tag}>' for v in r)
-    return f"<table><tr>{cells('th', head)}</tr>{''.join(f'<tr>{cells(chr(116)+chr(100), r)}</tr>' for r in rows)}</table>"
+    line = lambda tag, r: '<tr>' + ''.join(f'<{tag}>{html.escape(str(v))}</{tag}>' for v in r) + '</tr>'
+    return f"<table>{line('th', head)}{''.join(line('td', r) for r in rows)}</table>"
 
-# %% ../nbs/15_report.ipynb #e9093665
+# %% ../nbs/15_report.ipynb #2a509e2f
 def grid_image(
     slide,            # an open slide
     tiles,            # its tiles
@@ -80,7 +80,7 @@ def grid_image(
         cv2.rectangle(a, (x0, y0), (min(x1, a.shape[1]-1), min(y1, a.shape[0]-1)), (214, 39, 40), 1, cv2.LINE_AA)
     return a
 
-# %% ../nbs/15_report.ipynb #813ad8ad
+# %% ../nbs/15_report.ipynb #cc6aa328
 def training_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -94,7 +94,7 @@ def training_section(
         ax.set(title=f'{name}: {log.samples.iloc[-1]:,.0f} samples', xlabel='samples seen', ylabel='loss'); ax.grid(alpha=.3)
     return f'<p>Self-supervised pretraining, one level at a time: the loss of each step and its mean over 20 steps. The loss is measured against a teacher that changes all the time, so it need not fall steadily; what would be wrong is a flat line from the start, or a fall to zero.</p>{figure_tag(fig, "loss curves")}'
 
-# %% ../nbs/15_report.ipynb #98c9140a
+# %% ../nbs/15_report.ipynb #09af6482
 def scores_section(
     run:Run,  # the run folder
 )->str:       # HTML
@@ -111,12 +111,11 @@ def scores_section(
         '<b>HIPT on X</b> is the slide level fine-tuned on the region tokens of encoder X; <b>mean of patches</b> is a logistic regression on the mean patch token; an encoder ending in <b>-random</b> never learnt anything.</p>'
         + _table(('model', 'AUC (95 % interval)', 'balanced accuracy', 'slides', 'patients', 'note'), rows) + figure_tag(fig, 'AUCs with intervals'))
 
-# %% ../nbs/15_report.ipynb #0b843846
+# %% ../nbs/15_report.ipynb #726047d3
 def maps_section(
     run:Run,  # the run folder
 )->str:       # HTML
     "The attention figures in `maps/`"
-    from PIL import Image
     figures = sorted(run.maps.glob('**/*.jpg'))
     if not figures: return ''
     tags = ''.join(f'<figure class="wide">{_img(p.read_bytes(), "jpeg", f"attention of {p.stem}")}<figcaption>{html.escape(p.stem)}</figcaption></figure>' for p in figures)
@@ -132,7 +131,7 @@ def settings_section(
     rows = [(step, ', '.join(f'{k} {v}' for k,v in e['params'].items())) for step,e in log.items()]
     return _table(('step', 'parameters'), rows) + '<p>' + ', '.join(f'{k} {v}' for k,v in next(iter(log.values()))['versions'].items() if v) + '</p>'
 
-# %% ../nbs/15_report.ipynb #cec38d94
+# %% ../nbs/15_report.ipynb #15b83195
 def write_report(
     run:Run,                   # the run folder
     manifest,                  # table from `read_manifest`

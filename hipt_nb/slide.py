@@ -7,14 +7,14 @@ Docs: https://hipt-nb.github.io/hipt_nb/slide.html.md"""
 # %% auto #0
 __all__ = ['TOLERANCE', 'find_mpp', 'Slide', 'best_level', 'slide_info']
 
-# %% ../nbs/01_slide.ipynb #a91e4688
+# %% ../nbs/01_slide.ipynb #a455cd5f
 import re, warnings
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, slide_id_of
 
-# %% ../nbs/01_slide.ipynb #f88dbcd2
+# %% ../nbs/01_slide.ipynb #894ba3c3
 class _Vendor:
     "A file that OpenSlide reads"
     def __init__(self, path):
@@ -24,12 +24,10 @@ class _Vendor:
         self.levels = [(*wh, d) for wh,d in zip(self.handle.level_dimensions, self.handle.level_downsamples)]
     def pixels(self, x, y, level, width, height):  # x, y in level-0 px
         a = np.asarray(self.handle.read_region((x, y), level, (width, height)))
-        rgb, alpha = a[...,:3], a[...,3:]
-        if (alpha==255).all(): return np.ascontiguousarray(rgb)
-        return (rgb*(alpha/255) + (255-alpha)).astype(np.uint8)  # transparent pixels were never scanned: glass is white
+        return _rgb(a)  # transparent pixels were never scanned: glass is white
     def close(self): self.handle.close()
 
-# %% ../nbs/01_slide.ipynb #a20c91bc
+# %% ../nbs/01_slide.ipynb #071b05db
 class _Plain:
     "A plain image, held in memory as one level"
     def __init__(self, path):
@@ -55,10 +53,10 @@ def _load_image(path):
 
 def _rgb(a):
     if a.ndim==2: a = a[...,None].repeat(3, -1)
-    if a.shape[-1]==4: a = (a[...,:3]*(a[...,3:]/255) + (255-a[...,3:])).astype(np.uint8)
+    if a.shape[-1]==4 and not (a[...,3]==255).all(): a = (a[...,:3]*(a[...,3:]/255) + (255-a[...,3:])).astype(np.uint8)  # on white
     return np.ascontiguousarray(a[...,:3])
 
-# %% ../nbs/01_slide.ipynb #7443d397
+# %% ../nbs/01_slide.ipynb #cfb5e0b3
 def _load_tiff(path):
     import tifffile
     with tifffile.TiffFile(path) as t:
@@ -71,7 +69,7 @@ def _load_tiff(path):
         if unit and page.resolution[0]>0: props['tiff'] = unit/page.resolution[0]
         return _rgb(a), props
 
-# %% ../nbs/01_slide.ipynb #ac14d40a
+# %% ../nbs/01_slide.ipynb #5bcff9c2
 def find_mpp(
     properties:dict,  # of the file
     name:str='',      # slide, for messages
@@ -90,14 +88,14 @@ def _number(text):
     try: return float(text)
     except (TypeError, ValueError): return None
 
-# %% ../nbs/01_slide.ipynb #0e01dcf6
+# %% ../nbs/01_slide.ipynb #bf4d30b8
 class Slide:
     "A slide or plain image; `read` gives any window at any µm per pixel"
     def __init__(self,
         path,            # file; for MIRAX the `.mrxs`, for DICOM any file of the series
         mpp:float=None,  # µm per level-0 pixel, where the file does not say or says it wrongly
     ):
-        self.path, self.name, self._given, self._file = Path(path), slide_id_of(path), mpp, None
+        self.path, self.name, self._file = Path(path), slide_id_of(path), None
         if not self.path.is_file(): raise HIPTError(f"slide '{path}' does not exist or is no file: check the path")
         if mpp is not None and not mpp>0: raise HIPTError(f"slide '{self.name}': {mpp} µm per pixel makes no sense; give a number above 0")
         self.levels = self.file.levels  # [(width, height, downsample)], finest first
@@ -121,7 +119,7 @@ class Slide:
     def __getstate__(self): return self.__dict__ | {'_file': None}
     def __repr__(self): return f"Slide({self.name}, {self.dimensions[0]}×{self.dimensions[1]}, {len(self.levels)} level{'s'*(len(self.levels)>1)}, {f'{self._mpp:.4g}' if self._mpp else 'unknown'} µm/px)"
 
-# %% ../nbs/01_slide.ipynb #f77eacbe
+# %% ../nbs/01_slide.ipynb #7902404e
 def _open(path):
     import openslide
     try:
@@ -130,7 +128,7 @@ def _open(path):
     try: return _Plain(path)
     except Exception as e: raise HIPTError(f"'{path}' is no slide or image that can be read ({e})") from None
 
-# %% ../nbs/01_slide.ipynb #00ac60cf
+# %% ../nbs/01_slide.ipynb #2aa9a048
 TOLERANCE = .02  # a level within this of the asked resolution is read as it is
 
 def best_level(
@@ -144,7 +142,7 @@ def best_level(
     i = max(fits, key=lambda i: levels[i][2]) if fits else 0
     return i, levels[i][2] if abs(scale/levels[i][2]-1)<=TOLERANCE else scale
 
-# %% ../nbs/01_slide.ipynb #a1c43e4d
+# %% ../nbs/01_slide.ipynb #b8dcd3c6
 def _scaled(self, x, y, width, height, scale, upsample=False):
     "A window of `width` × `height` px, each spanning `scale` level-0 px, from level-0 corner x, y"
     import cv2
@@ -168,7 +166,7 @@ def _in_blocks(self, x, y, width, height, scale, upsample):
 
 Slide._scaled, Slide._in_blocks = _scaled, _in_blocks
 
-# %% ../nbs/01_slide.ipynb #c07f3b01
+# %% ../nbs/01_slide.ipynb #9719db60
 @patch
 def read(self:Slide,
     x:int,           # left edge, level-0 pixels
@@ -190,7 +188,7 @@ def effective_mpp(self:Slide,
     try: return best_level(self.levels, mpp/self.mpp, upsample)[1]*self.mpp
     except HIPTError as e: raise HIPTError(f"slide '{self.name}' has {self.mpp:.4g} µm per pixel: {e}") from None
 
-# %% ../nbs/01_slide.ipynb #b636e8e8
+# %% ../nbs/01_slide.ipynb #a5635e98
 @patch
 def thumbnail(self:Slide,
     max_side:int=1024,  # longer side, output pixels
@@ -206,7 +204,7 @@ def bounds(self:Slide)->tuple:  # (x, y, width, height), level-0 pixels
     get = lambda k, d: int(self.file.properties.get(f'openslide.bounds-{k}', d))
     return get('x', 0), get('y', 0), get('width', self.dimensions[0]), get('height', self.dimensions[1])
 
-# %% ../nbs/01_slide.ipynb #09a9f073
+# %% ../nbs/01_slide.ipynb #9fd499ee
 def slide_info(
     slide:Slide,  # an open slide
 )->dict:          # what `hipt info` prints

@@ -7,15 +7,14 @@ Docs: https://hipt-nb.github.io/hipt_nb/tiling.html.md"""
 # %% auto #0
 __all__ = ['SCHEMA', 'grid_starts', 'Tiles', 'tile_slide', 'draw_tiles', 'write_tiles', 'read_tiles', 'tile_cohort', 'open_row']
 
-# %% ../nbs/04_tiling.ipynb #ba02107e
+# %% ../nbs/04_tiling.ipynb #ded2f2db
 from dataclasses import dataclass, field
-from pathlib import Path
 import numpy as np
 from .core import HIPTError, each_slide, params_hash, read_h5, write_h5
 from .slide import Slide
 from .tissue import PRESETS, Tissue, segment, pen_mask, blur_mask
 
-# %% ../nbs/04_tiling.ipynb #e609b166
+# %% ../nbs/04_tiling.ipynb #5d65987c
 def grid_starts(
     length:int,  # level-0 pixels of the slide along this side
     step:float,  # level-0 pixels per region, need not be whole
@@ -23,7 +22,7 @@ def grid_starts(
     "The start of every region along one side"
     return np.round(np.arange(max(1, int(np.ceil(length/step - .05))))*step).astype(np.int64)
 
-# %% ../nbs/04_tiling.ipynb #7e48aa78
+# %% ../nbs/04_tiling.ipynb #aae7ca31
 @dataclass
 class Tiles:
     "Where the regions of a slide lie, and how much of each patch is tissue, pen or blur"
@@ -47,7 +46,7 @@ class Tiles:
     def read(self, slide, m): "Region `m` as uint8 `[region, region, 3]`"; return slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
     def read_patch(self, slide, m, row, col): "One patch as uint8 `[patch, patch, 3]`"; return slide.read(*self.patch_xy(m, row, col), self.patch_size, self.patch_size, self.mpp)
 
-# %% ../nbs/04_tiling.ipynb #0a6c671f
+# %% ../nbs/04_tiling.ipynb #ef2addd3
 def tile_slide(
     slide:Slide,            # an open slide
     tissue:Tissue=None,     # from `segment`, a mask or GeoJSON; segmented here if not given
@@ -78,7 +77,7 @@ def tile_slide(
 def _check_sizes(region_size=4096, patch_size=256, **_):
     if patch_size<1 or region_size<patch_size or region_size%patch_size: raise HIPTError(f"region size {region_size} px is no multiple of the patch size {patch_size} px: choose another --region-size")
 
-# %% ../nbs/04_tiling.ipynb #9b0e3475
+# %% ../nbs/04_tiling.ipynb #01649e0c
 def draw_tiles(
     slide:Slide,        # an open slide
     tiles:Tiles,        # its tiles
@@ -101,7 +100,7 @@ def draw_tiles(
     ax.axis('off')
     return ax
 
-# %% ../nbs/04_tiling.ipynb #63db279c
+# %% ../nbs/04_tiling.ipynb #9652bd8b
 SCHEMA = 1
 _arrays, _meta = ('coords','tissue','pen','blur'), ('slide_id','mpp_level0','mpp','region_size','patch_size','params')
 
@@ -120,7 +119,7 @@ def read_tiles(
     if meta.get('schema')!=SCHEMA: raise HIPTError(f"'{path}' has schema {meta.get('schema')}, this version reads {SCHEMA}: tile the slide again")
     return Tiles(**arrays, **{k: meta[k] for k in _meta})
 
-# %% ../nbs/04_tiling.ipynb #8282f2fb
+# %% ../nbs/04_tiling.ipynb #a9a88eb0
 def tile_cohort(
     run,                   # the `Run` to write into
     manifest,              # table from `read_manifest`

@@ -1,7 +1,7 @@
 "Attention scores against golden numbers of the published HIPT figures, made by tests/golden/make_attention.py"
 import sys
 from pathlib import Path
-import numpy as np, pytest, torch
+import numpy as np, pytest
 GOLDEN = Path(__file__).parent/'golden'
 sys.path.insert(0, str(GOLDEN))
 from formula import fill, picture

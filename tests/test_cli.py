@@ -67,7 +67,6 @@ def test_a_step_that_made_nothing_pins_nothing(tmp_path, phantom):
 
 def test_the_readmes_road(tmp_path):
     "One slide that does not say its µm per pixel: given once, when it is tiled, and never again; the run's only model is found by itself"
-    import numpy as np
     from PIL import Image
     from hipt_nb.phantom import make_slide
     from hipt_nb.slide import Slide
