@@ -385,25 +385,40 @@ def focus(
     contrast = var(g)
     return var(cv2.Laplacian(g, cv2.CV_32F))/(contrast+25), np.sqrt(contrast)
 
+# %% ../nbs/03_tissue.ipynb #fb8b5272
+def _areas(wanted, n):
+    "The blocks of n×n windows with any that is wanted: (row, column, rows, columns)"
+    (rows,cols) = wanted.shape
+    return [(r,c,min(n,rows-r),min(n,cols-c)) for r in range(0,rows,n) for c in range(0,cols,n) if wanted[r:r+n,c:c+n].any()]
+
+def _fullest(share, area):
+    "The window of a block with most tissue; of equals the one nearest its middle"
+    r,c,h,w = area
+    y,x = np.mgrid[:h,:w]
+    i = np.argmax(share[r:r+h,c:c+w] - .01*np.hypot(y-(h-1)/2, x-(w-1)/2))
+    return r+i//w, c+i%w, 1, 1
+
 # %% ../nbs/03_tissue.ipynb #919b50aa
 def blur_mask(
     slide:Slide,             # an open slide
     mpp:float=1.,            # µm per pixel at which focus is measured
     tissue:Tissue=None,      # only windows with some of it are read; the whole slide if not given
+    every:int=1,             # 1: every window; 4: one window stands for each 4×4, which reads a sixteenth
     window:float=64.,        # side of a window, µm
     min_focus:float=.1,      # windows below this are blurred
     min_contrast:float=6.,   # windows below this are empty (standard deviation of brightness, 0 to 255)
+    workers:int=2,           # reading threads
 )->Tissue:                   # where it is blurred, one pixel per window
     "Windows out of focus"
     mpp = max(mpp, slide.mpp)
     px = max(8, round(window/mpp)); side = px*mpp/slide.mpp
     cols,rows = (int(np.ceil(n/side)) for n in slide.dimensions)
-    m, block = np.zeros((rows,cols), bool), max(1, 2048//px)
-    for r in range(0, rows, block):
-        for c in range(0, cols, block):
-            h,w = min(block,rows-r), min(block,cols-c)
-            if tissue is not None and not tissue.fraction(c*side, r*side, w*side, h*side): continue
-            f,contrast = focus(slide.read(round(c*side), round(r*side), w*px, h*px, mpp=mpp), px)
-            m[r:r+h,c:c+w] = (f<min_focus) & (contrast>min_contrast)
-    if tissue is not None: m &= tissue.fractions(*np.meshgrid(np.arange(cols)*side, np.arange(rows)*side), side)>.05
-    return Tissue(m, side, slide.name, dict(mpp=mpp, window=window, min_focus=min_focus, min_contrast=min_contrast))
+    share = np.ones((rows,cols)) if tissue is None else tissue.fractions(*np.meshgrid(np.arange(cols)*side, np.arange(rows)*side), side)
+    areas = _areas(share>.05, every if every>1 else max(1, 512//px))
+    look = [_fullest(share, a) for a in areas] if every>1 else areas
+    def blurred(a):
+        f,contrast = focus(slide.read(round(a[1]*side), round(a[0]*side), a[3]*px, a[2]*px, mpp=mpp), px)
+        return (f<min_focus) & (contrast>min_contrast)
+    m = np.zeros((rows,cols), bool)
+    for (r,c,h,w),b in zip(areas, prefetch(blurred, look, workers)): m[r:r+h,c:c+w] = b
+    return Tissue(m & (share>.05), side, slide.name, dict(mpp=mpp, every=every, window=window, min_focus=min_focus, min_contrast=min_contrast))
