@@ -173,7 +173,9 @@ def open_row(
 )->Slide:
     "Open the slide of a manifest row, with the row's own µm per pixel if it has one"
     mpp = getattr(row, 'mpp', None)
-    return _named(Slide(row.path, mpp_level0 if mpp is None or mpp!=mpp else float(mpp)), row.slide_id)
+    slide = Slide(row.path, None if mpp is None or mpp!=mpp else float(mpp))
+    if mpp_level0 and slide.mpp_source in (None, 'objective power'): slide.close(); slide = Slide(row.path, mpp_level0)
+    return _named(slide, row.slide_id)
 
 def _named(slide, slide_id):
     slide.name = slide_id  # file names can carry people's names: pages, exports and messages use the manifest's id
@@ -230,10 +232,15 @@ def _tile_row(run, preset, mpp_level0, areas, settings, previews, params, row):
         tiles = tile_slide(slide, tissue, view=view, **params)
         tiles.params['preset'] = preset
         write_geojson(path.with_suffix('.geojson'), tissue, slide)
-        if previews: _write_jpeg(path.with_suffix('.jpg'), preview(view, tiles, tissue))
+        if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
         write_tiles(path, tiles)
     if len(tiles): return 'done'
     return 'done', f"slide '{row.slide_id}' gets no regions: no tissue fills {tiles.params['min_region']:.0%} of a {tiles.region_size}-px region. Look at {path.with_suffix('.jpg').name}; another --tissue preset, a --mask or a smaller --region-size may find some"
+
+def _picture(slide, view, side=1024):
+    if max(view[0].shape)>=side/2: return view
+    image = slide.thumbnail(side)  # a small slide: quickly read, and better to look at
+    return image, slide.dimensions[0]/image.shape[1]
 
 def _write_jpeg(path, image):
     import cv2
