@@ -145,7 +145,7 @@ def _pretrain_level2(run, manifest, hipt, preset, recipe, samples, batch_size, s
     from hipt_nb.core import pick_device
     from hipt_nb.embed import embed_cohort
     from hipt_nb.pretrain import load_level, pretrain_grid
-    _say('embed level 1', embed_cohort(run, manifest, hipt.eval().to(pick_device(device)), encoder=preset, regions=False), run, f'embed/{preset}')
+    _say('embed level 1', embed_cohort(run, manifest, hipt.eval().to(pick_device(device)), encoder=preset, levels=1), run, f'embed/{preset}')
     paths = [p for r in manifest.itertuples() if (p := run.features(preset, r.slide_id)).exists()]
     pretrain_grid(paths, hipt.level2, run.models/f'{preset}-level2', recipe=recipe, seed=seed, device=device, **_given(samples=samples, batch_size=batch_size))
     load_level(hipt.level2, run.models/f'{preset}-level2')

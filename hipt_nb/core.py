@@ -10,8 +10,9 @@ __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'HIPTError', 'atomic', 'write_jso
            'progress', 'each_slide', 'set_seed', 'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
-import csv, hashlib, json, os, random, sys, warnings
+import csv, hashlib, io, json, os, random, sys, warnings
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
@@ -165,7 +166,8 @@ def read_manifest(
     return _complete(df, source)
 
 # %% ../nbs/00_core.ipynb #4cd87108
-_text_columns = 'path slide_id patient label site split'.split()
+_path_columns = 'path mask include exclude'.split()
+_text_columns = 'slide_id patient label site split'.split() + _path_columns
 
 def _read_csv(path):
     import pandas as pd
@@ -180,7 +182,10 @@ def _read_csv(path):
     for c in {'mpp','time'} & set(df):
         bad = [i+2 for i,v in enumerate(pd.to_numeric(df[c], errors='coerce')) if not (v>0 or pd.isna(df[c][i]))]
         if bad: raise HIPTError(f"{path}: column {c} holds no number above 0 in row {', '.join(map(str, bad))}: mend it, or leave it empty")
-    return df.assign(path=[Path(path).parent/Path(p).expanduser() for p in df.path])
+    return _map_paths(df, lambda p: str(Path(path).parent/Path(p).expanduser()))
+
+def _map_paths(df, fn):
+    return df.assign(**{c: [fn(p) if isinstance(p, (str, Path)) else p for p in df[c]] for c in _path_columns if c in df})
 
 def _complete(df, source):
     df = df.assign(path=[str(p) for p in df.path])
@@ -248,32 +253,45 @@ def keep_manifest(self:Run,
 ):
     "Add the slides of this call to `manifest.csv` in the run folder, with absolute paths"
     import pandas as pd
-    path, new = self.root/'manifest.csv', manifest.assign(path=[str(Path(p).resolve()) for p in manifest.path])
+    path, new = self.root/'manifest.csv', _map_paths(manifest, lambda p: str(Path(p).resolve()))
     if path.exists(): new = pd.concat([read_manifest(path), new]).drop_duplicates('slide_id', keep='last')
     write_csv(path, new)
 
 # %% ../nbs/00_core.ipynb #71ac5f9f
+_log_header = 'slide_id','verb','status','reason'
+
 @patch
 def log(self:Run,
     slide_id:str,  # which slide
     verb:str,      # what was being done
     status:str,    # `done`, `skipped` or `failed`
-    reason:str='', # why it failed
+    reason:str='', # why it failed, or a warning
 ):
-    "Set the row of a slide and verb in `log.csv`; a finished slide that is skipped later stays `done`"
-    path = self.root/'log.csv'
-    old = self.read_log()
-    if status=='skipped' and old.get((slide_id, verb), ('',))[0]=='done': return
-    old[slide_id, verb] = status, ' '.join(str(reason).split())
-    with atomic(path) as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
-        csv.writer(f).writerows([('slide_id','verb','status','reason'), *(k+v for k,v in old.items())])
+    "Append to `log.csv` what became of a slide"
+    row = io.StringIO(newline='')
+    with open(self.root/'log.csv', 'a+b') as f:
+        if not f.seek(0, 2): csv.writer(row).writerow(_log_header)
+        elif f.seek(-1, 2) and f.read(1)!=b'\n': row.write('\r\n')  # a line cut off by a kill
+        csv.writer(row).writerow((slide_id, verb, status, ' '.join(str(reason).split())))
+        f.write(row.getvalue().encode())
 
 @patch
 def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
-    "The rows of `log.csv`"
-    path = self.root/'log.csv'
-    if not path.exists(): return {}
-    with open(path, newline='', encoding='utf-8') as f: return {tuple(r[:2]): tuple(r[2:]) for r in list(csv.reader(f))[1:]}
+    "What became of each slide; a finished slide that was skipped later is `done`"
+    path, rows = self.root/'log.csv', {}
+    if not path.exists(): return rows
+    with open(path, newline='', encoding='utf-8', errors='replace') as f:
+        for r in csv.reader(f):
+            if len(r)!=4 or tuple(r)==_log_header: continue
+            if r[2]!='skipped' or rows.get(tuple(r[:2]), ('',))[0]!='done': rows[tuple(r[:2])] = tuple(r[2:])
+    return rows
+
+@patch
+def tidy_log(self:Run):
+    "One row per slide and verb"
+    path, rows = self.root/'log.csv', self.read_log()
+    if not path.exists() or path.read_bytes().count(b'\n')==len(rows)+1: return
+    with atomic(path) as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f: csv.writer(f).writerows([_log_header, *(k+v for k,v in rows.items())])
 
 # %% ../nbs/00_core.ipynb #21ea225a
 def progress(
@@ -289,27 +307,40 @@ def progress(
 # %% ../nbs/00_core.ipynb #46a297f3
 def each_slide(
     manifest,     # table from `read_manifest`
-    fn,           # called with each row; gives `done` or `skipped`
+    fn,           # called with each row; gives `done` or `skipped`, or one of them and a warning
     run:Run,      # where to log
     verb:str,     # name of the step, for the log and the bar
-    workers:int=1,# slides at a time, as threads
+    workers:int=1,# slides at a time, each in a process of its own
 )->dict:          # how many were done, skipped and failed
     "Do `fn` for every slide; one that fails is logged with its reason and said at once if there are others, and the rest go on"
-    from concurrent.futures import ThreadPoolExecutor
     rows, counts = list(manifest.itertuples(index=False)), dict(done=0, skipped=0, failed=0)
-    work, pool = lambda row: _attempt(fn, row), ThreadPoolExecutor(workers)
+    found = map(partial(_attempt, fn), rows) if workers==1 else _in_processes(partial(_attempt, fn), rows, workers)
+    bar = progress(found, total=len(rows), desc=verb)
     try:
-        bar = progress(map(work, rows) if workers==1 else pool.map(work, rows), total=len(rows), desc=verb)  # one at a time stays in the main thread, where figures may be drawn
-        for (status,reason),row in zip(bar, rows):
+        for row,(status,reason) in zip(rows, bar):
             run.log(row.slide_id, verb, status, reason)
             counts[status] += 1
-            if reason and len(rows)>1: bar.write(f'{verb} failed: {reason}', file=sys.stderr)
-    finally: pool.shutdown(cancel_futures=True)
+            if reason and (len(rows)>1 or status!='failed'): bar.write(f"{verb} {'failed' if status=='failed' else 'warns'}: {reason}", file=sys.stderr)
+    finally: run.tidy_log()
     return counts
 
 def _attempt(fn, row):
-    try: return fn(row), ''
+    try: res = fn(row)
     except Exception as e: return 'failed', str(e) if isinstance(e, HIPTError) else f"slide '{row.slide_id}': {type(e).__name__}: {e}"
+    return res if isinstance(res, tuple) else (res, '')
+
+# %% ../nbs/00_core.ipynb #523d446d
+def _in_processes(work, rows, workers):
+    "Results in order; after a worker has died the rest go one at a time, so that the slide that did it is known"
+    from concurrent.futures.process import BrokenProcessPool
+    from joblib import Parallel, delayed
+    go, done = lambda rows, n: Parallel(n, return_as='generator', batch_size=1)(delayed(work)(row) for row in rows), 0
+    try:
+        for res in go(rows, workers): done += 1; yield res
+    except BrokenProcessPool:
+        for row in rows[done:]:
+            try: yield from go([row], 2)  # 2: a process of its own
+            except BrokenProcessPool: yield 'failed', f"slide '{row.slide_id}': its process died, of a damaged file or for want of memory"
 
 # %% ../nbs/00_core.ipynb #8781d51f
 def set_seed(
