@@ -141,7 +141,8 @@ def load_features(
 )->list:            # one `Features` per row
     "Read the features of a cohort; slides without any are named all at once"
     missing = [r.slide_id for r in manifest.itertuples() if not run.features(encoder, r.slide_id).exists()]
-    if missing: raise HIPTError(f"{len(missing)} of {len(manifest)} slides have no features of '{encoder}' in '{run.root}': {', '.join(missing)}. Run 'hipt embed', see log.csv for why they failed, or take them out of the manifest")
+    gone = [repr(c) for c,ids in (manifest.groupby('label').slide_id if 'label' in manifest else ()) if set(ids)<=set(missing)]
+    if missing: raise HIPTError(f"{len(missing)} of {len(manifest)} slides have no features of '{encoder}' in '{run.root}'{f', among them every slide of class {listed}' if (listed := ', '.join(gone)) else ''}: {', '.join(missing)}. Run 'hipt embed', see log.csv for why they failed, or take them out of the manifest")
     res = [read_features(run.features(encoder, r.slide_id), patches) for r in manifest.itertuples()]
     check_alike(res)
     return res
