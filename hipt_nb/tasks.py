@@ -49,7 +49,7 @@ class Classify:
         lost = [f'fold {i}: no training slide of {c}' for i,f in enumerate(folds) for j,c in enumerate(self.classes) if not any(label.get(s)==j for s in f['train'])]
         return {'have no label': [s for s,l in label.items() if l is None]}, lost
 
-# %% ../nbs/12b_tasks.ipynb #6270619d
+# %% ../nbs/12b_tasks.ipynb #03e1e78c
 def survival_bins(
     time,      # of each training slide
     event,     # 1 = the event happened, 0 = censored
@@ -66,7 +66,7 @@ def bin_of(
     cuts,      # from `survival_bins`
 )->Tensor:     # 0 to n-1; a time that equals a cut belongs to the stretch that begins there
     "In which stretch of time"
-    return torch.bucketize(torch.as_tensor(time, dtype=torch.float64), torch.tensor(cuts, dtype=torch.float64), right=True)
+    return torch.bucketize(torch.as_tensor(time, dtype=torch.float64).contiguous(), torch.tensor(cuts, dtype=torch.float64), right=True)
 
 # %% ../nbs/12b_tasks.ipynb #3a4fc282
 def hazard_loss(
