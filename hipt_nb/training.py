@@ -8,18 +8,18 @@ Docs: https://hipt-nb.github.io/hipt_nb/training.html.md"""
 __all__ = ['RECIPES', 'check_bags', 'BagBatches', 'Accumulate', 'bag_loss', 'slide_learner', 'Autocast', 'SAM', 'logits_of',
            'how_well', 'KeepBest', 'Training', 'updates_of', 'with_regions', 'new_model', 'train_fold']
 
-# %% ../nbs/12c_training.ipynb #78cbe000
+# %% ../nbs/12c_training.ipynb #70bbff48
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 import numpy as np, pandas as pd, torch
 from torch import nn, Tensor
+from .core import HIPTError, pick_device, set_seed
 from fastai.callback.core import Callback, CancelBatchException, CancelFitException, TrainEvalCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
-from .core import HIPTError, pick_device, set_seed
 from .evaluate import check_folds
 from .features import Bag
 from .hipt import load_strict, make_vit, pick_dtype, vit_config
