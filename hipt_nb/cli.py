@@ -202,7 +202,7 @@ def _show(models):
     "Print AUC with its interval for each set of predictions"
     from hipt_nb.evaluate import score_table
     table = score_table(models)
-    for r in table.itertuples(): print(f"  {r.model:<40} AUC {r.auc:.2f} ({r.low:.2f} to {r.high:.2f}), {r.slides} slides of {r.patients} patients")
+    for r in table[table.figure=='AUC'].itertuples(): print(f"  {r.model:<40} AUC {r.value:.2f} ({r.low:.2f} to {r.high:.2f}), {r.slides} slides of {r.patients} patients")
     return table
 
 # %% ../nbs/16_cli.ipynb #43df9388
@@ -212,7 +212,7 @@ def knn(
     k:Annotated[int, typer.Option(help="Neighbours.", min=1)]=5, seed:Seed=0,
 ):
     "Score features without training: k nearest slides. Slides are compared by the mean of their region tokens."
-    from hipt_nb.evaluate import knn as nearest
+    from hipt_nb.probe import knn as nearest
     from hipt_nb.features import load_bags
     run, manifest = _existing(out), _labelled(slides)
     encoder = _encoder(run, encoder)
@@ -224,7 +224,7 @@ def knn(
 def evaluate(slides:Cohort, out:Out):
     "Scores with intervals, beside the mean of patches. Same folds as training; writes evaluation.csv."
     from hipt_nb.core import read_json
-    from hipt_nb.evaluate import mean_of_patches
+    from hipt_nb.probe import mean_of_patches
     from hipt_nb.finetune import read_predictions
     run, manifest, models = _existing(out), _labelled(slides), {}
     found = sorted((run.models/'slide').glob('*/predictions.csv'))
