@@ -71,7 +71,7 @@ class ABMIL(BagModel):
         x, mask = self.checked(x, mask)
         return self.net(x, mask, return_att=True)[1].masked_fill(~mask, float('-inf')).softmax(-1)
 
-# %% ../nbs/12a_baselines.ipynb #a6b3fb4b
+# %% ../nbs/12a_baselines.ipynb #3f0152ab
 class CLAM_SB(ABMIL):
     "ABMIL whose most and least attended regions must be told apart in training"
     kind, extra = 'clam_sb', dict(k_sample=8)
@@ -90,7 +90,7 @@ class CLAM_SB(ABMIL):
     def forward(self, x, mask=None):
         x, mask = self.checked(x, mask)
         z, att, emb = self.net(x, mask, return_att=True, return_emb=True)
-        self.seen = (att, emb, mask)
+        self.looked_at = (att, emb, mask)
         return z.view(len(x), -1)
 
     def training_loss(self,
@@ -98,7 +98,7 @@ class CLAM_SB(ABMIL):
         y:Tensor,     # class numbers `[B]`
     )->Tensor:
         "The slides' loss and that of their regions"
-        per_bag = [self.region_loss(int(label), *parts) for label,*parts in zip(y, *self.seen)]
+        per_bag = [self.region_loss(int(label), *parts) for label,*parts in zip(y, *self.looked_at)]
         return self.config['bag_weight']*loss + (1-self.config['bag_weight'])*torch.stack(per_bag).mean()
 
     def region_loss(self, label, att, emb, mask):

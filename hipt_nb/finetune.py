@@ -86,7 +86,7 @@ def most_attended(
         rows += [(b.slide_id, *places[m], share*a[m].item()) for m in a.argsort(descending=True, stable=True)[:min(n, share)].tolist()]
     return pd.DataFrame(rows, columns=['slide_id','slide','region','weight'])
 
-# %% ../nbs/12d_finetune.ipynb #938e3f34
+# %% ../nbs/12d_finetune.ipynb #afdcdc44
 def cross_validate(
     bags,             # all bags
     folds,            # splits of slide ids, from `patient_folds`
@@ -110,7 +110,7 @@ def cross_validate(
     if level2 is not None and not t.tune_level2 and level=='patch': bags = with_regions(bags, model.to(pick_device(device)).level2)
     with progress(total=t.epochs*len(folds), desc='train') as bar:
         for k,split in enumerate(folds): _cross_fold(k, split, bags, out/f'fold{k}', task, t, level2, encoder, device, bar)
-    for name in ('validation.csv','predictions.csv'):
+    for name in ('epochs.csv','validation.csv','predictions.csv'):
         parts = [read_predictions(p) for k in range(len(folds)) if (p := out/f'fold{k}'/name).exists()]
         if parts: write_csv(out/name, pd.concat(parts, ignore_index=True))
     return read_predictions(out/'predictions.csv')
@@ -122,10 +122,11 @@ def patient_splits(folds, bags):
 
 def _cross_fold(k, split, bags, path, task, t, level2, encoder, device, bar):
     if (path/'predictions.csv').exists(): return bar.update(t.epochs)
-    model, history = train_fold(bags, split, task, t, level2, device, bar, f'fold {k}')
+    said = []
+    model, history = train_fold(bags, split, task, t, level2, device, bar, f'fold {k}', tables=said)
     task = history.attrs['task']; bar.update(t.epochs-len(history))
     save_slide_model(model, path, task, encoder=encoder, fold=k, training=asdict(t), best_epoch=int(history.attrs['best_epoch']), split=split)
-    write_csv(path/'history.csv', history)
+    write_csv(path/'history.csv', history); write_csv(path/'epochs.csv', pd.concat(said).assign(fold=k))
     by_id = {b.slide_id: b for b in bags}; test = [by_id[s] for s in split['test']]
     write_csv(path/'attention.csv', most_attended(model, test))
     table = lambda some: task.table(some, task.answers(logits_of(model, some)), k)

@@ -18,7 +18,7 @@ from .core import HIPTError
 from .evaluate import auc, prediction_table
 from .survival import c_index, survival_table
 
-# %% ../nbs/12b_tasks.ipynb #3a82e502
+# %% ../nbs/12b_tasks.ipynb #dfd8a0dd
 @dataclass
 class Classify:
     "Two or more classes"
@@ -30,7 +30,8 @@ class Classify:
     def n_out(self): return len(self.classes)
     def fit(self, bags): return self                                     # nothing to learn from the training slides
     def target(self, bags): return torch.tensor([-1 if b.label is None else b.label for b in bags])
-    def loss(self, z, y): return F.cross_entropy(z, y)
+    def losses(self, z, y): return F.cross_entropy(z, y, reduction='none')  # of each slide
+    def loss(self, z, y): return self.losses(z, y).mean()
     def strata(self, bags): return np.array([b.label for b in bags])
     def answers(self, z): return z.double().softmax(-1)                  # probabilities
     def score(self, z, y): return auc(y, z.softmax(-1))
@@ -68,20 +69,20 @@ def bin_of(
     "In which stretch of time"
     return torch.bucketize(torch.as_tensor(time, dtype=torch.float64).contiguous(), torch.tensor(cuts, dtype=torch.float64), right=True)
 
-# %% ../nbs/12b_tasks.ipynb #3a4fc282
+# %% ../nbs/12b_tasks.ipynb #beec5f0a
 def hazard_loss(
     z:Tensor,      # logits of hazards `[B, n]`
     k:Tensor,      # stretch of the event or of the censoring `[B]`
     event:Tensor,  # `[B]`, 1 = the event happened
     alpha=0.,      # by how much less censored slides count
-)->Tensor:         # mean over slides
+)->Tensor:         # of each slide `[B]`
     "Negative log-likelihood of discrete hazards"
     survived = F.pad(F.logsigmoid(-z).cumsum(1), (1,0))      # log S after 0, 1, ... n stretches
     at = lambda a, i: a.gather(1, i[:,None])[:,0]
     died, censored = at(survived, k) + at(F.logsigmoid(z), k), at(survived, k+1)
-    return -torch.where(event>0, died, (1-alpha)*censored).mean()
+    return -torch.where(event>0, died, (1-alpha)*censored)
 
-# %% ../nbs/12b_tasks.ipynb #81a4e438
+# %% ../nbs/12b_tasks.ipynb #67dbec67
 @dataclass
 class Hazards:
     "Survival by discrete hazards"
@@ -94,7 +95,8 @@ class Hazards:
     def n_out(self): return self.n_bins
     def fit(self, bags): return Hazards(self.n_bins, survival_bins([b.time for b in bags], [b.event for b in bags], self.n_bins))
     def target(self, bags): return torch.tensor([[np.nan if b.time is None else b.time, np.nan if b.event is None else b.event] for b in bags], dtype=torch.float64)
-    def loss(self, z, y): return hazard_loss(z, bin_of(y[:,0].cpu(), self.cuts).to(z.device), y[:,1])
+    def losses(self, z, y): return hazard_loss(z, bin_of(y[:,0].cpu(), self.cuts).to(z.device), y[:,1])   # of each slide
+    def loss(self, z, y): return self.losses(z, y).mean()
     def strata(self, bags): return np.unique(2*bin_of([b.time for b in bags], self.cuts).numpy() + [int(b.event) for b in bags], return_inverse=True)[1]
     def answers(self, z): return -(1-z.double().sigmoid()).cumprod(1).sum(1, keepdim=True)
     def score(self, z, y): return c_index(y[:,0], y[:,1], self.answers(z)[:,0])
@@ -114,7 +116,7 @@ def cox_loss(
         warnings.filterwarnings('ignore', message='Ties in `time`')
         return neg_partial_log_likelihood(z[:,0], event>0, time.to(z.dtype))
 
-# %% ../nbs/12b_tasks.ipynb #db69e272
+# %% ../nbs/12b_tasks.ipynb #ba27e542
 @dataclass
 class Cox:
     "Survival by Cox's partial likelihood"
@@ -126,6 +128,7 @@ class Cox:
     target, table, problems = Hazards.target, Hazards.table, Hazards.problems
     def fit(self, bags): return self
     def loss(self, z, y): return cox_loss(z, y[:,0], y[:,1])
+    def losses(self, z, y): return self.loss(z, y).expand(len(z))     # it belongs to all of them together
     def strata(self, bags): return None
     def answers(self, z): return z.double()
     def score(self, z, y): return c_index(y[:,0], y[:,1], z[:,0])

@@ -170,7 +170,7 @@ class SAM(Callback):
     def move(self, params, steps, sign):
         for p,s in zip(params, steps): p.add_(s, alpha=sign)
 
-# %% ../nbs/12c_training.ipynb #94a9d7f9
+# %% ../nbs/12c_training.ipynb #f6bc42fd
 @torch.no_grad()
 def logits_of(
     model:BagModel,     # a slide model
@@ -192,13 +192,13 @@ def how_well(
     model:BagModel,  # a slide model
     task,            # from `make_task`, fitted
     bags,            # bags with answers
-)->tuple:            # mean loss, score (AUC or c-index); nan without bags
+)->tuple:            # mean loss, score (AUC or c-index), predictions of each slide with its `loss`; nan and nothing without bags
     "How well a model does on bags"
-    if not bags: return float('nan'), float('nan')
+    if not bags: return float('nan'), float('nan'), None
     z, y = logits_of(model, bags), task.target(bags)
-    return task.loss(z, y).item(), task.score(z, y)
+    return task.loss(z, y).item(), task.score(z, y), task.table(bags, task.answers(z)).assign(loss=task.losses(z, y).numpy())
 
-# %% ../nbs/12c_training.ipynb #ca29e3e3
+# %% ../nbs/12c_training.ipynb #20541f8c
 class KeepBest(Callback):
     "After each epoch score train and val, keep the best weights by validation loss, stop when it no longer falls"
     run_valid, order = False, 10
@@ -210,6 +210,7 @@ class KeepBest(Callback):
         bar=None,       # a progress bar to move
         where='',       # for messages
     ):
+        self.tables = []  # what the model says of both sides after each epoch
         self.task, self.train_bags, self.val_bags, self.keep, self.patience, self.bar, self.where = task, train, val, keep, patience, bar, where
 
     def before_fit(self): self.rows, self.best, self.best_epoch, self.state = [], float('inf'), -1, None
@@ -219,7 +220,8 @@ class KeepBest(Callback):
         self.seen.append((self.loss.item(), len(self.yb[0])))
 
     def after_epoch(self):
-        (train,train_score), (val,val_score) = (how_well(self.model, self.task, b) for b in (self.train_bags, self.val_bags))
+        (train,train_score,*t), (val,val_score,*v) = (how_well(self.model, self.task, b) for b in (self.train_bags, self.val_bags))
+        self.tables += [o.assign(epoch=self.epoch, side=side) for side,(o,) in (('train',t), ('val',v)) if o is not None]
         seen = np.average([l for l,_ in self.seen], weights=[n for _,n in self.seen])
         self.rows.append({'epoch': self.epoch, 'seen_loss': seen, 'train_loss': train, 'val_loss': val, f'train_{self.task.metric}': train_score, f'val_{self.task.metric}': val_score})
         if self.keep=='last' or val<self.best or val!=val:
@@ -290,7 +292,7 @@ def new_model(
     copy = load_strict(make_vit(vit_config(level2)), level2.state_dict(), 'level 2')
     return make_slide_model(t.model, level2.embed_dim, task.n_out, t.dim, t.dropout, t.seed, level2=copy, tune_level2=t.tune_level2)
 
-# %% ../nbs/12c_training.ipynb #3d7bd517
+# %% ../nbs/12c_training.ipynb #992d2514
 def train_fold(
     bags,              # all bags
     split:dict,        # `{'train':[...], 'val':[...], 'test':[...]}`
@@ -301,6 +303,7 @@ def train_fold(
     bar=None,          # a progress bar to move once an epoch
     where='',          # for messages
     cbs=(),            # more callbacks
+    tables:list=None,  # takes, after each epoch, what the model says of the slides of both sides
 )->tuple:              # the model with its best weights, history as a DataFrame (`attrs`: `best_epoch`, and the fitted `task`)
     "Train on one split; the test slides are not looked at"
     t, task, device = t or Training(), make_task(task), pick_device(device)
@@ -318,5 +321,6 @@ def train_fold(
     set_seed(t.seed)
     slide_learner(model, task, BagBatches(train, task, batch_size, t.seed), t.lr, t.wd, t.level2_lr, [Accumulate(every, recipe['divide']), keep, *extra, *cbs]).fit(t.epochs)
     model.load_state_dict(keep.state, strict=True)
+    if tables is not None: tables += keep.tables
     history = pd.DataFrame(keep.rows); history.attrs.update(best_epoch=keep.best_epoch, task=task)
     return model.eval(), history
