@@ -94,7 +94,7 @@ def _scaled(self, x, y, width, height, scale):
     level, scale = best_level(self.levels, scale, self.upsample, self.tolerance)
     ratio = scale/self.levels[level][2]
     w, h = (max(1, int(np.ceil(n*ratio - 1e-6))) for n in (width, height))
-    if w*h > 2**26 and max(width, height)>256: return self._in_blocks(x, y, width, height, scale)
+    if w*h > 2**26 and width*height>1: return self._in_blocks(x, y, width, height, scale, ratio)
     try: a = self.file.pixels(int(round(x)), int(round(y)), level, w, h)
     except HIPTError: raise
     except Exception as e: raise HIPTError(f"slide '{self.name}' cannot be read at x={x}, y={y}, level {level} ({e}): the file is damaged") from None
@@ -105,9 +105,9 @@ def _resample(a, ratio):
     import cv2
     return cv2.resize(a, None, fx=1/ratio, fy=1/ratio, interpolation=cv2.INTER_AREA if ratio>1 else cv2.INTER_LINEAR)
 
-def _in_blocks(self, x, y, width, height, scale):
+def _in_blocks(self, x, y, width, height, scale, ratio):
     "The same, piece by piece, so that memory stays flat in a file without small levels"
-    out, n = np.empty((height, width, 3), np.uint8), max(64, int(4096/scale))
+    out, n = np.empty((height, width, 3), np.uint8), max(1, int(4096/ratio))
     for r in range(0, height, n):
         for c in range(0, width, n):
             w, h = min(n, width-c), min(n, height-r)
