@@ -8,13 +8,16 @@ Docs: https://hipt-nb.github.io/hipt_nb/readers.html.md"""
 __all__ = ['PLAIN_LAYOUTS', 'as_rgb', 'OpenSlideFile', 'TiffFile', 'ImageFile', 'quick_reader', 'same_pixels', 'PairedFile',
            'open_file']
 
-# %% ../nbs/00a_readers.ipynb #008e0362
-import os, threading, warnings
+# %% ../nbs/00a_readers.ipynb #8fd877b7
+import logging, os, threading, warnings
 from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError
+
+# %% ../nbs/00a_readers.ipynb #1824c70a
+logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # what is wrong with a broken file is said once, in our own error
 
 # %% ../nbs/00a_readers.ipynb #2af00270
 def as_rgb(
