@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'Seed', 'Areas', 'Folds',
            'FULL', 'QUICK', 'info', 'Blur', 'tile', 'pretrain', 'embed', 'train', 'knn', 'evaluate', 'predict',
-           'attend', 'report', 'view', 'export', 'demo', 'main']
+           'attend', 'report', 'view', 'To', 'export', 'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import os, sys, time
@@ -335,22 +335,29 @@ def view(
     if not static: serve(r.viewer/name, port)
 
 # %% ../nbs/16_cli.ipynb #cf0e011c
+class To(str, Enum): qupath, clam, trident = 'qupath', 'clam', 'trident'
+
 @app.command()
-def export(slides:Slides, out:Out):
-    "Tissue and regions as GeoJSON for QuPath. Writes export/{slide}.geojson."
-    from shapely import box
-    from hipt_nb.core import each_slide
-    from hipt_nb.tiling import read_tiles
-    from hipt_nb.tissue import contours, segment, write_geojson
+def export(
+    slides:Slides, out:Out,
+    to:Annotated[To, typer.Option(help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own layout.")]=To.qupath,
+):
+    "Tissue, regions or patches for other programs. Writes into export/."
+    from hipt_nb.exchange import export_cohort
     run = _existing(out)
-    def one(row):
-        tiles, path = read_tiles(run.tiles(row.slide_id)), run.root/'export'/f'{row.slide_id}.geojson'
-        side = tiles.region_size*tiles.scale
-        with tiles.open(row.path) as slide:
-            write_geojson(path, contours(segment(slide, tiles.params.get('preset', 'hipt'))), slide)
-            write_geojson(path.with_suffix('.regions.geojson'), [box(x, y, x+side, y+side) for x,y in tiles.coords], slide, name='Region', color=(214,39,40))
-        return 'done'
-    _say('export', each_slide(read_manifest(slides), one, run, 'export'), run)
+    _say('export', export_cohort(run, read_manifest(slides), To(to).value), run, f'export/{To(to).value}')
+
+@app.command('import')
+def import_(
+    slides:Slides, out:Out,
+    coords:Annotated[Path, typer.Option('--from', help="Folder with the other tool's files, found by slide id: CLAM, TRIDENT, STAMP or hs2p.", show_default=False)],
+    grid:Annotated[int, typer.Option(help="Patches along the side of a region.", min=1)]=16,
+    slide_mpp:SlideMpp=None,
+):
+    "Patch coordinates of another program as tiles. Writes tiles/{slide}.h5; features are not taken over."
+    from hipt_nb.exchange import import_cohort
+    run = Run(out)
+    _say('import', import_cohort(run, read_manifest(slides), coords, grid, slide_mpp), run)
 
 # %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20, attended=4)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from .core import HIPTError, Run, atomic, each_slide, read_json
 from .slide import Slide, TOLERANCE, best_level
-from .tiling import Tiles, open_row, read_tiles, tile_slide, write_tiles
+from .tiling import Tiles, open_row, read_tiles, write_tiles
 from .tissue import write_geojson
 
 # %% ../nbs/04a_exchange.ipynb #e60f05b5
@@ -180,7 +180,6 @@ def import_cohort(
 def _to_qupath(folder, tiles, slide, outline):
     "Outline and regions as GeoJSON"
     from shapely import box
-    from shapely.geometry import shape
     path, side = Path(folder)/f'{tiles.slide_id}.geojson', tiles.region_size*tiles.scale
     if outline.exists():
         with atomic(path) as tmp: tmp.write_bytes(outline.read_bytes())
