@@ -12,6 +12,7 @@ __all__ = ['FORMATS', 'patch_corners', 'to_clam', 'to_trident', 'Patches', 'read
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 import numpy as np
 from .core import HIPTError, Run, atomic, each_slide, read_json
 from .slide import Slide, TOLERANCE, best_level
@@ -100,7 +101,7 @@ def read_patches(
     path = Path(path)
     if not path.exists(): raise HIPTError(f"there is no coordinates file '{path}': check the path")
     try: p = (_from_hs2p if path.suffix in ('.npz', '.npy') else _from_h5)(path, slide)
-    except (OSError, KeyError, ValueError, TypeError, IndexError) as e:
+    except (OSError, EOFError, BadZipFile, KeyError, ValueError, TypeError, IndexError) as e:
         raise HIPTError(f"'{path}' is no coordinates file of CLAM, TRIDENT, STAMP or hs2p, or a damaged one ({type(e).__name__}: {e})") from None
     if p.xy.ndim!=2 or p.xy.shape[1]!=2 or not p.side>0 or p.size<1: raise HIPTError(f"'{path}' holds coordinates of shape {p.xy.shape} and patches {p.side:g} px wide: it is damaged")
     far = (p.xy<-p.side) | (p.xy>np.array(slide.dimensions)+p.side)

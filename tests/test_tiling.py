@@ -147,3 +147,14 @@ def test_closing_early_leaves_no_thread(phantom):
         before, it = threading.active_count(), iter_regions(s, t, workers=3)
         next(it); it.close()
         assert threading.active_count()==before
+
+@pytest.mark.parametrize('preset', ['hipt', 'tcga', 'biopsy', 'resection'])
+def test_the_same_mask_as_clam(preset, tmp_path):
+    "Pixel by pixel, on a picture with pieces and holes of many sizes at CLAM's own scale; `max_share`, which CLAM has not, is switched off"
+    sys.path.insert(0, str(Path(__file__).parent/'golden'))
+    from make_tissue import picture
+    image = picture()
+    theirs = np.unpackbits(np.load(Path(__file__).parent/'golden'/'tissue.npz')[preset]).reshape(image.shape[:2]).astype(bool)
+    cv2.imwrite(str(tmp_path/'p.png'), image[...,::-1])
+    with Slide(tmp_path/'p.png', mpp=8.) as s: ours = segment(s, preset, max_share=1).mask
+    assert (ours==theirs).all()
