@@ -45,7 +45,7 @@ def attend_slide(
     "Where every level looked on one slide"
     if features.attrs['level1_sha256']!=hipt.weights_sha256['level1']: raise HIPTError(f"the features of slide '{features.slide_id}' were made by other weights than '{hipt.name}': embed it with this model first")
     mask = features.mask()
-    patch = np.stack([grid_pass(hipt, torch.from_numpy(p).float().to(hipt.device), m) for p,m in zip(features.patch, mask)])
+    patch = np.stack([grid_pass(hipt, torch.from_numpy(p).float().to(hipt.device), m)[0] for p,m in zip(features.patch, mask)])
     region = slide_scores(slide_model, as_bag(features)) if slide_model is not None else None
     best = np.argsort(-(mask.mean((1,2)) if region is None else np.nan_to_num(region)), kind='stable')[:top]
     token = [region_scores(hipt, tiles.read(slide, m), offsets, mask=mask[m])[0] for m in best]

@@ -25,7 +25,7 @@ def model(): return HIPT(fill(image_vit(48,1,6)), fill(grid_vit(48,48,2,6))).eva
 def image(): return picture(4096)
 
 @pytest.fixture(scope='module')
-def published(model, image): return region_scores(model, image, OFFSETS, 'rank', padding='white', cell=16)
+def published(model, image): return region_scores(model, image, OFFSETS, 'rank', padding='published', cell=16)
 
 def same_ranks(ours, theirs, n=256):
     "Equal but for neighbours in rank whose scores differ in the last bits"
@@ -46,12 +46,12 @@ def test_ranks_of_region(golden, published):
 
 def test_factorised(golden, published):
     t,p = published
-    w = [coverage(4096, 4096, o, padding='white') for o in ((0,128),OFFSETS)]
+    w = [coverage(4096, 4096, o, padding='published') for o in ((0,128),OFFSETS)]
     both = factorised(t, p-TIES, 'mean', (2*w[0],w[1]))
     same_ranks(both[::2,1::2,3::17,5::17], golden['both'])
 
 def test_patch(golden, model, image):
-    s = patch_scores(model.level1, image[512:768,256:512], (0,16), 'rank', padding='white')
+    s = patch_scores(model.level1, image[512:768,256:512], (0,16), 'rank', padding='published')
     same_ranks(s-TIES, golden['patch'])
 
 def test_tissue_only_costs_tissue(model, image):
