@@ -363,7 +363,7 @@ def colour_range(
     return max(0., centre-d), centre+d
 
 # %% ../nbs/13_attention.ipynb #9a4cbc0a
-UNITS = dict(raw='share of attention', relative='attention, 1 = average', rank='percentile rank of attention')
+UNITS = dict(raw='share of attention', relative='attention, 1 = average', rank='percentile rank of attention', slide='percentile rank within the slide')
 
 def draw_map(
     image:np.ndarray,     # uint8 `[H,W,3]`
