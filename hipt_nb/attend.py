@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 
 # %% auto #0
 __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 'slide_level', 'draw_maps', 'map_layers',
-           'scale_maps', 'held_out_model', 'attend_cohort', 'save_figure']
+           'scale_maps', 'map_regions', 'held_out_model', 'attend_cohort', 'save_figure']
 
 # %% ../nbs/13a_attend.ipynb #9f0cd12d
 from dataclasses import dataclass
@@ -154,6 +154,15 @@ def _heads(a):
 def _layer(level, head, scaling, array, place):
     low, high = colour_range(array) if scaling=='relative' else (0., 1.) if scaling in ('rank','slide') else (float(np.nanmin(array)), float(np.nanmax(array)))
     return dict(name=', '.join(v for v in (level, head, scaling) if v), level=level, head=head, scaling=scaling, array=array, units=UNITS[scaling], low=low, high=high, **place)
+
+# %% ../nbs/13a_attend.ipynb #6c46516d
+def map_regions(
+    tiles:Tiles,  # of the slide
+    maps:Maps,    # of the slide
+)->list:          # dicts with x, y, size (level-0 px), cells (patches along a side), score (None without a slide level)
+    "The regions, for the viewer's grid and its way to the most attended"
+    score = [None]*len(tiles) if maps.region is None else scale_scores(maps.region[None,None], 'relative')[0,0].tolist()
+    return [dict(x=int(x), y=int(y), size=tiles.region_size*tiles.scale, cells=tiles.grid[1], score=s if s is not None and s==s else None) for (x,y),s in zip(tiles.coords, score)]
 
 # %% ../nbs/13a_attend.ipynb #49366de8
 def held_out_model(

@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/viewer.html.md"""
 # %% auto #0
 __all__ = ['MOST_BYTES', 'MOST_NOTES', 'MOST_POINTS', 'MOST_TEXT', 'CLASSES', 'tile_levels', 'cut_tile', 'write_tiles', 'colour',
            'build_viewer', 'check_notes', 'save_notes', 'read_notes', 'session', 'agreement', 'Source', 'reopen',
-           'serve', 'show', 'list_viewers']
+           'serve', 'show', 'list_viewers', 'run_pages']
 
 # %% ../nbs/14_viewer.ipynb #4829436f
 import atexit, http.server, json, math, os, re, secrets, shutil, tempfile, threading
@@ -399,3 +399,39 @@ def list_viewers(
 '''
     with atomic(folder/'index.html') as tmp: tmp.write_text(text, encoding='utf-8')
     return folder/'index.html'
+
+# %% ../nbs/14_viewer.ipynb #08333950
+def run_pages(
+    run,        # the `Run` that holds maps
+    name:str,   # whose maps
+    out,        # folder for the pages
+    live:bool   # tiles cut by the server, or written
+)->dict:        # {slide_id: `Source`} for `serve`
+    "Pages of all slides of a run that have maps"
+    from hipt_nb.core import read_manifest
+    sources, said = {}, _predictions(run, name)
+    for row in read_manifest(run.root/'manifest.csv').itertuples(index=False):
+        if not (path := run.maps/name/f'{row.slide_id}.h5').exists(): continue
+        sources[row.slide_id] = source = _source_of(run, row, path)
+        page, mark = Path(out)/row.slide_id/'index.html', '"live": true'
+        if page.exists() and page.stat().st_mtime>path.stat().st_mtime and (mark in (page.parent/'data.js').read_text('utf-8'))==live: continue
+        label = getattr(row, 'label', None)
+        with source.open() as slide: build_viewer(slide, source.layers(), page.parent, label if isinstance(label, str) else '', live=live, regions=source.regions(), prediction=said.get(row.slide_id, ''), listed=True)
+    if sources: list_viewers(out)
+    return sources
+
+def _source_of(run, row, path):
+    from hipt_nb.attend import map_layers, map_regions, read_maps
+    from hipt_nb.tiling import read_tiles
+    tiles = lambda: read_tiles(run.tiles(row.slide_id))
+    s = Source(lambda: tiles().open(row.path), run.root/'notes'/f'{row.slide_id}.geojson', lambda: map_layers(tiles(), read_maps(path)))
+    s.regions = lambda: map_regions(tiles(), read_maps(path))
+    return s
+
+def _predictions(run, name):
+    "{slide_id: what was predicted by the fold that had not seen it, and how probable}"
+    import csv
+    path = run.models/'slide'/name/'predictions.csv'
+    if not path.exists(): return {}
+    with open(path, encoding='utf-8', newline='') as f: rows = [r for r in csv.DictReader(f) if r.get('pred')]
+    return {r['slide_id']: f"predicted {r['pred']}" + (f", {float(p):.0%}" if (p := r.get(f"prob_{r['pred']}")) else '') for r in rows}
