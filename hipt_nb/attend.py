@@ -190,7 +190,9 @@ def attend_cohort(
     def one(row):
         path = folder/f'{row.slide_id}.h5'
         if path.with_suffix('.jpg').exists(): return 'skipped'
-        tiles, features = read_tiles(run.tiles(row.slide_id)), read_features(run.features(hipt.name, row.slide_id))
+        tiles = read_tiles(run.tiles(row.slide_id))
+        if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no maps"
+        features = read_features(run.features(hipt.name, row.slide_id))
         with tiles.open(row.path) as slide:
             maps = attend_slide(hipt, slide, tiles, features, held_out_model(trained, row.slide_id) if trained else None, top, offsets)
             write_maps(path, maps)

@@ -5,7 +5,7 @@ import pytest
 def hipt(*args, **kw):
     return subprocess.run([sys.executable, '-c', 'from hipt_nb.cli import main; main()', *map(str, args)], capture_output=True, text=True, timeout=600, **kw)
 
-VERBS = 'info tile pretrain embed train knn evaluate predict attend report view export demo'.split()
+VERBS = 'info tile pretrain embed train knn evaluate predict attend report view export import demo'.split()
 
 def test_help_lists_every_verb():
     out = hipt('--help').stdout

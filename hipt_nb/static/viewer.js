@@ -101,7 +101,7 @@ function visit(i) {
 }
 regions.slice(0, 8).forEach((r, i) => {
   const b = $('most').querySelector('div').appendChild(document.createElement('button'));
-  b.type = 'button'; b.textContent = `${i + 1}: ${r.score.toPrecision(2)}`; b.addEventListener('click', () => visit(i));
+  b.type = 'button'; b.textContent = `${i + 1}: ${r.score.toFixed(2)}`; b.addEventListener('click', () => visit(i));
 });
 $('most').hidden = !regions.length;
 for (const event of ['open', 'animation', 'resize', 'update-viewport']) viewer.addHandler(event, grid);
