@@ -292,6 +292,7 @@ def predict(
 def attend(
     slides:Slides, out:Out, model:Model=None,
     top:Annotated[int, typer.Option(help="Regions of each slide to look into, most attended first.", min=1)]=2,
+    shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one looks into every region.", min=1)]=1,
     trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
     device:Device='auto',
 ):
@@ -300,7 +301,7 @@ def attend(
     from hipt_nb.embed import get_model
     run = _existing(out)
     hipt = get_model(model, run, device)
-    _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, trained=trained), run, f'attend/{hipt.name}')
+    _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, offsets=[k*hipt.patch_size//2 for k in range(shifts)], trained=trained), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
 
 # %% ../nbs/16_cli.ipynb #41ae8b27
@@ -316,23 +317,18 @@ def view(
     run:Annotated[Path, typer.Argument(help="Run folder with maps from 'hipt attend'.", show_default=False)],
     model:Annotated[Optional[str], typer.Option('--model', '-m', help="Whose maps, if there are several.", show_default=False)]=None,
     port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
-    static:Annotated[bool, typer.Option('--static', help="Only write the pages, for any web server.")]=False,
+    static:Annotated[Optional[Path], typer.Option('--static', help="Only write the pages, with all tiles, into this folder, for any web server.", show_default=False)]=None,
 ):
-    "See slides and their maps in the browser. Writes viewer/{model}/{slide}/."
-    from hipt_nb.attend import map_layers, read_maps
-    from hipt_nb.tiling import read_tiles
-    from hipt_nb.viewer import build_viewer, list_viewers, serve
+    "See slides and their maps in the browser, draw and keep notes. Writes viewer/{model}/{slide}/ and notes/{slide}.geojson."
+    from hipt_nb.viewer import run_pages, serve
     r = _existing(run)
     there = sorted(p.name for p in r.maps.iterdir() if any(p.glob('*.h5')))
     if model not in there and (model or len(there)!=1): raise HIPTError(f"which maps? '{run}' has {', '.join(there) or 'none'}: " + ("choose with --model" if there else "run 'hipt attend' first"))
     name = model or there[0]
-    for row in read_manifest(r.root/'manifest.csv').itertuples(index=False):
-        path, out = r.maps/name/f'{row.slide_id}.h5', r.viewer/name/row.slide_id
-        if not path.exists() or ((out/'index.html').exists() and (out/'index.html').stat().st_mtime>path.stat().st_mtime): continue
-        tiles, label = read_tiles(r.tiles(row.slide_id)), getattr(row, 'label', None)
-        with tiles.open(row.path) as slide: build_viewer(slide, map_layers(tiles, read_maps(path)), out, label=label if isinstance(label, str) else '')
-    print(f"view: pages in {list_viewers(r.viewer/name).parent}")
-    if not static: serve(r.viewer/name, port)
+    out = static or r.viewer/name
+    sources = run_pages(r, name, out, live=static is None)
+    print(f"view: {len(sources)} pages in {out}")
+    if static is None: serve(out, port, sources=sources)
 
 # %% ../nbs/16_cli.ipynb #cf0e011c
 class To(str, Enum): qupath, clam, trident = 'qupath', 'clam', 'trident'

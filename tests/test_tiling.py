@@ -64,8 +64,9 @@ def test_glass_goes_through_every_verb(phantom, tmp_path):
     from hipt_nb.embed import embed_cohort
     from hipt_nb.features import load_bags
     from hipt_nb.hipt import create_hipt
+    from hipt_nb.pretrain import PatchSource
     from hipt_nb.report import write_report
-    from hipt_nb.tiling import with_regions
+    from hipt_nb.tiling import tile_table, with_regions
     cv2.imwrite(str(tmp_path/'glass.png'), np.full((1500,1500,3), 240, np.uint8))
     run, m = Run(tmp_path/'run'), read_manifest([tmp_path/'glass.png', phantom]).assign(mpp=.5, label='a')
     err = io.StringIO()
@@ -74,6 +75,7 @@ def test_glass_goes_through_every_verb(phantom, tmp_path):
         hipt = create_hipt('hipt-tiny').eval()
         assert embed_cohort(run, m, hipt) == dict(done=1, skipped=1, failed=0)
         left = with_regions(run, m)
+        assert len(PatchSource([(r.path, run.tiles(r.slide_id)) for r in m.itertuples()])) == tile_table(run, m).patches.sum()
         assert len(load_bags(run, left, hipt.name)[0]) == 1
         assert attend_cohort(run, m, hipt, top=1) == dict(done=1, skipped=1, failed=0)
         assert 'glass' in write_report(run, m).read_text()
