@@ -7,7 +7,7 @@ sys.path.insert(0, str(GOLDEN))
 from formula import fill, image, grid, IMAGES, GRIDS
 from hipt_nb.vit import image_vit, grid_vit, vit256, vit4k
 from hipt_nb.core import HIPTError
-from hipt_nb.hipt import read_checkpoint
+from hipt_nb.weights import read_checkpoint
 
 @pytest.fixture(scope='module')
 def golden():
