@@ -7,8 +7,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'Seed', 'Areas', 'Folds',
            'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'FULL', 'QUICK', 'info', 'Blur', 'tile', 'pretrain', 'embed',
-           'train', 'Metric', 'Weights', 'knn', 'evaluate', 'predict', 'attend', 'report', 'view', 'export', 'demo',
-           'main']
+           'train', 'Metric', 'Weights', 'knn', 'evaluate', 'predict', 'attend', 'report', 'view', 'To', 'export',
+           'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import os, sys, time
@@ -306,6 +306,7 @@ def predict(
 def attend(
     slides:Slides, out:Out, model:Model=None,
     top:Annotated[int, typer.Option(help="Regions of each slide to look into, most attended first.", min=1)]=2,
+    shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one looks into every region.", min=1)]=1,
     trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
     device:Device='auto',
 ):
@@ -314,7 +315,7 @@ def attend(
     from hipt_nb.embed import get_model
     run = _existing(out)
     hipt = get_model(model, run, device)
-    _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, trained=trained), run, f'attend/{hipt.name}')
+    _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, offsets=[k*hipt.patch_size//2 for k in range(shifts)], trained=trained), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
 
 # %% ../nbs/16_cli.ipynb #41ae8b27
@@ -330,41 +331,43 @@ def view(
     run:Annotated[Path, typer.Argument(help="Run folder with maps from 'hipt attend'.", show_default=False)],
     model:Annotated[Optional[str], typer.Option('--model', '-m', help="Whose maps, if there are several.", show_default=False)]=None,
     port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
-    static:Annotated[bool, typer.Option('--static', help="Only write the pages, for any web server.")]=False,
+    static:Annotated[Optional[Path], typer.Option('--static', help="Only write the pages, with all tiles, into this folder, for any web server.", show_default=False)]=None,
 ):
-    "See slides and their maps in the browser. Writes viewer/{model}/{slide}/."
-    from hipt_nb.attend import map_layers, read_maps
-    from hipt_nb.tiling import read_tiles
-    from hipt_nb.viewer import build_viewer, list_viewers, serve
+    "See slides and their maps in the browser, draw and keep notes. Writes viewer/{model}/{slide}/ and notes/{slide}.geojson."
+    from hipt_nb.viewer import run_pages, serve
     r = _existing(run)
     there = sorted(p.name for p in r.maps.iterdir() if any(p.glob('*.h5')))
     if model not in there and (model or len(there)!=1): raise HIPTError(f"which maps? '{run}' has {', '.join(there) or 'none'}: " + ("choose with --model" if there else "run 'hipt attend' first"))
     name = model or there[0]
-    for row in read_manifest(r.root/'manifest.csv').itertuples(index=False):
-        path, out = r.maps/name/f'{row.slide_id}.h5', r.viewer/name/row.slide_id
-        if not path.exists() or ((out/'index.html').exists() and (out/'index.html').stat().st_mtime>path.stat().st_mtime): continue
-        tiles, label = read_tiles(r.tiles(row.slide_id)), getattr(row, 'label', None)
-        with tiles.open(row.path) as slide: build_viewer(slide, map_layers(tiles, read_maps(path)), out, label=label if isinstance(label, str) else '')
-    print(f"view: pages in {list_viewers(r.viewer/name).parent}")
-    if not static: serve(r.viewer/name, port)
+    out = static or r.viewer/name
+    sources = run_pages(r, name, out, live=static is None)
+    print(f"view: {len(sources)} pages in {out}")
+    if static is None: serve(out, port, sources=sources)
 
 # %% ../nbs/16_cli.ipynb #cf0e011c
+class To(str, Enum): qupath, clam, trident = 'qupath', 'clam', 'trident'
+
 @app.command()
-def export(slides:Slides, out:Out):
-    "Tissue and regions as GeoJSON for QuPath. Writes export/{slide}.geojson."
-    from shapely import box
-    from hipt_nb.core import each_slide
-    from hipt_nb.tiling import read_tiles
-    from hipt_nb.tissue import contours, segment, write_geojson
+def export(
+    slides:Slides, out:Out,
+    to:Annotated[To, typer.Option(help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own layout.")]=To.qupath,
+):
+    "Tissue, regions or patches for other programs. Writes into export/."
+    from hipt_nb.exchange import export_cohort
     run = _existing(out)
-    def one(row):
-        tiles, path = read_tiles(run.tiles(row.slide_id)), run.root/'export'/f'{row.slide_id}.geojson'
-        side = tiles.region_size*tiles.scale
-        with tiles.open(row.path) as slide:
-            write_geojson(path, contours(segment(slide, tiles.params.get('preset', 'hipt'))), slide)
-            write_geojson(path.with_suffix('.regions.geojson'), [box(x, y, x+side, y+side) for x,y in tiles.coords], slide, name='Region', color=(214,39,40))
-        return 'done'
-    _say('export', each_slide(read_manifest(slides), one, run, 'export'), run)
+    _say('export', export_cohort(run, read_manifest(slides), To(to).value), run, f'export/{To(to).value}')
+
+@app.command('import')
+def import_(
+    slides:Slides, out:Out,
+    coords:Annotated[Path, typer.Option('--from', help="Folder with the other tool's files, found by slide id: CLAM, TRIDENT, STAMP or hs2p.", show_default=False)],
+    grid:Annotated[int, typer.Option(help="Patches along the side of a region.", min=1)]=16,
+    slide_mpp:SlideMpp=None,
+):
+    "Patch coordinates of another program as tiles. Writes tiles/{slide}.h5; features are not taken over."
+    from hipt_nb.exchange import import_cohort
+    run = Run(out)
+    _say('import', import_cohort(run, read_manifest(slides), coords, grid, slide_mpp), run)
 
 # %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20, attended=4)

@@ -135,6 +135,7 @@ def embed_cohort(
         if f: f = climb_features(hipt, read_features(path), sha, levels)
         else:
             tiles = _tiles(run, row.slide_id)
+            if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no features"
             with tiles.open(row.path) as slide: f = embed_slide(hipt, slide, tiles, batch_size, levels, sha)
         write_features(path, f)
         return 'done'
