@@ -6,8 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'Seed', 'Areas', 'Folds',
-           'FULL', 'QUICK', 'info', 'Blur', 'tile', 'pretrain', 'embed', 'train', 'knn', 'evaluate', 'predict',
-           'attend', 'report', 'view', 'To', 'export', 'import_', 'demo', 'main']
+           'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'FULL', 'QUICK', 'info', 'Blur', 'tile', 'pretrain', 'embed',
+           'train', 'Metric', 'Weights', 'knn', 'evaluate', 'predict', 'attend', 'report', 'view', 'To', 'export',
+           'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import os, sys, time
@@ -188,7 +189,11 @@ def embed(
     _say(f'embed {hipt.name}', embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision), run, f'embed/{hipt.name}')
 
 # %% ../nbs/16_cli.ipynb #31b0a67d
-Folds = Annotated[int, typer.Option(help="Test folds, stratified by class and grouped by patient.", min=2)]
+Folds        = Annotated[int, typer.Option(help="Test folds, stratified by class and grouped by patient.", min=2)]
+Repeats      = Annotated[int, typer.Option(help="Deal the folds so many times.", min=1)]
+BySite       = Annotated[bool, typer.Option('--by-site', help="Keep sites (column site) apart between training and test.")]
+Splits       = Annotated[Optional[Path], typer.Option(help="Published split files instead of own folds: a folder with splits_0.csv ..., as CLAM and HIPT write them. A column split in the manifest does the same.", show_default=False)]
+AllowLeakage = Annotated[bool, typer.Option('--allow-leakage', help="Only report patients that stand in training and test, instead of refusing.")]
 
 @app.command()
 def train(
@@ -196,16 +201,17 @@ def train(
     epochs:Annotated[int, typer.Option(help="Passes over the training slides.", min=1)]=20,
     recipe:Annotated[str, typer.Option(help="fixed, or paper: as published, with an update for every slide and the last epoch scored.")]='fixed',
     seed:Seed=0, device:Device='auto',
+    repeats:Repeats=1, by_site:BySite=False, splits:Splits=None,
 ):
     "Train the slide level on labels, fold by fold. Writes models/slide/{encoder}/."
     from hipt_nb.features import encoder_of, load_bags
     from hipt_nb.finetune import cross_validate
     run, manifest = _existing(out), _labelled(slides)
     encoder = _encoder(run, encoder)
-    splits = _folds(manifest, folds, seed)
+    dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits)
     bags, classes = load_bags(run, manifest, encoder)
     run.record(f'train/{encoder}', dict(folds=folds, epochs=epochs, recipe=recipe, seed=seed), f'models/slide/{encoder}')
-    preds = cross_validate(bags, splits, run.models/'slide'/encoder, classes,
+    preds = cross_validate(bags, dealt, run.models/'slide'/encoder, classes,
         encoder=encoder_of(run, manifest, encoder), epochs=epochs, recipe=recipe, seed=seed, device=device)
     print(f"train: {len(preds)} held-out predictions in {run.models/'slide'/encoder/'predictions.csv'}")
 
@@ -215,60 +221,68 @@ def _labelled(slides):
     if (manifest.patient==manifest.slide_id).all(): print("note: no column patient in the manifest, so every slide is taken for a patient of its own; two slides of one patient would leak", file=sys.stderr)
     return manifest
 
-def _folds(manifest, n, seed):
-    from hipt_nb.evaluate import check_folds, patient_folds
-    folds = patient_folds(manifest, n, seed=seed)
-    check_folds(folds, dict(zip(manifest.slide_id, manifest.patient)))
+def _folds(manifest, n, seed, **how):
+    "Folds that were checked; what there is to say about them is said"
+    from hipt_nb.splits import make_folds
+    folds, said = make_folds(manifest, n, seed, **how)
+    for line in said: print(f'folds: {line}')
     return folds
 
-def _show(models):
-    "Print AUC with its interval for each set of predictions"
-    from hipt_nb.evaluate import score_table
-    table = score_table(models)
-    for r in table[table.figure=='AUC'].itertuples(): print(f"  {r.model:<40} AUC {r.value:.2f} ({r.low:.2f} to {r.high:.2f}), {r.slides} slides of {r.patients} patients")
-    return table
+def _show(table):
+    "Print every figure with its interval, one line a model"
+    for model,rows in table.groupby('model', sort=False):
+        figures = ', '.join(f'{r.figure} {r.value:.2f} ({r.low:.2f} to {r.high:.2f})' if r.value==r.value else f'{r.figure}: no value' for r in rows.itertuples())
+        print(f'  {model}, {rows.slides.iloc[0]} slides of {rows.patients.iloc[0]} patients: {figures}')
+
 
 # %% ../nbs/16_cli.ipynb #43df9388
+class Metric(str, Enum): euclidean, cosine = 'euclidean', 'cosine'
+class Weights(str, Enum): uniform, distance = 'uniform', 'distance'
+
 @app.command()
 def knn(
     slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
-    k:Annotated[int, typer.Option(help="Neighbours.", min=1)]=5, seed:Seed=0,
+    k:Annotated[int, typer.Option(help="Neighbours.", min=1)]=5,
+    metric:Annotated[Metric, typer.Option(help="How far two slides are apart.")]='euclidean',
+    weights:Annotated[Weights, typer.Option(help="One vote each, or more for the nearer.")]='uniform',
+    curve:Annotated[bool, typer.Option('--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. Writes evaluation/curve-{encoder}.csv and .png.")]=False,
+    repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
 ):
     "Score features without training: k nearest slides. Slides are compared by the mean of their region tokens."
-    from hipt_nb.probe import knn as nearest
+    from hipt_nb.evaluate import score_table
     from hipt_nb.features import load_bags
+    from hipt_nb.probe import knn as nearest, mean_of_patches
     run, manifest = _existing(out), _labelled(slides)
     encoder = _encoder(run, encoder)
-    bags, classes = load_bags(run, manifest, encoder)
-    _show({f'{k} nearest neighbours, {encoder}': nearest(bags, _folds(manifest, folds, seed), classes, k=k)})
+    dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
+    bags, classes = load_bags(run, manifest[manifest.slide_id.isin({s for f in dealt for side in f.values() for s in side})], encoder)
+    score = lambda b,f: nearest(b, f, classes, k=k, metric=Metric(metric).value, weights=Weights(weights).value, allow_leakage=allow_leakage)
+    _show(score_table({f'{k} nearest neighbours, {encoder}': score(bags, dealt)}))
+    if curve: _curve(run, encoder, bags, dealt, {f'{k} nearest neighbours': score, 'mean of regions': lambda b,f: mean_of_patches(b, f, classes, allow_leakage=allow_leakage)}, seed)
+
+# %% ../nbs/16_cli.ipynb #37dfda3b
+def _curve(run, encoder, bags, folds, fits, seed):
+    "Learning curves of ways to score features, as a table and a picture"
+    import pandas as pd
+    from hipt_nb.probe import draw_learning_curve, learning_curve
+    from hipt_nb.scores import save_figure
+    curves = {name: learning_curve(bags, folds, fit, seed=seed) for name,fit in fits.items()}
+    path = run.root/'evaluation'/f'curve-{encoder}'
+    write_csv(path.with_name(path.name+'.csv'), pd.concat([c.assign(model=name) for name,c in curves.items()]))
+    save_figure(path.with_name(path.name+'.png'), draw_learning_curve(curves).figure)
+    print(f'knn: learning curve in {path}.png')
 
 # %% ../nbs/16_cli.ipynb #c5902d40
 @app.command()
-def evaluate(slides:Cohort, out:Out):
-    "Scores with intervals, beside the mean of patches. Same folds as training; writes evaluation.csv."
-    from hipt_nb.core import read_json
-    from hipt_nb.probe import mean_of_patches
-    from hipt_nb.finetune import read_predictions
-    run, manifest, models = _existing(out), _labelled(slides), {}
-    found = sorted((run.models/'slide').glob('*/predictions.csv'))
-    if not found: raise HIPTError(f"no trained slide model in '{run.root}': run 'hipt train' first")
-    for path in found:
-        encoder = path.parent.name
-        models[f'HIPT on {encoder}'] = read_predictions(path)
-        models[f'mean of patches, {encoder}'] = mean_of_patches(*_mean_bags(run, manifest, encoder, read_json(path.parent/'config.json')['folds']))
-    table = _show(models)
-    write_csv(run.root/'evaluation.csv', table)
-    print(f"evaluate: table in {run.root/'evaluation.csv'}")
-
-# %% ../nbs/16_cli.ipynb #a916b683
-def _mean_bags(run, manifest, encoder, folds):
-    "Bags of one token each, the mean of the slide's patches, with one slide's patches in memory at a time"
-    from dataclasses import replace
-    import numpy as np, torch
-    from hipt_nb.features import load_bags, read_features
-    bags, classes = load_bags(run, manifest, encoder)
-    mean = lambda b: torch.from_numpy(read_features(run.features(encoder, b.slide_id)).flat().mean(0, dtype=np.float32, keepdims=True))
-    return [replace(b, x=mean(b), mask=torch.ones(1, dtype=torch.bool)) for b in bags], folds, classes
+def evaluate(
+    slides:Cohort, out:Out,
+    resamples:Annotated[int, typer.Option(help="Bootstrap resamples of patients for each interval.", min=10)]=1000,
+):
+    "Judge all trained models beside the mean of patches. Intervals over patients; writes evaluation.csv and evaluation/."
+    from hipt_nb.scores import evaluate_run
+    run, manifest = _existing(out), read_manifest(slides)
+    _show(evaluate_run(run, manifest, resamples))
+    print(f"evaluate: table in {run.root/'evaluation.csv'}, comparisons, predictions per patient and pictures in {run.root/'evaluation'}")
 
 # %% ../nbs/16_cli.ipynb #6af9082c
 @app.command()
