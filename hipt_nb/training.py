@@ -276,7 +276,7 @@ def with_regions(
     "The same bags after level 2"
     device = next(level2.parameters()).device
     level2.eval()
-    one = lambda b: [o.cpu() for o in region_tokens(level2, b.x.to(device), b.mask.to(device))]
+    one = lambda b: [o.cpu() for o in region_tokens(level2, b.x.float().to(device), b.mask.to(device))]
     return [replace(b, x=x, mask=mask) for b in bags for x,mask in [one(b)]]
 
 # %% ../nbs/12c_training.ipynb #69c63bc6
