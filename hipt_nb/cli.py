@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 Slides   = Annotated[List[Path], typer.Argument(help="Slides, a folder of slides, or a manifest (.csv with a column path).", show_default=False)]
 Cohort   = Annotated[List[Path], typer.Argument(help="Manifest: a .csv with columns path, label and, where patients have several slides, patient.", show_default=False)]
 Out      = Annotated[Path, typer.Option('--out', '-o', help="Run folder. Started again, a verb does only what is missing in it.", show_default=False)]
-Model    = Annotated[Optional[str], typer.Option('--model', '-m', help="A model in the run's models/ (the only one if not given), the folder of a saved model, or hipt-4k:random and hipt-tiny:random, untrained controls.", show_default=False)]
+Model    = Annotated[Optional[str], typer.Option('--model', '-m', help="A model in the run's models/ (the only one if not given), the folder of a saved model, owner/name on the Hugging Face hub, timm:NAME for an encoder of timm, or hipt-4k:random and hipt-tiny:random, untrained controls.", show_default=False)]
 Device   = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers  = Annotated[int, typer.Option(help="Slides at a time.", min=1)]
 SlideMpp = Annotated[Optional[float], typer.Option(help="µm per level-0 pixel for slides whose file does not say.", min=.001, show_default=False)]
@@ -178,7 +178,7 @@ def _pretrain_level2(run, manifest, hipt, preset, recipe, samples, batch_size, s
 @app.command()
 def embed(
     slides:Slides, out:Out, model:Model=None,
-    batch_size:Annotated[Optional[int], typer.Option(help="Patches at a time; 16 on a CPU and 256 elsewhere if not given.", show_default=False)]=None,
+    batch_size:Annotated[Optional[int], typer.Option(help="Patches at a time; what a short measurement finds fastest if not given.", show_default=False)]=None,
     precision:Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16 (half the digits), or auto: bfloat16 where it is clearly faster.")]='auto',
     device:Device='auto',
 ):
@@ -198,26 +198,42 @@ AllowLeakage = Annotated[bool, typer.Option('--allow-leakage', help="Only report
 @app.command()
 def train(
     slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
+    model:Annotated[str, typer.Option(help="hipt (slide transformer), hipt_n (no transformer), or a baseline: mean, max, abmil, clam_sb, transmil.")]='hipt',
+    task:Annotated[str, typer.Option(help="classify (column label), or survival (columns time, event): hazards or cox.")]='classify',
+    label:Annotated[str, typer.Option(help="Column with the classes.")]='label',
+    time:Annotated[str, typer.Option(help="Column with the time until the event, or until last seen; any unit.")]='time',
+    event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
+    level2:Annotated[str, typer.Option(help="none (region tokens as embedded), frozen, or tuned along with the slide level at --level2-lr.")]='none',
+    pyramid:Annotated[Optional[str], typer.Option(help="Whose level 2 that is; by default that of the features.", show_default=False)]=None,
+    by_patient:Annotated[bool, typer.Option('--by-patient', help="Pool the slides of a patient into one bag with one answer.")]=False,
     epochs:Annotated[int, typer.Option(help="Passes over the training slides.", min=1)]=20,
     recipe:Annotated[str, typer.Option(help="fixed, or paper: as published, with an update for every slide and the last epoch scored.")]='fixed',
+    lr:Annotated[float, typer.Option(help="Learning rate of Adam.", min=0)]=2e-4,
+    level2_lr:Annotated[float, typer.Option(help="Share of the learning rate for a tuned level 2.", min=0)]=.1,
+    dropout:Annotated[float, typer.Option(help="Share of values dropped in training.", min=0, max=1)]=.25,
+    patience:Annotated[Optional[int], typer.Option(help="Stop after so many epochs without a better validation loss.", show_default=False, min=1)]=None,
+    sam:Annotated[float, typer.Option(help="Radius of sharpness-aware minimisation, such as 0.05; 0 for none.", min=0)]=0,
+    precision:Annotated[str, typer.Option(help="Arithmetic of the model: float32, bfloat16 or auto.")]='float32',
+    name:Annotated[Optional[str], typer.Option(help="Folder below models/slide/; by default the features' name and what is not usual.", show_default=False)]=None,
     seed:Seed=0, device:Device='auto',
-    repeats:Repeats=1, by_site:BySite=False, splits:Splits=None,
+    repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False,
 ):
-    "Train the slide level on labels, fold by fold. Writes models/slide/{encoder}/."
-    from hipt_nb.features import encoder_of, load_bags
-    from hipt_nb.finetune import cross_validate
-    run, manifest = _existing(out), _labelled(slides)
-    encoder = _encoder(run, encoder)
-    dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits)
-    bags, classes = load_bags(run, manifest, encoder)
-    run.record(f'train/{encoder}', dict(folds=folds, epochs=epochs, recipe=recipe, seed=seed), f'models/slide/{encoder}')
-    preds = cross_validate(bags, dealt, run.models/'slide'/encoder, classes,
-        encoder=encoder_of(run, manifest, encoder), epochs=epochs, recipe=recipe, seed=seed, device=device)
-    print(f"train: {len(preds)} held-out predictions in {run.models/'slide'/encoder/'predictions.csv'}")
+    "Train a slide model on labels or survival, fold by fold. Writes models/slide/{name}/."
+    asked = {k:v for k,v in locals().items() if k not in ('slides','out','device')}
+    from hipt_nb.finetune import name_columns, train_cohort
+    run = _existing(out)
+    manifest = _patients_named(name_columns(read_manifest(slides), task, label, time, event))
+    asked['encoder'] = encoder = _encoder(run, encoder)
+    dealt = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
+    path, preds = train_cohort(run, manifest, encoder, dealt, task, level2, pyramid, name, asked, by_patient, device,
+        model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout, patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
+    print(f"train: {len(preds)} held-out predictions in {path/'predictions.csv'}")
+
 
 # %% ../nbs/16_cli.ipynb #508ec965
-def _labelled(slides):
-    manifest = read_manifest(slides, require=('label',))
+def _labelled(slides): return _patients_named(read_manifest(slides, require=('label',)))
+
+def _patients_named(manifest):
     if (manifest.patient==manifest.slide_id).all(): print("note: no column patient in the manifest, so every slide is taken for a patient of its own; two slides of one patient would leak", file=sys.stderr)
     return manifest
 
@@ -292,12 +308,9 @@ def predict(
     device:Device='auto',
 ):
     "Apply a trained slide level to new slides. Writes predictions.csv."
-    from hipt_nb.features import encoder_of, load_bags
-    from hipt_nb.finetune import predict as predict_bags
+    from hipt_nb.finetune import predict_cohort
     run, manifest = _existing(out), read_manifest(slides)
-    encoder = _encoder(run, encoder)
-    bags, _ = load_bags(run, manifest.drop(columns='label', errors='ignore'), encoder)
-    table = predict_bags(trained or run.models/'slide'/encoder, bags, encoder_of(run, manifest, encoder), device)
+    table = predict_cohort(run, manifest, _encoder(run, encoder), trained, device)
     write_csv(run.root/'predictions.csv', table)
     print(table.to_string(index=False, float_format='%.3f') + f"\npredict: {len(table)} slides in {run.root/'predictions.csv'}")
 
