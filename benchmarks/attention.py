@@ -1,89 +1,103 @@
-"""All published images of one 4096-px region (6 + 6 + 6 + 36 = 54), and a whole slide's attention beside embedding it.
+"""All 54 published pictures of one region with hipt-4k, the published way and ours; and a slide's attention against its embedding.
 
-The published way, from its description: for each of the four shifts (0, 128, 256, 384 px) a float32 pass of both levels with explicit attention, 256 patches at a time;
-every map is enlarged to the region's 4096 px before ranks within each patch are taken, averaged, coloured and blended, one image after the other.
-Ours: bfloat16 where it is clearly faster, level 1 for two of the shifts alone, scores at the grain of tokens until an image is drawn. Both draw 4096-px images into memory; writing files is left out.
-The floor: the operations of two passes of level 1 over the measured rate of large matrix products.
+The published way, written from its description: float32, explicit attention, 256 patches at a time; every shift (0, 128, 256, 384 px) is a region of its own that goes through both levels,
+with the attention of level 1 asked for and thrown away twice; scores are ranked patch by patch, repeated to the size of the picture, coloured as floating point numbers and blended one by one.
+Ours: of the four shifts two are moves of the patch grid; tokens and attention come from one pass; colours are looked up once per cell.
+The floor: the operations of the two passes that must be made over the measured rate of large matrix products in the same precision.
+A slide's attention is its embedding with attention kept, so it should cost hardly more; with four shifts, two embeddings.
 """
-import argparse, json, platform, time
+import argparse, json, platform, statistics, time
 from pathlib import Path
 import numpy as np, torch
-from region import explicit_attention, matmul_rate
+from matplotlib import colormaps
+from scipy.stats import rankdata
 from hipt_nb.attention import coverage, factorised, overlay, region_scores
-from hipt_nb.hipt import create_hipt, cut_patches
+from hipt_nb.hipt import cpu_likes_bf16, create_hipt, cut_patches
 from hipt_nb.vit import flops
+from region import explicit_attention, matmul_rate
 
-OFFSETS = 0, 128, 256, 384
+OFFSETS = 0,128,256,384
 
-def rank(a):
-    from scipy.stats import rankdata
-    return rankdata(a, 'average').reshape(a.shape)/a.size
+def rank(a): return rankdata(a).reshape(a.shape)/a.size
 
-def published_pass(hipt, x, offset):
-    "Scores of one shift, every map enlarged to pixels and ranked there"
-    big = torch.ones(1, 3, 4096+offset, 4096+offset); big[..., :4096, :4096] = x
-    patches = cut_patches(big[..., offset:, offset:][..., :4096, :4096], 256)[0].flatten(0, 1)
-    tokens = hipt.level1(patches)
-    a1 = hipt.level1.attention(patches)[:, :, 0, 1:].reshape(-1, 6, 16, 16)
-    grid = tokens.T.reshape(1, -1, 16, 16)
-    hipt.level2(grid)
-    a2 = hipt.level2.attention(grid)[0, :, 0, 1:].reshape(6, 16, 16)
-    px = lambda a, n: a.repeat(n, -2).repeat(n, -1)
-    one = lambda h: np.block([[rank(px(a1[r*16+c, h].numpy(), 16)) for c in range(16)] for r in range(16)])
-    return np.stack([one(h) for h in range(6)]), np.stack([rank(px(a.numpy(), 256)) for a in a2])
+def published_scores(hipt, image, scale):
+    "Ranks of one shifted region, at the size of the picture"
+    patches = cut_patches(hipt.normalise(image), 256)[0]
+    rows, cols = patches.shape[:2]; patches = patches.flatten(0, 1)
+    tokens = torch.cat([hipt.level1(p) for p in patches.split(256)])
+    low = torch.cat([hipt.level1.attention(p)[:,:,0,1:] for p in patches.split(256)]).unflatten(-1, (16,16)).numpy()
+    high = hipt.level2.attention(tokens.T.reshape(1, -1, rows, cols))[0,:,0,1:].reshape(-1, rows, cols).numpy()
+    big = lambda a, n: a.repeat(n, -2).repeat(n, -1)
+    low = [np.concatenate([np.concatenate([big(rank(low[r*cols+c,h]), 16//scale) for c in range(cols)], 1) for r in range(rows)]) for h in range(low.shape[1])]
+    return np.stack(low), np.stack([big(rank(a), 256//scale) for a in high])
 
-def shifted(a, o):
-    out = np.zeros_like(a); out[..., o:, o:] = a[..., :4096-o, :4096-o]
-    return out
+def published(hipt, image, scale=4):
+    "The 54 pictures"
+    n = len(image); low, high, seen = [], [], np.zeros((n//scale,n//scale))
+    for o in OFFSETS:
+        moved = np.full_like(image, 255); moved[:n-o,:n-o] = image[o:,o:]
+        with explicit_attention(): a,b = published_scores(hipt, moved, scale)
+        k = o//scale
+        place = lambda s: np.pad(s, ((0,0),(k,0),(k,0)))[:,:n//scale,:n//scale]
+        if o<=128: low.append(place(a))
+        high.append(place(b)); seen[k:,k:] += 1
+    twice = 1+(np.indices(seen.shape).min(0)>=128//scale)
+    low, high = sum(low)/twice, sum(high)/seen
+    small = image[::scale,::scale]; cmap = colormaps['viridis']
+    def blend(s, alpha=.5): return np.uint8(cmap(s)[...,:3]*255*alpha + small*(1-alpha))
+    out = [blend(s) for s in high] + [blend(s) for s in low] + [np.where((s>.5)[...,None], blend(s, .95), small) for s in low]
+    return out + [blend((h*seen+l*2*twice)/(seen+2*twice)) for h in high for l in low]
 
-def published(hipt, x, image, shifts=OFFSETS, images=54):
-    "Seconds of (passes, images); fewer of each may be asked for, and their time scaled, since all passes and all images cost the same"
-    t0 = time.perf_counter()
-    with explicit_attention(): passes = [published_pass(hipt, x, o) for o in shifts]
-    n1, n2 = (sum(shifted(np.ones((4096, 4096), np.float32), o) for o in os) for os in ((0, 128), OFFSETS))
-    s1 = sum(shifted(p[0], o) for p, o in zip(passes[:2], OFFSETS))/n1
-    s2 = sum(shifted(p[1], o) for p, o in zip(passes, OFFSETS))/n2
-    t1 = time.perf_counter()
-    for k in range(images): overlay(image, (s1[k%6]*2*n1+s2[k%6]*n2)/(2*n1+n2))
-    return t1-t0, time.perf_counter()-t1
-
-def ours(hipt, image):
+def ours(hipt, image, scale=4):
+    "The same"
     t, p = region_scores(hipt, image, OFFSETS, 'rank', padding='published', cell=16)
-    both = factorised(t, p, 'mean', (2*coverage(4096, 4096, (0, 128), padding='published'), coverage(4096, 4096, OFFSETS, padding='published')))
-    images = [*t, *p, *(np.where(a>.5, a, np.nan) for a in t), *both.reshape(-1, 256, 256)]
-    for a in images: overlay(image, a)
-    return len(images)
+    n = len(image)
+    weights = 2*coverage(n, n, OFFSETS[:2], padding='published'), coverage(n, n, OFFSETS, padding='published')
+    small = np.ascontiguousarray(image[::scale,::scale])
+    draw = lambda s, alpha=.5: overlay(small, s, alpha, vmin=0, vmax=1)
+    above = np.where(t>.5, t, np.nan)
+    return [draw(s) for s in (*p, *t)] + [draw(s, .95) for s in above] + [draw(s) for of in factorised(t, p, 'mean', weights) for s in of]
 
-def slide_costs(hipt, image, regions):
-    "Seconds to embed some regions, to attend to them in one pass, and with four shifts"
-    times = {}
-    for name, one in dict(embed=lambda: hipt(image), attend=lambda: region_scores(hipt, image), attend_4_shifts=lambda: region_scores(hipt, image, OFFSETS)).items():
-        one(); t = time.perf_counter()
-        for _ in range(regions): one()
-        times[name] = time.perf_counter()-t
-    return times
+def timed(fn, *args):
+    t = time.perf_counter(); out = fn(*args)
+    return time.perf_counter()-t, out
+
+def interleaved(fns, runs):
+    "Median seconds of each function, run in turn; the first results"
+    times, out = [[] for _ in fns], [None]*len(fns)
+    for _ in range(runs):
+        for i,f in enumerate(fns):
+            s, r = timed(f); times[i].append(s)
+            if out[i] is None: out[i] = r
+    return [statistics.median(t) for t in times], out
 
 @torch.inference_mode()
-def main(out, quick):
-    image = np.random.default_rng(0).integers(0, 256, (4096, 4096, 3), dtype=np.uint8)
-    slow, fast = create_hipt('hipt-4k'), create_hipt('hipt-4k', dtype='auto')
-    n_shifts, n_images = (1, 4) if quick else (4, 54)
-    passes, images = published(slow, slow.normalise(image), image, OFFSETS[:n_shifts], n_images)
-    t_pub = passes*4/n_shifts + images*54/n_images
-    ts = []
-    for _ in range(1 if quick else 3): t = time.perf_counter(); count = ours(fast, image); ts.append(time.perf_counter()-t)
-    t_ours = float(np.median(ts))
-    costs = slide_costs(fast, image, 1 if quick else 4)
-    dtype = torch.bfloat16 if fast.dtype=='auto' and __import__('hipt_nb.hipt', fromlist=['x']).pick_dtype('auto', 'cpu')==torch.bfloat16 else torch.float32
-    floor = 2*256*flops(fast.level1, 16, 16)/matmul_rate(dtype, torch.device('cpu'))
-    res = dict(machine=platform.processor() or platform.machine(), threads=torch.get_num_threads(), arithmetic=str(dtype).split('.')[1], images=count,
-        published_s=round(t_pub, 2), published_measured=f'{n_shifts} of 4 passes, {n_images} of 54 images, scaled', ours_s=round(t_ours, 2), times_faster=round(t_pub/t_ours, 1), floor_s=round(floor, 2),
-        attend_over_embed=round(costs['attend']/costs['embed'], 2), attend_4_shifts_over_embed=round(costs['attend_4_shifts']/costs['embed'], 2))
+def main(out, size, runs, regions):
+    hipt, rng = create_hipt('hipt-4k'), np.random.default_rng(0)
+    fast = 'bfloat16' if cpu_likes_bf16() else 'float32'
+    image = rng.integers(0, 256, (size//16,size//16,3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    (t_pub, t_ours), (a, b) = interleaved([lambda: published(hipt, image), lambda: ours(hipt, image)], runs)
+    assert len(a)==len(b)==54
+    apart = np.mean([np.abs(x.astype(int)-y).mean() for x,y in zip(a, b)])
+    n = (size//256)**2
+    ops = 2*n*flops(hipt.level1, 16, 16) + 4*flops(hipt.level2, size//256, size//256)
+    res = dict(machine=f'{platform.machine()} CPU, {torch.get_num_threads()} threads', torch=torch.__version__, region_px=size, pictures=len(b), runs=runs,
+        float32_times_faster_than_published=round(t_pub/t_ours, 1), mean_difference_of_pictures_of_255=round(float(apart), 2), float32_times_slower_than_floor=round(t_ours/(ops/matmul_rate(torch.float32, torch.device('cpu'))), 2))
+    hipt.dtype = fast; res['fast_arithmetic'] = fast
+    if fast!='float32':
+        t_fast, _ = interleaved([lambda: ours(hipt, image)], runs)
+        res['fast_times_faster_than_published'] = round(t_pub/t_fast[0], 1)
+        res['fast_times_slower_than_floor'] = round(t_fast[0]/(ops/matmul_rate(torch.bfloat16, torch.device('cpu'))), 2)
+    small = [image[:1024,:1024]]*regions
+    embed = lambda: [hipt(x) for x in small]
+    attend = lambda offsets: [region_scores(hipt, x, offsets) for x in small]
+    (e, one, four), _ = interleaved([embed, lambda: attend((0,)), lambda: attend(OFFSETS)], max(3, runs))
+    res |= dict(slide_regions=regions, slide_region_px=1024, attention_over_embedding=round(one/e, 2), four_shifts_over_embedding=round(four/e, 2))
     print(json.dumps(res, indent=1))
-    if out: Path(out).write_text(json.dumps(res, indent=1)+'\n')
+    if out: Path(out).parent.mkdir(parents=True, exist_ok=True); Path(out).write_text(json.dumps(res, indent=1)+'\n')
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser()
-    p.add_argument('--out', default=Path(__file__).with_name('results')/'attention-cpu.json')
-    p.add_argument('--quick', action='store_true', help='one shift and four images of the published way, scaled up')
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--out', default=Path(__file__).parent/'results'/'attention-cpu.json', help='JSON file to write')
+    p.add_argument('--size', type=int, default=4096, help='side of the region, px'); p.add_argument('--runs', type=int, default=1); p.add_argument('--regions', type=int, default=8, help='regions of the slide, 1024 px each')
     main(**vars(p.parse_args()))

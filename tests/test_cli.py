@@ -100,7 +100,7 @@ def test_quick_demo_and_again(tmp_path):
     assert first.returncode==0, first.stderr
     assert f"Open {out/'index.html'}" in first.stdout.splitlines()[-1]
     page = (out/'index.html').read_text()
-    for word in ('Slides', 'Scores', 'Attention', 'Pretraining', 'mean of patches', 'hipt-tiny-random'): assert word in page, word
+    for word in ('Slides', 'Scores', 'Attention', 'Pretraining', 'mean of patches', 'hipt-tiny-random', 'Right and wrong', 'hipt train models/slide/hipt-tiny/manifest.csv --out . --encoder hipt-tiny'): assert word in page, word
     assert page.count('<img') >= 12+1+1+1 and str(tmp_path) not in page
     files = {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
     assert hipt('demo', '--quick', '--out', out).returncode==0
@@ -108,6 +108,10 @@ def test_quick_demo_and_again(tmp_path):
     cohort = out/'cohort'/'manifest.csv'
     r = hipt('predict', cohort, '--out', out, '--encoder', 'hipt-tiny')
     assert r.returncode==0 and '12 slides' in r.stdout and (out/'predictions.csv').read_text().count('\n')==13, r.stderr
+    r = hipt('train', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2, '--level2', 'tuned', '--by-patient', '--epochs', 1, '--name', 'tuned')
+    assert r.returncode==0 and '10 held-out predictions' in r.stdout, r.stderr
+    (out/'cohort'/'new.csv').write_text(cohort.read_text().replace(',glandular,', ',unheard of,'))
+    fails("label 'unheard of'", 'predict', out/'cohort'/'new.csv', '--out', out, '--encoder', 'hipt-tiny', '--trained', out/'models'/'slide'/'tuned')
     r = hipt('knn', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2)
     assert r.returncode==0 and re.search(r'AUC \d\.\d\d \(', r.stdout), r.stderr
     fails('do not belong to model', 'predict', cohort, '--out', out, '--encoder', 'hipt-tiny-random', '--trained', out/'models'/'slide'/'hipt-tiny')
