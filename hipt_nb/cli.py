@@ -322,6 +322,7 @@ def attend(
     top:Annotated[int, typer.Option(help="Regions of each slide to look into, most attended first.", min=1)]=2,
     shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one looks into every region.", min=1)]=1,
     trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
+    truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores.", show_default=False)]=None,
     device:Device='auto',
 ):
     "Draw attention of patch, region and slide. Writes maps/{model}/{slide}.jpg and .h5."
@@ -331,6 +332,9 @@ def attend(
     hipt = get_model(model, run, device)
     _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, offsets=[k*hipt.patch_size//2 for k in range(shifts)], trained=trained), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
+    if truth:
+        from hipt_nb.truth import cohort_truth
+        print(f"attend: agreement with annotations in {cohort_truth(run, read_manifest(slides), hipt, truth)}")
 
 # %% ../nbs/16_cli.ipynb #41ae8b27
 @app.command()
