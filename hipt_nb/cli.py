@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 Slides   = Annotated[List[Path], typer.Argument(help="Slides, a folder of slides, or a manifest (.csv with a column path).", show_default=False)]
 Cohort   = Annotated[List[Path], typer.Argument(help="Manifest: a .csv with columns path, label and, where patients have several slides, patient.", show_default=False)]
 Out      = Annotated[Path, typer.Option('--out', '-o', help="Run folder. Started again, a verb does only what is missing in it.", show_default=False)]
-Model    = Annotated[Optional[str], typer.Option('--model', '-m', help="A model in the run's models/ (the only one if not given), the folder of a saved model, or hipt-4k:random and hipt-tiny:random, untrained controls.", show_default=False)]
+Model    = Annotated[Optional[str], typer.Option('--model', '-m', help="A model in the run's models/ (the only one if not given), the folder of a saved model, owner/name on the Hugging Face hub, timm:NAME for an encoder of timm, or hipt-4k:random and hipt-tiny:random, untrained controls.", show_default=False)]
 Device   = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers  = Annotated[int, typer.Option(help="Slides at a time.", min=1)]
 SlideMpp = Annotated[Optional[float], typer.Option(help="µm per level-0 pixel for slides whose file does not say.", min=.001, show_default=False)]
@@ -178,7 +178,7 @@ def _pretrain_level2(run, manifest, hipt, preset, recipe, samples, batch_size, s
 @app.command()
 def embed(
     slides:Slides, out:Out, model:Model=None,
-    batch_size:Annotated[Optional[int], typer.Option(help="Patches at a time; 16 on a CPU and 256 elsewhere if not given.", show_default=False)]=None,
+    batch_size:Annotated[Optional[int], typer.Option(help="Patches at a time; what a short measurement finds fastest if not given.", show_default=False)]=None,
     precision:Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16 (half the digits), or auto: bfloat16 where it is clearly faster.")]='auto',
     device:Device='auto',
 ):
@@ -321,6 +321,7 @@ def attend(
     top:Annotated[int, typer.Option(help="Regions of each slide to look into, most attended first.", min=1)]=2,
     shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one looks into every region.", min=1)]=1,
     trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
+    truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores.", show_default=False)]=None,
     device:Device='auto',
 ):
     "Draw attention of patch, region and slide. Writes maps/{model}/{slide}.jpg and .h5."
@@ -330,6 +331,9 @@ def attend(
     hipt = get_model(model, run, device)
     _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, offsets=[k*hipt.patch_size//2 for k in range(shifts)], trained=trained), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
+    if truth:
+        from hipt_nb.truth import cohort_truth
+        print(f"attend: agreement with annotations in {cohort_truth(run, read_manifest(slides), hipt, truth)}")
 
 # %% ../nbs/16_cli.ipynb #41ae8b27
 @app.command()
