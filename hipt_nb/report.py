@@ -11,6 +11,7 @@ __all__ = ['image_tag', 'figure_tag', 'slides_section', 'grid_image', 'training_
 # %% ../nbs/15_report.ipynb #48ae720f
 import base64, html, io
 from pathlib import Path
+from urllib.parse import quote
 import numpy as np
 from .core import HIPTError, Run, atomic, progress, read_json
 
@@ -98,18 +99,45 @@ def training_section(
 def scores_section(
     run:Run,  # the run folder
 )->str:       # HTML
-    "The table of `evaluation.csv`, and its intervals drawn"
-    import pandas as pd, matplotlib.pyplot as plt
-    path = run.root/'evaluation.csv'
+    "What `hipt evaluate` found: figures with intervals, comparisons, pictures of every model"
+    import pandas as pd
+    from hipt_nb.scores import slug
+    path, extra = run.root/'evaluation.csv', run.root/'evaluation'
     if not path.exists(): return ''
-    t = pd.read_csv(path); right = t[t.figure=='balanced accuracy'].set_index('model').value; t = t[t.figure=='AUC'].rename(columns=dict(value='auc'))
-    fig, ax = plt.subplots(figsize=(7, .5+.45*len(t)))
-    ax.errorbar(t.auc, range(len(t)), xerr=[t.auc-t.low, t.high-t.auc], fmt='o', capsize=4); ax.axvline(.5, color='.6', ls=':')
-    ax.set(yticks=range(len(t)), yticklabels=t.model, xlabel='AUC, mean over folds, with 95 % interval', xlim=(0, 1.02)); ax.invert_yaxis(); ax.grid(axis='x', alpha=.3)
-    rows = [(r.model, f'{r.auc:.2f} ({r.low:.2f} to {r.high:.2f})', f'{right[r.model]:.2f}', r.slides, r.patients, '' if r.note!=r.note else r.note) for r in t.itertuples()]
-    return ('<p>Held-out slides only; folds never share a patient; intervals by bootstrap over patients. With few patients the intervals are wide, and that is the message. '
-        '<b>HIPT on X</b> is the slide level fine-tuned on the region tokens of encoder X; <b>mean of patches</b> is a logistic regression on the mean patch token; an encoder ending in <b>-random</b> never learnt anything.</p>'
-        + _table(('model', 'AUC (95 % interval)', 'balanced accuracy', 'slides', 'patients', 'note'), rows) + figure_tag(fig, 'AUCs with intervals'))
+    t = pd.read_csv(path)
+    picture = lambda p, alt: _img(p.read_bytes(), 'png', alt) if p.exists() else ''
+    link = lambda p: f'<a href="{html.escape(quote(p.relative_to(run.root).as_posix()))}">{html.escape(p.name)}</a>'
+    return ('<p>Held-out slides only; folds never share a patient unless a note says so; 95 % intervals by bootstrap over patients. With few patients the intervals are wide, and that is the message. '
+        '<b>HIPT on X</b> is a slide level fine-tuned on the features of encoder X; <b>mean of patches</b> is a logistic regression on the mean patch token; an encoder ending in <b>-random</b> never learnt anything.</p>'
+        + _figures_table(t) + ''.join(picture(p, f'the models side by side, {p.stem}') for p in sorted(extra.glob('models-*.png'))) + _comparisons(extra/'comparisons.csv') + _chosen(extra/'validation.csv')
+        + ''.join(f'<h3>{html.escape(m)}</h3>' + ''.join(picture(extra/f'{slug(m)}{end}.png', f'{m}: {what}') for end,what in (('', 'curves and calls'), ('-gap', 'training against held-out'))) for m in t.model.unique())
+        + _curves(extra, picture) + f"<p>As tables: {', '.join(link(p) for p in [path, *sorted(extra.glob('*.csv'))])}, beside this page.</p>")
+
+def _interval(v, low, high): return f'{v:.2f} ({low:.2f} to {high:.2f})' if v==v else 'no value'
+
+def _figures_table(t):
+    "One row a model, one column a figure; notes below"
+    names = list(dict.fromkeys(t.figure)); cell = {(r.model, r.figure): _interval(r.value, r.low, r.high) for r in t.itertuples()}
+    rows = [(m, *[cell.get((m,f), '') for f in names], d.slides.iloc[0], d.patients.iloc[0]) for m,d in t.groupby('model', sort=False)]
+    notes = list(dict.fromkeys((r.model, r.figure, r.note) for r in t.itertuples() if isinstance(r.note, str) and r.note))
+    return _table(('model', *names, 'slides', 'patients'), rows) + (f"<details><summary>{len(notes)} note{'s'*(len(notes)!=1)}</summary>{_table(('model', 'figure', 'note'), notes)}</details>" if notes else '')
+
+# %% ../nbs/15_report.ipynb #3fcc28ee
+def _read(path):
+    "Rows of a table; none where it is missing"
+    import pandas as pd
+    return list(pd.read_csv(path).itertuples()) if path.exists() else []
+
+def _comparisons(path):
+    rows = [(r.model, r.against, r.figure, _interval(r.difference, r.low, r.high), 'yes' if r.low>0 or r.high<0 else 'no') for r in _read(path)]
+    return rows and '<h3>Differences on the same patients</h3><p>Both models are judged on the same resampled patients, so this interval is narrower than the two above suggest. Of many comparisons some leave zero out by chance.</p>' + _table(('model', 'against', 'figure', 'difference (95 % interval)', 'zero left out'), rows) or ''
+
+def _chosen(path):
+    rows = [(r.model, r.fold, r.validation_slides, f'{r.temperature:.2f}', f'{r.threshold:.2f}' if getattr(r, 'threshold', np.nan)==getattr(r, 'threshold', np.nan) else 'likeliest class') for r in _read(path)]
+    return rows and f"<details><summary>Temperature and threshold, chosen on validation slides alone</summary>{_table(('model', 'fold', 'validation slides', 'temperature', 'threshold'), rows)}</details>" or ''
+
+def _curves(folder, picture):
+    return ''.join(f'<h3>Learning curve, {html.escape(p.stem[6:])}</h3>{picture(p, "figures against the number of training slides")}' for p in sorted(folder.glob('curve-*.png')))
 
 # %% ../nbs/15_report.ipynb #7a1c40e3
 def attended_section(

@@ -5,7 +5,7 @@ import pytest
 def hipt(*args, **kw):
     return subprocess.run([sys.executable, '-c', 'from hipt_nb.cli import main; main()', *map(str, args)], capture_output=True, text=True, timeout=600, **kw)
 
-VERBS = 'info tile pretrain embed train knn evaluate predict attend report view export demo'.split()
+VERBS = 'info tile pretrain embed train knn evaluate predict attend report view export import demo'.split()
 
 def test_help_lists_every_verb():
     out = hipt('--help').stdout
@@ -79,10 +79,11 @@ def test_the_readmes_road(tmp_path):
                  ['embed', m], ['attend', m], ['export', m], ['report', m]):
         r = hipt(*verb, '--out', run)
         assert r.returncode==0, (verb, r.stderr)
-    assert hipt('view', run, '--static').returncode==0
+    assert hipt('view', run, '--static', tmp_path/'pages').returncode==0
     made = {p.relative_to(run).as_posix() for p in run.rglob('*') if p.is_file()}
-    assert {'tiles/S1.h5', 'features/hipt-tiny/S1.h5', 'maps/hipt-tiny/S1.jpg', 'viewer/hipt-tiny/S1/index.html', 'export/S1.geojson', 'index.html', 'run.json', 'log.csv'} <= made
-    for p in [run/'index.html', *(run/'viewer').rglob('*.js*'), *(run/'viewer').rglob('*.html'), *(run/'export').iterdir()]: assert 'Doe-John' not in p.read_text(errors='replace'), p
+    assert {'tiles/S1.h5', 'features/hipt-tiny/S1.h5', 'maps/hipt-tiny/S1.jpg', 'export/S1.geojson', 'index.html', 'run.json', 'log.csv'} <= made
+    assert (tmp_path/'pages'/'S1'/'tiles'/'0'/'0_0.jpg').exists()
+    for p in [run/'index.html', *(tmp_path/'pages').rglob('*.js*'), *(tmp_path/'pages').rglob('*.html'), *(run/'export').iterdir()]: assert 'Doe-John' not in p.read_text(errors='replace'), p
 
 @pytest.mark.skipif(os.name=='nt', reason='Windows has no SIGINT to send to one process')
 def test_ctrl_c_is_one_line(tmp_path):
