@@ -345,12 +345,17 @@ def overlay(
     vmax:float=None      # score of the highest colour; None: the largest
 )->np.ndarray:           # uint8 `[H,W,3]`
     "Colour scores and blend them with the image"
+    import cv2
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
-    s = fit_scores(scores, *image.shape[:2])
-    colour = colormaps.get_cmap(cmap)(Normalize(vmin, vmax)(np.ma.masked_invalid(s)))[...,:3]*255
-    mix = np.round(alpha*colour + (1-alpha)*image).astype(np.uint8)
-    return np.where(np.isnan(s)[...,None], image, mix)
+    h,w = image.shape[:2]
+    s = fit_scores(scores, min(h, len(scores)), min(w, scores.shape[1]))  # colours are looked up once per cell, and enlarged
+    enlarge = lambda a: cv2.resize(a, (w,h), interpolation=cv2.INTER_NEAREST)
+    colour = colormaps.get_cmap(cmap)(Normalize(vmin, vmax)(np.ma.masked_invalid(s)), bytes=True)[...,:3]
+    mix = cv2.addWeighted(enlarge(np.ascontiguousarray(colour)), alpha, np.ascontiguousarray(image), 1-alpha, 0)
+    unseen = np.isnan(s)
+    if unseen.any(): cv2.copyTo(np.ascontiguousarray(image), enlarge(unseen.astype(np.uint8)), mix)
+    return mix
 
 # %% ../nbs/13_attention.ipynb #c0104a5f
 def colour_range(

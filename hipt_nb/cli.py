@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 Slides   = Annotated[List[Path], typer.Argument(help="Slides, a folder of slides, or a manifest (.csv with a column path).", show_default=False)]
 Cohort   = Annotated[List[Path], typer.Argument(help="Manifest: a .csv with columns path, label and, where patients have several slides, patient.", show_default=False)]
 Out      = Annotated[Path, typer.Option('--out', '-o', help="Run folder. Started again, a verb does only what is missing in it.", show_default=False)]
-Model    = Annotated[Optional[str], typer.Option('--model', '-m', help="A model in the run's models/ (the only one if not given), the folder of a saved model, or hipt-4k:random and hipt-tiny:random, untrained controls.", show_default=False)]
+Model    = Annotated[Optional[str], typer.Option('--model', '-m', help="A model in the run's models/ (the only one if not given), the folder of a saved model, owner/name on the Hugging Face hub, timm:NAME for an encoder of timm, or hipt-4k:random and hipt-tiny:random, untrained controls.", show_default=False)]
 Device   = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers  = Annotated[int, typer.Option(help="Slides at a time.", min=1)]
 SlideMpp = Annotated[Optional[float], typer.Option(help="µm per level-0 pixel for slides whose file does not say.", min=.001, show_default=False)]
@@ -178,7 +178,7 @@ def _pretrain_level2(run, manifest, hipt, preset, recipe, samples, batch_size, s
 @app.command()
 def embed(
     slides:Slides, out:Out, model:Model=None,
-    batch_size:Annotated[Optional[int], typer.Option(help="Patches at a time; 16 on a CPU and 256 elsewhere if not given.", show_default=False)]=None,
+    batch_size:Annotated[Optional[int], typer.Option(help="Patches at a time; what a short measurement finds fastest if not given.", show_default=False)]=None,
     precision:Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16 (half the digits), or auto: bfloat16 where it is clearly faster.")]='auto',
     device:Device='auto',
 ):

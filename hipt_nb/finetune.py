@@ -104,7 +104,7 @@ def cross_validate(
     if pool: folds, bags = patient_splits(folds, bags), by_patient(bags)
     if not bags: raise HIPTError("there are no bags to train on")
     model = new_model(bags[0], task, t, level2)
-    check_bags(bags, folds, task, model)
+    check_bags(bags, folds, task, model, t.allow_leakage)
     level = 'patch' if bags[0].x.ndim==4 else 'region'
     _settle(out, dict(asdict(t), task=asdict(task), n_folds=len(folds), classes=getattr(task, 'classes', None), level=level, pool=pool, encoder=encoder,
         folds=folds, bags=bags_hash(bags), level2=level2 and weights_hash(level2)))

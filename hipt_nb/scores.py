@@ -11,7 +11,7 @@ __all__ = ['trained_models', 'model_predictions', 'baseline_of', 'figures_of', '
 # %% ../nbs/12e_scores.ipynb #92456fd5
 import numpy as np, pandas as pd
 from dataclasses import replace
-from .core import HIPTError, Run, atomic, params_hash, read_json, write_csv
+from .core import HIPTError, Run, atomic, params_hash, read_json, read_manifest, write_csv
 from .calibration import CALIBRATION_ERROR, draw_reliability, from_validation
 from .evaluate import FIGURES, check_folds, compare, draw_confusion, draw_folds, draw_roc, pool_patients, read_predictions, score_table
 from .generalisation import draw_gap, gap_table
@@ -49,6 +49,7 @@ def baseline_of(
     from hipt_nb.features import load_bags, read_features
     config = read_json(folder/'config.json'); encoder = (config.get('encoder') or {}).get('encoder') or folder.relative_to(run.models/'slide').parts[0]
     if not config.get('classes'): return None
+    if (folder/'manifest.csv').exists(): manifest = read_manifest(folder/'manifest.csv')   # as it was trained on, its column of classes called label
     folds = match_splits(config['folds'], manifest)[0]; used = {s for f in folds for side in f.values() for s in side}
     bags, classes = load_bags(run, manifest[manifest.slide_id.isin(used)], encoder)
     if classes!=config['classes']: raise HIPTError(f"model '{folder.name}' knows the classes {', '.join(config['classes'])}, and the manifest has {', '.join(classes)}: evaluate with the manifest it was trained on")
