@@ -110,12 +110,13 @@ def tile(
     min_region:Annotated[float, typer.Option(help="Share of tissue patches below which a region is left out.", min=0, max=1)]=.1,
     blur:Annotated[Blur, typer.Option(help="Look for blur in a sample of windows, in full (reads all tissue at 1 µm per pixel), or not at all.")]=Blur.sample,
     previews:Annotated[bool, typer.Option(help="Write a picture of each slide with outline and grid.")]=True,
+    upsample:Annotated[bool, typer.Option('--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
     slide_mpp:SlideMpp=None, workers:Workers=1,
 ):
     "Find tissue, lay regions and patches over it. Writes tiles/{slide}.h5, .jpg and .geojson, and tiles.csv."
     from hipt_nb.tiling import tile_cohort, tile_table
     run, manifest = Run(out), read_manifest(slides)
-    counts = tile_cohort(run, manifest, tissue, slide_mpp, workers, dict(mask=mask, include=include, exclude=exclude), _settings(setting), previews,
+    counts = tile_cohort(run, manifest, tissue, slide_mpp, workers, dict(mask=mask, include=include, exclude=exclude), _settings(setting), previews, upsample,
         region_size=region_size, patch_size=patch_size, mpp=mpp, overlap=overlap, min_tissue=min_tissue, min_region=min_region, blur=Blur(blur).value)
     table = tile_table(run, manifest)
     write_csv(run.root/'tiles.csv', table)
@@ -321,6 +322,7 @@ def attend(
     top:Annotated[int, typer.Option(help="Regions of each slide to look into, most attended first.", min=1)]=2,
     shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one looks into every region.", min=1)]=1,
     trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
+    truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores.", show_default=False)]=None,
     device:Device='auto',
 ):
     "Draw attention of patch, region and slide. Writes maps/{model}/{slide}.jpg and .h5."
@@ -330,6 +332,9 @@ def attend(
     hipt = get_model(model, run, device)
     _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, offsets=[k*hipt.patch_size//2 for k in range(shifts)], trained=trained), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
+    if truth:
+        from hipt_nb.truth import cohort_truth
+        print(f"attend: agreement with annotations in {cohort_truth(run, read_manifest(slides), hipt, truth)}")
 
 # %% ../nbs/16_cli.ipynb #41ae8b27
 @app.command()

@@ -13,7 +13,6 @@ __all__ = ['MOST_BYTES', 'MOST_NOTES', 'MOST_POINTS', 'MOST_TEXT', 'CLASSES', 't
 import atexit, http.server, json, math, os, re, secrets, shutil, tempfile, threading
 from importlib.resources import files
 from pathlib import Path
-from collections import OrderedDict
 from urllib.parse import unquote, urlsplit
 import numpy as np
 from .core import HIPTError, atomic, read_json, write_json
@@ -254,13 +253,16 @@ class Source:
         open,         # function that opens the slide
         notes=None,   # GeoJSON file for what a pathologist marks; None: nothing is saved
         layers=None,  # function that gives the page's maps, for the agreement with what was marked
-    ): self.open,self.notes,self.layers,self.lock,self.slide = open,notes,layers or (lambda: []),threading.Lock(),None
+    ): self.open,self.notes,self.layers,self.lock,self.slide,self.coarse = open,notes,layers or (lambda: []),threading.Lock(),None,{}
     def tile(self, level, column, row):
         with self.lock:
             if self.slide is None: self.slide = self.open(); self.levels = tile_levels(*self.slide.dimensions, max_side=None)
             slide = self.slide
         if not 0<=level<len(self.levels): raise HIPTError(f"slide '{slide.name}' has no tile level {level}")
-        return cut_tile(slide, self.levels[level], column, row)
+        if (level,column,row) in self.coarse: return self.coarse[level,column,row]
+        data = cut_tile(slide, self.levels[level], column, row)
+        if level<4: self.coarse[level,column,row] = data  # at most 85 tiles, dear where a file has no small levels
+        return data
     def close(self):
         if self.slide is not None: self.slide.close(); self.slide = None
 
