@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np, torch
 from fastai.callback.core import Callback
 from hipt_nb.core import write_json
-from hipt_nb.dino import RECIPES, GridViews, dino_learner
+from hipt_nb.dino import RECIPES
 from hipt_nb.evaluate import auc, bootstrap
+from hipt_nb.loop import dino_learner
 from hipt_nb.vit import grid_vit
 
 SIDE, KINDS, DIM = 10, 4, 32
@@ -43,19 +44,21 @@ class NoDINO(Callback):
     order = 5
     def after_loss(self): self.learn.loss_grad = self.learn.loss_grad*0
 
-paper, small = replace(RECIPES['paper'], out_dim=4096), RECIPES['small']
+paper, small = replace(RECIPES['paper'], out_dim=4096), replace(RECIPES['small'], masked_tokens=1.)
 plain = replace(small, masked_tokens=0., use_bn=False)
 ARMS = {
     'random weights': None,
     'paper (4096 prototypes)': (paper, ()),
-    'small without masked tokens and batch norm: DINO, centring': (plain, ()),
+    'DINO as in small, no batch norm, no masked tokens': (plain, ()),
     'the same, with batch norm': (replace(plain, use_bn=True), ()),
     'the same, with Sinkhorn and KoLeo': (replace(plain, centering='sinkhorn', koleo=.1), ()),
     'masked tokens alone': (small, (NoDINO(),)),
-    'small: DINO, batch norm, masked tokens': (small, ()),
-    'small with Sinkhorn instead of centring': (replace(small, use_bn=False, centering='sinkhorn'), ()),
-    'small with Sinkhorn and KoLeo': (replace(small, use_bn=False, centering='sinkhorn', koleo=.1), ()),
-    'paper with masked tokens': (replace(paper, masked_tokens=1.), ()),
+    'DINO, batch norm, masked tokens': (small, ()),
+    'DINO, batch norm, masked tokens x 10': (replace(small, masked_tokens=10.), ()),
+    'small: DINO, batch norm, masked tokens x 30': (replace(small, masked_tokens=30.), ()),
+    'DINO without batch norm, masked tokens': (replace(small, use_bn=False), ()),
+    'DINO with Sinkhorn, masked tokens': (replace(small, use_bn=False, centering='sinkhorn'), ()),
+    'DINO with Sinkhorn and KoLeo, masked tokens': (replace(small, use_bn=False, centering='sinkhorn', koleo=.1), ()),
 }
 
 @torch.no_grad()
@@ -71,7 +74,9 @@ def probe(vit):
     a, b = tokens(vit.eval(), xa), tokens(vit, xb)
     p = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(a, ya).predict_proba(b)[:,1]
     q = KNeighborsClassifier(5).fit(a, ya).predict_proba(b)[:,1]
-    right = lambda y, p: float(((p>.5)==(y==1)).mean())
+    def right(y, p, counts=None):
+        ok = ((p>.5)==(y==1)).astype(float)
+        return float(ok.mean()) if counts is None else counts@ok/counts.sum(1)
     est = lambda m, p: [round(float(v), 3) for v in (lambda e: (e.value, e.low, e.high))(bootstrap(m, yb, p, np.arange(len(yb)), n=500))]
     return dict(probe_auc=est(auc, p), knn_accuracy=est(right, q))
 
