@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 # %% auto #0
 __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'HIPTError', 'atomic', 'write_json', 'write_csv', 'read_json', 'write_h5',
            'read_h5', 'params_hash', 'changed', 'find_slides', 'slide_id_of', 'read_manifest', 'Run', 'versions',
-           'progress', 'each_slide', 'set_seed', 'pick_device', 'show_as']
+           'progress', 'each_slide', 'prefetch', 'set_seed', 'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import csv, hashlib, io, json, os, random, sys, warnings
@@ -132,10 +132,12 @@ def _one_per_series(paths):
     return res
 
 def _series(path):
-    import openslide
-    try:
-        with openslide.OpenSlide(str(path)) as s: return path.parent, s.properties.get('dicom.SeriesInstanceUID', path)
-    except openslide.OpenSlideError: return path
+    "Folder and series of a DICOM file, from its header: to open it would read every file beside it"
+    with open(path, 'rb') as f: head = f.read(2**16)
+    at = head.find(b'\x20\x00\x0e\x00UI')  # (0020,000E), Series Instance UID, in explicit little endian
+    if at<0: return path
+    n = int.from_bytes(head[at+6:at+8], 'little')
+    return path.parent, head[at+8:at+8+n]
 
 # %% ../nbs/00_core.ipynb #53947e37
 def slide_id_of(
@@ -341,6 +343,24 @@ def _in_processes(work, rows, workers):
         for row in rows[done:]:
             try: yield from go([row], 2)  # 2: a process of its own
             except BrokenProcessPool: yield 'failed', f"slide '{row.slide_id}': its process died, of a damaged file or for want of memory"
+
+# %% ../nbs/00_core.ipynb #95cfbd67
+def prefetch(
+    fn,            # called with each item
+    items,         # what to call it with
+    workers:int=2, # threads; 0 does the work when it is asked for
+):                 # yields results in the order of the items
+    "`map`, computed by threads a little ahead of its use"
+    from collections import deque
+    from concurrent.futures import ThreadPoolExecutor
+    if not workers: yield from map(fn, items); return
+    pool, ahead = ThreadPoolExecutor(workers), deque()
+    try:
+        for o in items:
+            if len(ahead)==workers: yield ahead.popleft().result()
+            ahead.append(pool.submit(fn, o))
+        while ahead: yield ahead.popleft().result()
+    finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/00_core.ipynb #8781d51f
 def set_seed(

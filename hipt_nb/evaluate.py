@@ -8,8 +8,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/evaluate.html.md"""
 __all__ = ['FIGURES', 'label_problems', 'listed', 'patient_folds', 'leaked', 'check_folds', 'auc', 'class_auc', 'nanmean',
            'average_precision', 'balanced_accuracy', 'f1', 'prediction_table', 'classes_of', 'labels_and_probs',
            'read_predictions', 'pool_patients', 'Estimate', 'row_counts', 'sure_limit', 'bootstrap', 'Figure',
-           'fold_score', 'fold_auc', 'compare', 'mean_token', 'fold_predictions', 'mean_of_patches', 'knn',
-           'draw_folds', 'score_table', 'roc_curve', 'draw_roc', 'confusion']
+           'fold_score', 'fold_auc', 'compare', 'draw_folds', 'score_table', 'roc_curve', 'draw_roc', 'confusion',
+           'draw_confusion']
 
 # %% ../nbs/08_evaluate.ipynb #424493cf
 import numpy as np, pandas as pd
@@ -19,34 +19,51 @@ from .core import HIPTError
 
 # %% ../nbs/08_evaluate.ipynb #6c0c9f09
 def label_problems(
-    df,             # a table with `slide_id`, `patient`, `label`
+    df,             # a table with `slide_id`, `patient`, `label`, and `site` for folds by site
     n_folds:int=5,  # every class needs a patient for each
     val=True,       # a validation set is wanted too
+    by_site=False,  # folds are to be kept apart by site
 )->list:            # one line each
     "Everything that stands in the way of stratified folds by patient"
-    absent = [c for c in ('slide_id','patient','label') if c not in df]
+    absent = [c for c in ('slide_id','patient','label', *(['site'] if by_site else [])) if c not in df]
     if absent: return [f"the table has no column {', '.join(absent)}"]
-    res = [f"no label for slide {', '.join(map(str, df.slide_id[df.label.isna()]))}"] if df.label.isna().any() else []
+    res = [f"no {c} for slide {', '.join(map(str, df.slide_id[df[c].isna()]))}" for c in ('label', *(['site'] if by_site else [])) if df[c].isna().any()]
     double = df.slide_id[df.slide_id.duplicated()].unique()
     if len(double): res.append(f"slide {', '.join(map(str, double))} stands there twice")
     df = df[df.label.notna()]
-    return res + _spelling(df) + _two_labels(df) + _too_few(df, n_folds, val)
+    return res + _spelling(df) + _one_each(df, 'label') + (_one_each(df, 'site') if by_site else []) + _too_few(df, n_folds, val, by_site)
 
 def listed(items): return ', '.join(map(repr, items))
 
+def _slides(df, rows, most=10):
+    ids = df.slide_id[rows].astype(str).tolist()
+    return f"slide{'s'*(len(ids)!=1)} {', '.join(ids[:most])}{' ...' if len(ids)>most else ''}"
+
 def _spelling(df):
-    same = pd.Series(df.label.unique(), dtype=object).groupby(lambda i: str(df.label.unique()[i]).strip().lower())
-    return [f"labels {listed(g)} differ only in spelling" for _,g in same if len(g)>1]
+    forms = df.label.groupby(df.label.astype(str).str.strip().str.lower()).value_counts()
+    many = [forms[k] for k in forms.index.unique(0) if len(forms[k])>1]
+    return [f"labels {listed(n.index)} differ only in spelling ({_slides(df, df.label.isin(n.index[1:]))})" for n in many]
 
-def _two_labels(df):
-    found = df.groupby('patient').label.unique()
-    return [f"patient '{p}' has labels {listed(sorted(map(str, l)))}" for p,l in found.items() if len(l)>1]
+def _one_each(df, column):
+    found = df.dropna(subset=column).groupby('patient')[column].unique()
+    return [f"patient '{p}' has {column}s {listed(sorted(map(str, v)))} ({_slides(df, df.patient==p)})" for p,v in found.items() if len(v)>1]
 
-def _too_few(df, n_folds, val):
-    n = df.groupby('label').patient.nunique()
-    if len(n)<2: return [f"there is one class only ({listed(n.index)})" if len(n) else "no slide has a label"]
-    few = lambda k: k<n_folds or (val and k-(-(-k//n_folds))<2)
-    return [f"class '{c}' has {k} patient{'s'*(k!=1)}, too few for {n_folds} folds{' with a validation set' if val and k>=n_folds else ''}" for c,k in n.items() if few(k)]
+# %% ../nbs/08_evaluate.ipynb #e2aaf903
+def _too_few(df, n_folds, val, by_site):
+    n = df.groupby('label').patient.nunique().to_dict()
+    if len(n)<2: return [f"there is one class only ({listed(n)})" if len(n) else "no slide has a label"]
+    res = []
+    for c,k in n.items():
+        left = k-(-(-k//n_folds))   # patients of the class that are not in the test fold
+        if k<n_folds or (val and left<2): res.append(f"class '{c}' has {k} patient{'s'*(k!=1)}, too few for {n_folds} folds{' with a validation set' if k>=n_folds else ''}{_meant(df, c, n)}")
+    sites = df.groupby('label').site.nunique().to_dict() if by_site else {}
+    return res + [f"class '{c}' comes from {k} site{'s'*(k!=1)}, too few for {n_folds} folds by site" for c,k in sites.items() if k<n_folds]
+
+def _meant(df, c, n):
+    "The slides of a class that is too small, and the common class whose name is close to it"
+    from difflib import get_close_matches
+    near = get_close_matches(str(c), [str(o) for o in n if n[o]>3*n[c]], 1, .7)
+    return f" ({_slides(df, df.label==c)}{f'; misspelt for {near[0]!r}?' if near else ''})" if near or n[c]<=3 else ''
 
 # %% ../nbs/08_evaluate.ipynb #8f17f9af
 def patient_folds(
@@ -54,22 +71,24 @@ def patient_folds(
     n_folds:int=5,      # test folds; each slide is tested once
     val_fraction=0.15,  # share of the other patients of each class kept for validation; 0 for none
     seed:int=0,         # another seed, other folds
+    by_site=False,      # no test fold shares a site (column `site`) with its training slides
+    repeats:int=1,      # deal so many times; each slide is tested once in every repeat
 )->list:                # of `{'train':[...], 'val':[...], 'test':[...]}`, slide ids
     "Stratified folds in which a patient stands on one side only"
-    problems = ([f"{n_folds} folds: at least 2 are needed"] if n_folds<2 else []) + label_problems(df, n_folds, val_fraction>0)
+    problems = ([f"{n_folds} folds: at least 2 are needed"] if n_folds<2 else []) + label_problems(df, n_folds, val_fraction>0, by_site)
     if problems: raise HIPTError(f"cannot make folds: {'; '.join(problems)}. Mend the manifest, or use fewer folds")
     df = df.sort_values('slide_id', kind='stable').reset_index(drop=True)
-    tests = _test_rows(df, n_folds, seed)
+    tests = [rows for r in range(repeats) for rows in _test_rows(df, n_folds, seed+7_777_777*r, 'site' if by_site else 'patient')]
     return [_one_fold(df, rows, val_fraction, np.random.default_rng([seed,k])) for k,rows in enumerate(tests)]
 
 # %% ../nbs/08_evaluate.ipynb #50e08db4
-def _test_rows(df, n_folds, seed, tries=50):
+def _test_rows(df, n_folds, seed, group, tries=50):
     from sklearn.model_selection import StratifiedGroupKFold
     for t in range(tries):
         cv = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed+1000*t)
-        res = [test for _,test in cv.split(df, df.label.astype(str), df.patient)]
+        res = [test for _,test in cv.split(df, df.label.astype(str), df[group])]
         if all(df.label[r].nunique()==df.label.nunique() for r in res): return res
-    raise HIPTError(f"no {n_folds} folds by patient hold every class: use fewer folds")
+    raise HIPTError(f"no {n_folds} folds by {group} hold every class: use fewer folds")
 
 def _one_fold(df, rows, val_fraction, rng):
     rest = df.drop(index=rows).drop_duplicates('patient')
@@ -97,11 +116,14 @@ def check_folds(
     allow_leakage=False,  # only report
 )->str:                   # what was found, in one line
     "Refuse folds that share a patient between test and training"
-    res = [leaked(f, patient_of) for f in folds]
-    n, total = sum(map(len, res)), sum(len(f['test']) for f in folds)
-    said = f"{n} of {total} test slides ({n/max(total,1):.1%}) share a patient with train or val"
-    if n and not allow_leakage:
-        raise HIPTError(f"{said}: {', '.join(map(str, sum(res, [])[:8]))}{' ...' if n>8 else ''}. Make folds by patient, or allow leakage to report it only")
+    who = patient_of if callable(patient_of) else patient_of.__getitem__
+    res = sum((leaked(f, who) for f in folds), []); total = sum(len(f['test']) for f in folds)
+    said = f"{len(res)} of {total} test slides ({len(res)/max(total,1):.1%}) share a patient with train or val"
+    val = sum((leaked(dict(train=f['train'], test=f.get('val', [])), who) for f in folds), [])
+    if val: said += f", and {len(val)} of {sum(len(f['val']) for f in folds)} validation slides one with train"
+    if res and not allow_leakage:
+        named = ', '.join(f'{s} (patient {who(s)})' for s in dict.fromkeys(res[:8]))
+        raise HIPTError(f"{said}: {named}{' ...' if len(res)>8 else ''}. Make folds by patient, or use --allow-leakage to report it only")
     return said
 
 # %% ../nbs/08_evaluate.ipynb #4cafec09
@@ -373,95 +395,37 @@ def compare(
     reach = 1-sure_limit(figure.pairs(a) if figure.pairs else _pairs(a.label, a.patient, a.fold))
     return _estimate(value, draws, a.patient.nunique(), (-reach, reach) if abs(value)<1e-12 else None)
 
-# %% ../nbs/08_evaluate.ipynb #4130583c
-def mean_token(
-    bag,  # with `x` `[..., D]` and perhaps `mask` `[...]`
-):        # array `[D]`
-    "The mean of a slide's tokens, over tissue only"
-    x = np.asarray(bag.x, dtype=np.float64)
-    mask = getattr(bag, 'mask', None)
-    x = x[np.ones(x.shape[:-1], bool) if mask is None else np.asarray(mask, dtype=bool)]
-    if not len(x): raise HIPTError(f"slide '{bag.slide_id}' has no token with tissue: leave it out, or lower min_tissue")
-    return x.mean(0)
-
-# %% ../nbs/08_evaluate.ipynb #40621183
-def fold_predictions(
-    bags,        # bags of all slides
-    folds,       # from `patient_folds`
-    classes,     # class names; a bag's label is a position in it
-    make_model,  # called with the number of training slides; gives a scikit-learn classifier
-):               # predictions of all folds
-    "Fit a scikit-learn model on the mean tokens of each fold's training slides, and predict its test slides"
-    by_id = {b.slide_id: b for b in bags}
-    absent = sorted({s for f in folds for side in f.values() for s in side} - set(by_id))
-    if absent: raise HIPTError(f"slides without features: {', '.join(absent)}. Embed them, or leave them out of the folds")
-    check_folds(folds, {s:b.patient for s,b in by_id.items()})
-    x = {s: mean_token(b) for s,b in by_id.items()}
-    return pd.concat([_one_prediction(k, f, x, by_id, classes, make_model) for k,f in enumerate(folds)], ignore_index=True)
-
-def _one_prediction(k, f, x, by_id, classes, make_model):
-    y = np.array([by_id[s].label for s in f['train']])
-    model = make_model(len(y)).fit(np.stack([x[s] for s in f['train']]), y)
-    probs = np.zeros((len(f['test']), len(classes)))
-    probs[:, model.classes_] = model.predict_proba(np.stack([x[s] for s in f['test']]))
-    test = [by_id[s] for s in f['test']]
-    return prediction_table(f['test'], [b.patient for b in test], [b.label for b in test], probs, classes, k)
-
-# %% ../nbs/08_evaluate.ipynb #42e1c521
-def mean_of_patches(
-    bags,     # bags of all slides
-    folds,    # from `patient_folds`
-    classes,  # class names; a bag's label is a position in it
-    C=1.0,    # inverse strength of the regularisation
-):            # predictions of all folds
-    "Logistic regression on each slide's mean token: the baseline to beat"
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.linear_model import LogisticRegression
-    return fold_predictions(bags, folds, classes, lambda n: make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000, class_weight='balanced')))
-
-# %% ../nbs/08_evaluate.ipynb #6b6150e9
-def knn(
-    bags,                # bags of all slides
-    folds,               # from `patient_folds`
-    classes,             # class names; a bag's label is a position in it
-    k:int=5,             # neighbours
-    metric='euclidean',  # or `cosine`
-    weights='uniform',   # or `distance`
-):                       # predictions of all folds
-    "Nearest neighbours of each slide's mean token, as published: k = 5, Euclidean, no scaling"
-    from sklearn.neighbors import KNeighborsClassifier
-    return fold_predictions(bags, folds, classes, lambda n: KNeighborsClassifier(min(k, n), metric=metric, weights=weights))
-
 # %% ../nbs/08_evaluate.ipynb #a17d229c
 def draw_folds(
-    models:dict,  # name → predictions
-    ax=None,      # axes to draw on
-    n:int=1000,   # resamples for the interval
-):                # axes
-    "AUC of every fold, the average and its 95 % interval, one row per model"
+    models:dict,    # name → predictions
+    ax=None,        # axes to draw on
+    n:int=1000,     # resamples for the interval
+    figure='AUC',   # a name from `FIGURES`, or a `Figure`
+):                  # axes
+    "A figure of every fold, the average and its 95 % interval, one row per model"
     import matplotlib.pyplot as plt
+    figure = FIGURES[figure] if isinstance(figure, str) else figure
     ax = ax or plt.subplots(figsize=(6, .9+.5*len(models)))[1]
     for i,(name,pred) in enumerate(models.items()):
-        est = fold_auc(pred, n)
-        scores = [auc(*labels_and_probs(d)) for _,d in pred.groupby('fold')]
+        est, scores = fold_score(pred, figure, n), _draws(pred, figure, 0, 0)[:,0]
         ax.plot([est.low, est.high], [i,i], color='steelblue', lw=2); ax.plot(est.value, i, '|', color='black', ms=16, mew=2)
-        ax.plot(scores, i+.22+np.zeros(len(scores)), 'o', color='steelblue', alpha=.5, ms=5)
+        if len(scores)>1: ax.plot(scores, i+.22+np.zeros(len(scores)), 'o', color='steelblue', alpha=.5, ms=5)
         ax.text(1.04, i, str(est), va='center', transform=ax.get_yaxis_transform(), fontsize=9)
-    ax.axvline(.5, color='grey', lw=1, ls=':'); ax.set(yticks=range(len(models)), yticklabels=models, xlim=(-.03,1.03), xlabel='AUC', ylim=(len(models)-.4,-.5))
+    ax.axvline(.5, color='grey', lw=1, ls=':'); ax.set(yticks=range(len(models)), yticklabels=models, xlim=(-.03,1.03), xlabel=figure.name, ylim=(len(models)-.4,-.5))
     return ax
 
 # %% ../nbs/08_evaluate.ipynb #1f839dee
 def score_table(
-    models:dict,  # name → predictions
-    n:int=1000,   # resamples for the intervals
-):                # DataFrame: model, auc, low, high, accuracy, balanced_accuracy, slides, patients, note
-    "The figures of several models, one row each"
+    models:dict,    # name → predictions
+    n:int=1000,     # resamples for the intervals
+    figures=None,   # name → `Figure`; `FIGURES` if not given
+):                  # DataFrame: model, figure, value, low, high, slides, patients, note
+    "Every figure of several models with its interval, one row each"
     rows = []
     for name,pred in models.items():
-        est, right = fold_auc(pred, n), pred.pred==pred.label
-        rows.append(dict(model=name, auc=est.value, low=est.low, high=est.high, accuracy=right.mean(), balanced_accuracy=right.groupby(pred.label).mean().mean(),
-                         slides=len(pred), patients=est.n, note=est.note))
+        for f in (figures or FIGURES).values():
+            est = fold_score(pred, f, n)
+            rows.append(dict(model=name, figure=f.name, value=est.value, low=est.low, high=est.high, slides=len(pred), patients=est.n, note=est.note))
     return pd.DataFrame(rows)
 
 # %% ../nbs/08_evaluate.ipynb #9386ffc8
@@ -500,3 +464,16 @@ def confusion(
     "How many slides of each class were called what"
     names = classes_of(predictions)
     return pd.crosstab(predictions.label, predictions.pred).reindex(index=names, columns=names, fill_value=0).rename_axis(index='label', columns='predicted')
+
+def draw_confusion(
+    predictions,  # table of predictions
+    ax=None,      # axes to draw on
+):                # axes
+    "The confusion matrix: counts, shaded by their share of the true class"
+    import matplotlib.pyplot as plt
+    ax = ax or plt.subplots(figsize=(3.2,3.2))[1]
+    t = confusion(predictions); share = t.to_numpy()/np.maximum(t.sum(axis=1).to_numpy()[:,None], 1)
+    ax.imshow(share, cmap='Blues', vmin=0, vmax=1)
+    for (i,j),n in np.ndenumerate(t.to_numpy()): ax.text(j, i, f'{n}\n{share[i,j]:.0%}', ha='center', va='center', color='white' if share[i,j]>.6 else 'black')
+    ax.set(xticks=range(len(t)), xticklabels=t.columns, yticks=range(len(t)), yticklabels=t.index, xlabel='called', ylabel='true class')
+    return ax

@@ -102,11 +102,11 @@ def scores_section(
     import pandas as pd, matplotlib.pyplot as plt
     path = run.root/'evaluation.csv'
     if not path.exists(): return ''
-    t = pd.read_csv(path)
+    t = pd.read_csv(path); right = t[t.figure=='balanced accuracy'].set_index('model').value; t = t[t.figure=='AUC'].rename(columns=dict(value='auc'))
     fig, ax = plt.subplots(figsize=(7, .5+.45*len(t)))
     ax.errorbar(t.auc, range(len(t)), xerr=[t.auc-t.low, t.high-t.auc], fmt='o', capsize=4); ax.axvline(.5, color='.6', ls=':')
     ax.set(yticks=range(len(t)), yticklabels=t.model, xlabel='AUC, mean over folds, with 95 % interval', xlim=(0, 1.02)); ax.invert_yaxis(); ax.grid(axis='x', alpha=.3)
-    rows = [(r.model, f'{r.auc:.2f} ({r.low:.2f} to {r.high:.2f})', f'{r.balanced_accuracy:.2f}', r.slides, r.patients, '' if r.note!=r.note else r.note) for r in t.itertuples()]
+    rows = [(r.model, f'{r.auc:.2f} ({r.low:.2f} to {r.high:.2f})', f'{right[r.model]:.2f}', r.slides, r.patients, '' if r.note!=r.note else r.note) for r in t.itertuples()]
     return ('<p>Held-out slides only; folds never share a patient; intervals by bootstrap over patients. With few patients the intervals are wide, and that is the message. '
         '<b>HIPT on X</b> is the slide level fine-tuned on the region tokens of encoder X; <b>mean of patches</b> is a logistic regression on the mean patch token; an encoder ending in <b>-random</b> never learnt anything.</p>'
         + _table(('model', 'AUC (95 % interval)', 'balanced accuracy', 'slides', 'patients', 'note'), rows) + figure_tag(fig, 'AUCs with intervals'))

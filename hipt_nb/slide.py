@@ -8,66 +8,12 @@ Docs: https://hipt-nb.github.io/hipt_nb/slide.html.md"""
 __all__ = ['TOLERANCE', 'find_mpp', 'Slide', 'best_level', 'slide_info']
 
 # %% ../nbs/01_slide.ipynb #a455cd5f
-import re, warnings
+import os, threading, warnings
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, slide_id_of
-
-# %% ../nbs/01_slide.ipynb #894ba3c3
-class _Vendor:
-    "A file that OpenSlide reads"
-    def __init__(self, path):
-        import openslide
-        self.handle = openslide.OpenSlide(str(path))
-        self.properties = dict(self.handle.properties)
-        self.levels = [(*wh, d) for wh,d in zip(self.handle.level_dimensions, self.handle.level_downsamples)]
-    def pixels(self, x, y, level, width, height):  # x, y in level-0 px
-        a = np.asarray(self.handle.read_region((x, y), level, (width, height)))
-        return _rgb(a)  # transparent pixels were never scanned: glass is white
-    def close(self): self.handle.close()
-
-# %% ../nbs/01_slide.ipynb #071b05db
-class _Plain:
-    "A plain image, held in memory as one level"
-    def __init__(self, path):
-        self.a, self.properties = _load_image(path)
-        self.levels = [(self.a.shape[1], self.a.shape[0], 1.)]
-    def pixels(self, x, y, level, width, height):
-        out = np.full((height, width, 3), 255, np.uint8)
-        h, w = self.a.shape[:2]
-        y0, y1, x0, x1 = max(y,0), min(y+height,h), max(x,0), min(x+width,w)
-        if y1>y0 and x1>x0: out[y0-y:y1-y, x0-x:x1-x] = self.a[y0:y1, x0:x1]
-        return out
-    def close(self): self.a = None
-
-def _load_image(path):
-    from PIL import Image
-    if Path(path).suffix.lower() in ('.tif', '.tiff'): return _load_tiff(path)
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of files that are no images; the error that follows says enough
-            with Image.open(path) as im: return _rgb(np.asarray(im.convert('RGBA' if 'A' in im.getbands() or 'transparency' in im.info else 'RGB'))), {}
-    finally: Image.MAX_IMAGE_PIXELS = limit
-
-def _rgb(a):
-    if a.ndim==2: a = a[...,None].repeat(3, -1)
-    if a.shape[-1]==4 and not (a[...,3]==255).all(): a = (a[...,:3]*(a[...,3:]/255) + (255-a[...,3:])).astype(np.uint8)  # on white
-    return np.ascontiguousarray(a[...,:3])
-
-# %% ../nbs/01_slide.ipynb #cfb5e0b3
-def _load_tiff(path):
-    import tifffile
-    with tifffile.TiffFile(path) as t:
-        page = t.pages[0]
-        a = page.asarray()
-        if a.dtype!=np.uint8 or a.ndim not in (2,3): raise ValueError(f'it holds {a.dtype} pixels of shape {a.shape}, not 8-bit grey or colour')
-        props = {}
-        if t.is_ome and (m := re.search(r'PhysicalSizeX="([\d.]+)"', t.ome_metadata)): props['ome'] = float(m[1])
-        unit = {2: 25400, 3: 10000}.get(getattr(page, 'resolutionunit', 1))
-        if unit and page.resolution[0]>0: props['tiff'] = unit/page.resolution[0]
-        return _rgb(a), props
+from .readers import open_file
 
 # %% ../nbs/01_slide.ipynb #5bcff9c2
 def find_mpp(
@@ -75,10 +21,12 @@ def find_mpp(
     name:str='',      # slide, for messages
 )->tuple:             # (µm per level-0 pixel, where it was found), or (None, None)
     "Read the pixel size out of a slide's properties"
-    x, y = (_number(properties.get(f'openslide.mpp-{o}')) for o in 'xy')
-    if x and y and abs(x/y-1)>.02: raise HIPTError(f"slide '{name}' has pixels that are not square ({x} × {y} µm): resample it to square pixels first")
-    for source, value in [('openslide.mpp', x), ('OME-XML', properties.get('ome')), ('TIFF resolution', properties.get('tiff'))]:
-        if value and .01<value<60: return float(value), source
+    scanner = tuple(_number(properties.get(f'openslide.mpp-{o}')) for o in 'xy')
+    for source, (x, y) in [('openslide.mpp', scanner), ('OME-XML', properties.get('ome', (0,0))), ('TIFF resolution', properties.get('tiff', (0,0)))]:
+        x, y = x or y, y or x
+        if not x or not (.01<x<60 and .01<y<60): continue
+        if abs(x/y-1)>.02: raise HIPTError(f"slide '{name}' has pixels that are not square ({x:g} × {y:g} µm): resample it to square pixels first, or give the right µm per pixel with --slide-mpp")
+        return float(x), source
     power = _number(properties.get('openslide.objective-power'))
     if not power: return None, None
     warnings.warn(f"slide '{name}' gives no µm per pixel; {10/power:g} is assumed from its objective power {power:g}", stacklevel=3)
@@ -89,22 +37,29 @@ def _number(text):
     except (TypeError, ValueError): return None
 
 # %% ../nbs/01_slide.ipynb #bf4d30b8
+TOLERANCE = .02  # a level within this of the asked resolution is read as it is
+
 class Slide:
     "A slide or plain image; `read` gives any window at any µm per pixel"
     def __init__(self,
-        path,            # file; for MIRAX the `.mrxs`, for DICOM any file of the series
-        mpp:float=None,  # µm per level-0 pixel, where the file does not say or says it wrongly
+        path,                      # file; for MIRAX the `.mrxs`, for DICOM any file of the series
+        mpp:float=None,            # µm per level-0 pixel, where the file does not say or says it wrongly
+        upsample:bool=False,       # allow windows finer than level 0, which show no more than it does
+        tolerance:float=TOLERANCE, # a level within this share of the asked resolution is read as it is
     ):
-        self.path, self.name, self._file = Path(path), slide_id_of(path), None
-        if not self.path.is_file(): raise HIPTError(f"slide '{path}' does not exist or is no file: check the path")
+        self.path, self.name, self.upsample, self.tolerance = Path(path), slide_id_of(path), upsample, tolerance
         if mpp is not None and not mpp>0: raise HIPTError(f"slide '{self.name}': {mpp} µm per pixel makes no sense; give a number above 0")
+        self._own(None)
         self.levels = self.file.levels  # [(width, height, downsample)], finest first
         self._mpp, self.mpp_source = (float(mpp), 'given') if mpp else find_mpp(self.file.properties, self.name)
 
+    def _own(self, file): self._file, self._pid, self._lock = file, os.getpid(), threading.Lock()
     @property
     def file(self):
-        if self._file is None: self._file = _open(self.path)
-        return self._file
+        if self._pid!=os.getpid(): self._own(None)  # a handle does not survive a fork: two processes would move one file position
+        with self._lock:
+            if self._file is None: self._file = open_file(self.path)
+            return self._file
     @property
     def mpp(self)->float:
         "µm per level-0 pixel"
@@ -113,55 +68,50 @@ class Slide:
     @property
     def dimensions(self): "(width, height) of level 0"; return self.levels[0][:2]
     def close(self):
-        if self._file is not None: self._file.close(); self._file = None
+        if self._pid==os.getpid() and self._file is not None: self._file.close(); self._file = None
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
-    def __getstate__(self): return self.__dict__ | {'_file': None}
+    def __getstate__(self): return {k:v for k,v in self.__dict__.items() if k not in ('_file','_pid','_lock')}
+    def __setstate__(self, state): self.__dict__.update(state); self._own(None)
     def __repr__(self): return f"Slide({self.name}, {self.dimensions[0]}×{self.dimensions[1]}, {len(self.levels)} level{'s'*(len(self.levels)>1)}, {f'{self._mpp:.4g}' if self._mpp else 'unknown'} µm/px)"
 
-# %% ../nbs/01_slide.ipynb #7902404e
-def _open(path):
-    import openslide
-    try:
-        if openslide.OpenSlide.detect_format(str(path)): return _Vendor(path)
-    except openslide.OpenSlideError as e: raise HIPTError(f"slide '{path}' is damaged ({e}): copy it again from its source") from None
-    try: return _Plain(path)
-    except Exception as e: raise HIPTError(f"'{path}' is no slide or image that can be read ({e})") from None
-
 # %% ../nbs/01_slide.ipynb #2aa9a048
-TOLERANCE = .02  # a level within this of the asked resolution is read as it is
-
 def best_level(
-    levels,             # [(width, height, downsample)]
-    scale:float,        # level-0 pixels per output pixel
-    upsample=False,     # allow finer than level 0
-)->tuple:               # (level, scale that will result)
+    levels,                     # [(width, height, downsample)]
+    scale:float,                # level-0 pixels per output pixel
+    upsample=False,             # allow finer than level 0
+    tolerance:float=TOLERANCE,  # a level within this share of `scale` is read as it is
+)->tuple:                       # (level, scale that will result)
     "The coarsest level that is still at least as fine as asked, and the exact scale"
-    if scale<1-TOLERANCE and not upsample: raise HIPTError(f"asked for {1/scale:.2f} times finer than the finest level holds: choose a larger --mpp")
-    fits = [i for i,l in enumerate(levels) if l[2]<=scale*(1+TOLERANCE)]
+    if scale<1-tolerance and not upsample: raise HIPTError(f"asked for {1/scale:.2f} times finer than the finest level holds: choose a larger --mpp, or say --upsample")
+    fits = [i for i,l in enumerate(levels) if l[2]<=scale*(1+tolerance)]
     i = max(fits, key=lambda i: levels[i][2]) if fits else 0
-    return i, levels[i][2] if abs(scale/levels[i][2]-1)<=TOLERANCE else scale
+    return i, levels[i][2] if abs(scale/levels[i][2]-1)<=tolerance else scale
 
 # %% ../nbs/01_slide.ipynb #b8dcd3c6
-def _scaled(self, x, y, width, height, scale, upsample=False):
+def _scaled(self, x, y, width, height, scale):
     "A window of `width` × `height` px, each spanning `scale` level-0 px, from level-0 corner x, y"
-    import cv2
-    level, scale = best_level(self.levels, scale, upsample)
+    level, scale = best_level(self.levels, scale, self.upsample, self.tolerance)
     ratio = scale/self.levels[level][2]
-    w, h = max(1, round(width*ratio)), max(1, round(height*ratio))
-    if w*h > 2**26 and max(width, height)>256: return self._in_blocks(x, y, width, height, scale, upsample)
+    w, h = (max(1, int(np.ceil(n*ratio - 1e-6))) for n in (width, height))
+    if w*h > 2**26 and width*height>1: return self._in_blocks(x, y, width, height, scale, ratio)
     try: a = self.file.pixels(int(round(x)), int(round(y)), level, w, h)
+    except HIPTError: raise
     except Exception as e: raise HIPTError(f"slide '{self.name}' cannot be read at x={x}, y={y}, level {level} ({e}): the file is damaged") from None
-    if (w, h)==(width, height): return a
-    return cv2.resize(a, (width, height), interpolation=cv2.INTER_AREA if ratio>1 else cv2.INTER_LINEAR)
+    return a if ratio==1 else _resample(a, ratio)[:height,:width]
 
-def _in_blocks(self, x, y, width, height, scale, upsample):
+def _resample(a, ratio):
+    "Every pixel the mean of the `ratio` × `ratio` px that it covers; between pixels where `ratio` is below 1"
+    import cv2
+    return cv2.resize(a, None, fx=1/ratio, fy=1/ratio, interpolation=cv2.INTER_AREA if ratio>1 else cv2.INTER_LINEAR)
+
+def _in_blocks(self, x, y, width, height, scale, ratio):
     "The same, piece by piece, so that memory stays flat in a file without small levels"
-    out, n = np.empty((height, width, 3), np.uint8), max(64, int(4096/scale))
+    out, n = np.empty((height, width, 3), np.uint8), max(1, int(4096/ratio))
     for r in range(0, height, n):
         for c in range(0, width, n):
             w, h = min(n, width-c), min(n, height-r)
-            out[r:r+h, c:c+w] = self._scaled(x+c*scale, y+r*scale, w, h, scale, upsample)
+            out[r:r+h, c:c+w] = self._scaled(x+c*scale, y+r*scale, w, h, scale)
     return out
 
 Slide._scaled, Slide._in_blocks = _scaled, _in_blocks
@@ -174,19 +124,31 @@ def read(self:Slide,
     width:int,       # output pixels
     height:int,      # output pixels
     mpp:float=None,  # µm per output pixel; level 0's own if not given
-    upsample=False,  # allow finer than level 0
-)->np.ndarray:       # uint8 `[height, width, 3]`; beyond the slide's edge it is white
+)->np.ndarray:       # uint8 `[height, width, 3]`; white beyond the slide's edge, see `inside`
     "Read any window at any resolution, area-resampled to the exact ratio"
-    return self._scaled(x, y, width, height, mpp/self.mpp if mpp else 1., upsample)
+    return self._scaled(x, y, width, height, mpp/self.mpp if mpp else 1.)
 
 @patch
 def effective_mpp(self:Slide,
     mpp:float,       # µm per pixel asked for
-    upsample=False,  # allow finer than level 0
 )->float:            # µm per pixel that `read` gives
-    "The resolution that results from asking for `mpp` (equal within the 2 % tolerance)"
-    try: return best_level(self.levels, mpp/self.mpp, upsample)[1]*self.mpp
+    "The resolution that results from asking for `mpp` (equal within the tolerance)"
+    try: return best_level(self.levels, mpp/self.mpp, self.upsample, self.tolerance)[1]*self.mpp
     except HIPTError as e: raise HIPTError(f"slide '{self.name}' has {self.mpp:.4g} µm per pixel: {e}") from None
+
+# %% ../nbs/01_slide.ipynb #9c15c5b7
+@patch
+def inside(self:Slide,
+    x:int,           # left edge, level-0 pixels
+    y:int,           # top edge, level-0 pixels
+    width:int,       # output pixels
+    height:int,      # output pixels
+    mpp:float=None,  # µm per output pixel; level 0's own if not given
+)->tuple:            # (left, top, right, bottom), output pixels: what is outside of it is padding
+    "Which part of a window lies on the slide"
+    scale = self.effective_mpp(mpp)/self.mpp if mpp else 1.
+    ends = [(int(np.clip(round(-o/scale), 0, n)), int(np.clip(round((m-o)/scale), 0, n))) for o,n,m in ((x, width, self.dimensions[0]), (y, height, self.dimensions[1]))]
+    return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
 
 # %% ../nbs/01_slide.ipynb #a5635e98
 @patch
@@ -208,8 +170,16 @@ def bounds(self:Slide)->tuple:  # (x, y, width, height), level-0 pixels
 def slide_info(
     slide:Slide,  # an open slide
 )->dict:          # what `hipt info` prints
-    "Size, levels, µm per pixel and where it was found, scanner format"
+    "Size, levels, µm per pixel and where it was found, scanner format, reader, colour profile"
     w, h = slide.dimensions
-    return dict(slide_id=slide.name, format=slide.file.properties.get('openslide.vendor', 'plain image'), width_px=w, height_px=h,
+    return dict(slide_id=slide.name, format=slide.file.properties.get('openslide.vendor', 'plain image'), reader=slide.file.kind, width_px=w, height_px=h,
         levels=', '.join(f'{d:g}' for *_,d in slide.levels), mpp=slide._mpp, mpp_source=slide.mpp_source,
-        width_mm=slide._mpp and round(w*slide._mpp/1000, 2), height_mm=slide._mpp and round(h*slide._mpp/1000, 2))
+        width_mm=slide._mpp and round(w*slide._mpp/1000, 2), height_mm=slide._mpp and round(h*slide._mpp/1000, 2), icc=_profile(slide.file.icc()))
+
+def _profile(data):
+    "What a colour profile calls itself"
+    if not data: return 'none'
+    import io
+    from PIL import ImageCms
+    try: return f'{ImageCms.getProfileDescription(ImageCms.getOpenProfile(io.BytesIO(data))).strip()}, not applied'
+    except ImageCms.PyCMSError: return f'{len(data)} bytes that cannot be read, not applied'

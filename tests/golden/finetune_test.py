@@ -5,7 +5,7 @@ import numpy as np, pytest, torch
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from finetune_formula import fill, published_name, region_tokens, patch_grids
-from hipt_nb.finetune import SlideModel
+from hipt_nb.slide_models import SlideModel
 from hipt_nb.vit import vit4k
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,153 @@
+"Slides that are broken in every way: an error that names them, never a crash, a hang or made-up pixels"
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+DATA = Path(os.environ.get('HIPT_DATA', 'missing'))
+real = pytest.mark.skipif(not DATA.is_dir(), reason='set HIPT_DATA to the folder of real slides (see CONTRIBUTING.md)')
+
+# One process for many files: what it prints says how each ended, and a file that kills or stalls it is found by its absence
+probe = """
+import sys, warnings
+warnings.simplefilter('ignore')
+from hipt_nb.core import HIPTError
+from hipt_nb.slide import Slide
+for path in sys.stdin.read().splitlines():
+    try:
+        with Slide(path, .5) as s:
+            s.thumbnail(128)
+            for x,y,mpp in [(0,0,.5), (100,60,1.3), (s.dimensions[0]-90, s.dimensions[1]-90, .5)]: assert s.read(x, y, 128, 128, mpp).shape==(128,128,3)
+        print('read', flush=True)
+    except HIPTError as e: print('refused' if path in str(e) or s_name(path) in str(e) else f'no name in: {e}', flush=True)
+    except BaseException as e: print(f'{type(e).__name__}: {e}', flush=True)
+""".replace('for path in', "s_name = lambda p: p.rsplit('/',1)[-1].rsplit('.',1)[0]\nfor path in", 1)
+
+
+def outcomes(paths, seconds=120):
+    "How opening and reading each file ended"
+    try: res = subprocess.run([sys.executable, '-c', probe], input='\n'.join(map(str, paths)), capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired as e: pytest.fail(f"stalls on {paths[len((e.stdout or b'').splitlines())]}")
+    said = res.stdout.splitlines()
+    assert len(said)==len(paths), f'process died on {paths[len(said)]}: {res.stderr[-500:]}'
+    return said
+
+
+def image(h=500, w=700, seed=0):
+    import cv2
+    noise = np.random.default_rng(seed).integers(0, 256, (h//8, w//8, 3), dtype=np.uint8)
+    return cv2.resize(noise, (w, h), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope='module')
+def slides(tmp_path_factory):
+    "A generic pyramid and one that looks like Aperio's, both in JPEG"
+    folder, a = tmp_path_factory.mktemp('slides'), image()
+    for name, about in [('generic.tif', None), ('aperio.svs', 'Aperio Image Library v12\n700x500 [0,0 700x500] (240x240) JPEG/RGB Q=70|AppMag = 20|MPP = 0.5000')]:
+        with tifffile.TiffWriter(folder/name) as t:
+            for i in range(2): t.write(np.ascontiguousarray(a[::2**i, ::2**i]), tile=(240,240), photometric='rgb', compression='jpeg', subfiletype=int(i>0), description=about, metadata=None)
+    return folder
+
+
+def mutations(path, n, out, seed=0):
+    "`n` copies with one byte flipped, half of them in the first kilobyte or after the pixels, where the structure is"
+    data, rng, res = path.read_bytes(), np.random.default_rng(seed), []
+    with tifffile.TiffFile(path) as t: ends = max(o+c for p in t.pages for o,c in zip(p.dataoffsets, p.databytecounts))
+    structure = [*range(0, 1024), *range(ends, len(data))]
+    for i in range(n):
+        at = int(rng.choice(structure)) if i%2 else int(rng.integers(len(data)))
+        b = bytearray(data); b[at] ^= int(rng.integers(1, 256))
+        res.append(out/f'{path.stem}-{at}-{i}{path.suffix}'); res[-1].write_bytes(b)
+    return res
+
+
+def check_mutations(slides, tmp_path, n, batch=50):
+    paths = [p for name in ('generic.tif','aperio.svs') for p in mutations(slides/name, n//2, tmp_path)]
+    said = [o for i in range(0, len(paths), batch) for o in outcomes(paths[i:i+batch])]
+    assert set(said) <= {'read','refused'}, [(p.name,o) for p,o in zip(paths,said) if o not in ('read','refused')]
+    assert 'read' in said
+
+
+def check_cuts(path, tmp_path, n):
+    data = path.read_bytes()
+    paths = [tmp_path/f'cut{i}{path.suffix}' for i in range(n)]
+    for i,p in enumerate(paths): p.write_bytes(data[:len(data)*i//n])
+    said = outcomes(paths)
+    assert set(said) <= {'read','refused'}, said
+    assert said[0]=='refused'  # nothing at all
+
+
+def test_flipped_bytes(slides, tmp_path): check_mutations(slides, tmp_path, 20)
+def test_truncated(slides, tmp_path): check_cuts(slides/'aperio.svs', tmp_path, 5)
+
+@pytest.mark.faults
+def test_many_flipped_bytes(slides, tmp_path): check_mutations(slides, tmp_path, 300)
+
+@pytest.mark.faults
+@pytest.mark.parametrize('name', ['generic.tif','aperio.svs'])
+def test_truncated_at_20_points(slides, tmp_path, name): check_cuts(slides/name, tmp_path, 20)
+
+@real
+@pytest.mark.faults
+@pytest.mark.parametrize('name', ['CMU-1-Small-Region.svs','tcga-cr-7395-01a-01-ts1.svs','fluorescence-7-levels.ndpi','camelyon-jpeg.dcm','hgsc_nest.jpg'])
+def test_real_files_truncated_at_20_points(tmp_path, name): check_cuts(DATA/name, tmp_path, 20)
+
+
+def test_no_slides_at_all(tmp_path):
+    (tmp_path/'empty.svs').touch(); (tmp_path/'text.svs').write_text('hello'); (tmp_path/'folder.svs').mkdir(); (tmp_path/'noise.tif').write_bytes(os.urandom(5000)); (tmp_path/'noise.dcm').write_bytes(os.urandom(5000))
+    assert outcomes([tmp_path/n for n in ('empty.svs','text.svs','folder.svs','noise.tif','noise.dcm','missing.svs')]) == ['refused']*6
+
+
+def test_a_tile_that_cannot_be_decoded(slides, tmp_path):
+    "The rest of the slide can be read, that place is an error which says where"
+    from hipt_nb.core import HIPTError
+    from hipt_nb.slide import Slide
+    with tifffile.TiffFile(slides/'aperio.svs') as t: offset, n = t.pages[0].dataoffsets[4], t.pages[0].databytecounts[4]
+    data = bytearray((slides/'aperio.svs').read_bytes()); data[offset:offset+n] = bytes(n)
+    (tmp_path/'bad.svs').write_bytes(data)
+    with Slide(tmp_path/'bad.svs') as s:
+        good = s.read(0, 0, 200, 200)
+        with Slide(slides/'aperio.svs') as whole: assert (good==whole.read(0, 0, 200, 200)).all()
+        with pytest.raises(HIPTError, match="'bad'.*x=250, y=250"): s.read(250, 250, 100, 100)
+
+
+@real
+@pytest.mark.parametrize('name', ['CMU-1-Small-Region.svs','tcga-cr-7395-01a-01-ts1.svs'])
+def test_quick_reader_gives_openslides_pixels(name):
+    "Every level, 30 random windows at whole pixels of the level, over the edge too"
+    from hipt_nb.readers import OpenSlideFile, open_file
+    f, rng = open_file(DATA/name), np.random.default_rng(0)
+    assert f.quick
+    for level,(w,h,d) in enumerate(f.levels):
+        for _ in range(30):
+            x, y, n = int(rng.integers(-50, min(w, 500 if d%1 else w))), int(rng.integers(-50, min(h, 500 if d%1 else h))), int(rng.integers(1, 300))
+            a, b = f.quick.pixels(round(x*d), round(y*d), level, n, n).astype(int), OpenSlideFile.pixels(f, round(x*d), round(y*d), level, n, n)
+            if d%1==0: assert np.abs(a-b).max()<=1
+            else: assert np.abs(a-b).mean()<12  # OpenSlide blends neighbours at fractions of a pixel
+    f.close()
+
+
+@real
+def test_one_slide_per_dicom_series(tmp_path):
+    import openslide
+    from hipt_nb.core import _series, find_slides
+    for n in ('a.dcm','b.dcm'): shutil.copy(DATA/'camelyon-jpeg.dcm', tmp_path/n)
+    assert [p.name for p in find_slides(tmp_path)]==['a.dcm']
+    with openslide.OpenSlide(tmp_path/'a.dcm') as s: assert _series(tmp_path/'a.dcm')[1].decode().strip('\0 ')==s.properties['dicom.SeriesInstanceUID']
+
+
+def test_a_slide_travels_to_another_process(slides):
+    "Pickled while open, and carried over a fork"
+    from multiprocessing import get_context
+    from hipt_nb.slide import Slide
+    s = Slide(slides/'aperio.svs', .5); want = s.read(10, 20, 64, 64)
+    assert (pickle.loads(pickle.dumps(s)).read(10, 20, 64, 64)==want).all()
+    if 'fork' in __import__('multiprocessing').get_all_start_methods():
+        with get_context('fork').Pool(2) as pool: assert all((a==want).all() for a in pool.starmap(s.read, [(10,20,64,64)]*8))
+    s.close()
