@@ -1,12 +1,14 @@
 """Features and attention of one 4096-px region with hipt-4k: the published way and ours, side by side.
 
-The published way: float32, attention by explicit softmax, 256 patches at a time, one forward pass for features and another for attention.
-Ours: scaled-dot-product attention in inference, features and the class token's attention from the same pass, patch batches that fit the cache, masks.
-The floor: the operations of one pass over the measured rate of large matrix products in the same precision.
+The published way: float32, attention by explicit softmax, 256 patches at a time, the last block in full, one forward pass for features and another for attention.
+Ours: level 1 converted once, the last block for the class token alone, batch and attention as `HIPT.tune` measures them, features and attention from one pass, masks.
+The ceiling: the rate of matrix products in the same precision, large ones and those of level 1, measured in the same rounds.
+Shares of the ceiling count the operations that are really done (`done`) and those of a full pass (`full`), which the last block saves a part of.
 """
-import argparse, json, platform, time
+import argparse, json, platform, resource, subprocess, sys, time
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 import torch
 from torch.nn import functional as F
 from hipt_nb.hipt import create_hipt, cut_patches
@@ -21,58 +23,68 @@ def explicit_attention():
     finally: F.scaled_dot_product_attention = fast
 
 def published(hipt, x):
-    "Two passes with explicit attention"
+    "Features, all of the last block with them"
     with explicit_attention():
-        patches = cut_patches(x, 256)[0].flatten(0, 1)
-        tokens = hipt.level1(patches)
-        grid = tokens.T.reshape(1, -1, 16, 16)
-        region = hipt.level2(grid)
-        hipt.level1.attention(patches); hipt.level2.attention(grid)
-    return region
+        tokens = torch.cat([hipt.level1.tokens(p)[:,0] for p in cut_patches(x, 256)[0].flatten(0, 1).split(256)])
+        return hipt.level2.tokens(tokens.T.reshape(1, -1, 16, 16))[:,0]
 
-def ours(hipt, x, batch=16):
-    "One pass gives both"
-    patches = cut_patches(x, 256)[0].flatten(0, 1)
-    tokens = torch.cat([hipt.level1.class_attention(p)[0] for p in patches.split(batch)])
-    return hipt.level2.class_attention(tokens.T.reshape(1, -1, 16, 16))[0]
+def timed(fn, device):
+    "Seconds of one run, and what it gave"
+    wait = torch.cuda.synchronize if device.type=='cuda' else lambda: None
+    wait(); t = time.perf_counter(); out = fn(); wait()
+    return time.perf_counter()-t, out
 
-def timed(fn, *args, device, n):
-    "Shortest of `n` runs, in seconds"
-    best, out = float('inf'), None
-    for _ in range(n):
-        if device.type=='cuda': torch.cuda.synchronize()
-        t = time.perf_counter(); out = fn(*args)
-        if device.type=='cuda': torch.cuda.synchronize()
-        best = min(best, time.perf_counter()-t)
-    return best, out
+def matrix_rates(dtype, device, rounds=5):
+    "Operations per second of matrix products: large ones, and those of 16 patches in level 1"
+    def rate(shapes):
+        pairs = [(torch.randn(m, k, device=device, dtype=dtype), torch.randn(k, n, device=device, dtype=dtype)) for m,k,n in shapes]
+        return sum(2*m*k*n for m,k,n in shapes)/min(timed(lambda: [a@b for a,b in pairs], device)[0] for _ in range(rounds))
+    return rate([(2048,2048,2048)]), rate([(16*257,384,1152), (16*257,384,384), (16*257,384,1536), (16*257,1536,384)])
 
-def matmul_rate(dtype, device, n=2048):
-    "Operations per second of a large matrix product"
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    return 2*n**3/timed(torch.mm, a, b, device=device, n=5)[0]
+def peak_memory(device):
+    "Highest memory of a process that only computes features, in GB"
+    return float(subprocess.run([sys.executable, __file__, '--device', str(device), '--memory'], capture_output=True, text=True, check=True).stdout)
+
+def only_features(device):
+    hipt = create_hipt('hipt-4k', dtype='auto').to(device); hipt.tune()
+    hipt.frozen()(torch.randint(0, 256, (1, 4096, 4096, 3), dtype=torch.uint8))
+    print(torch.cuda.max_memory_allocated()/1e9 if device.type=='cuda' else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6)
 
 @torch.inference_mode()
-def main(out, device, runs):
+def main(out, device, runs, memory):
     device = torch.device(device)
-    hipt = create_hipt('hipt-4k').to(device)
+    if memory: return only_features(device)
+    models, plans = {}, {}
+    for dtype in ('float32','bfloat16'):
+        m = create_hipt('hipt-4k', dtype=dtype).to(device); plans[dtype] = m.tune(); models[dtype] = m.frozen()
+    plain, fast = models['float32'], models['bfloat16']
     x = torch.randn(1, 3, 4096, 4096, device=device)
-    t_pub, a = timed(published, hipt, x, device=device, n=runs)
-    t_ours, b = timed(ours, hipt, x, device=device, n=runs)
-    half = torch.zeros(1, 16, 16, dtype=torch.bool, device=device); half[:,:8] = True
-    t_full, _ = timed(hipt, x, device=device, n=runs)
-    t_half, _ = timed(hipt, x, half, device=device, n=runs)
-    hipt.dtype = 'bfloat16'
-    t_bf16, c = timed(hipt, x, device=device, n=runs)
-    ops = 256*flops(hipt.level1, 16, 16) + flops(hipt.level2, 16, 16)
-    floor = ops/matmul_rate(torch.float32, device)
-    res = dict(machine=torch.cuda.get_device_name() if device.type=='cuda' else f'{platform.machine()} CPU, {torch.get_num_threads()} threads', torch=torch.__version__,
-        features_and_attention_times_faster=round(t_pub/t_ours, 2), features_times_slower_than_float32_floor=round(t_full/floor, 2),
-        features_in_bfloat16_times_faster_than_float32=round(t_full/t_bf16, 2), cosine_of_bfloat16=round(F.cosine_similarity(b, c).item(), 5),
-        half_masked_share_of_time=round(t_half/t_full, 2), cosine_to_published=round(F.cosine_similarity(a, b).item(), 6))
+    tissue = torch.arange(256).view(1, 16, 16)%5<2   # 40 % of the patches
+    ways = {'published': lambda: published(plain, x), 'float32': lambda: plain(x), 'bfloat16': lambda: fast(x),
+        'attention': lambda: fast.features(x, attention=True)['region'], 'tissue': lambda: fast(x, tissue)}
+    times, outs, rates = {k:[] for k in ways}, {}, {'float32':[], 'bfloat16':[]}
+    for i in range(runs):
+        for k in rates: rates[k].append(matrix_rates(getattr(torch, k), device))
+        for k,fn in ways.items():
+            if k=='published' and i>1: continue   # the slow one twice at most
+            t, outs[k] = timed(fn, device); times[k].append(t)
+    t = {k:median(v) for k,v in times.items()}
+    best = {k:[max(r) for r in zip(*v)] for k,v in rates.items()}
+    ops = {k: 256*flops(plain.level1, 16, 16, k=='done') + flops(plain.level2, 16, 16, k=='done') for k in ('full','done')}
+    share = lambda dtype, what, of: round(ops[what]/t[dtype]/best[dtype][of], 3)
+    res = dict(machine=torch.cuda.get_device_name() if device.type=='cuda' else f'{platform.machine()} CPU, {torch.get_num_threads()} threads', torch=torch.__version__, plans=plans,
+        bfloat16_matrix_products_times_faster_than_float32=round(best['bfloat16'][0]/best['float32'][0], 2),
+        features_times_faster_than_published=round(t['published']/t['bfloat16'], 2), in_float32=round(t['published']/t['float32'], 2),
+        features_and_attention_times_faster_than_published_two_passes=round(2*t['published']/t['attention'], 2),
+        share_of_matrix_rate={d:dict(done_of_large=share(d,'done',0), full_of_large=share(d,'full',0), done_of_its_own_shapes=share(d,'done',1), full_of_its_own_shapes=share(d,'full',1)) for d in ('float32','bfloat16')},
+        share_of_time_with_40_percent_tissue=round(t['tissue']/t['bfloat16'], 3), share_of_time_with_attention=round(t['attention']/t['bfloat16'], 3), peak_memory_gb=round(peak_memory(device), 2),
+        cosine_of_bfloat16=round(F.cosine_similarity(outs['published'], outs['bfloat16']).item(), 5), cosine_of_float32=round(F.cosine_similarity(outs['published'], outs['float32']).item(), 6))
+    if device.type=='cuda': res['patches_per_second'] = round(256/t['bfloat16'])
     print(json.dumps(res, indent=1))
     if out: Path(out).parent.mkdir(parents=True, exist_ok=True); Path(out).write_text(json.dumps(res, indent=1)+'\n')
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', help='JSON file to write'); p.add_argument('--device', default='cpu'); p.add_argument('--runs', type=int, default=2)
+    p.add_argument('--out', help='JSON file to write'); p.add_argument('--device', default='cpu'); p.add_argument('--runs', type=int, default=3)
+    p.add_argument('--memory', action='store_true', help='only print the peak memory of a process that computes features')
     main(**vars(p.parse_args()))

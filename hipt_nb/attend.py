@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 
 # %% auto #0
 __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 'slide_level', 'draw_maps', 'map_layers',
-           'held_out_model', 'attend_cohort', 'save_figure']
+           'scale_maps', 'map_regions', 'held_out_model', 'attend_cohort', 'save_figure']
 
 # %% ../nbs/13a_attend.ipynb #9f0cd12d
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .tiling import Tiles, read_tiles
 from .hipt import HIPT
 from .features import Features, as_bag, read_features
 from .finetune import load_slide_model, read_predictions
-from .attention import UNITS, colour_range, draw_pyramid, grid_pass, region_scores, scale_scores, slide_map, slide_scores
+from .attention import UNITS, colour_range, draw_pyramid, grid_pass, rank_in_slide, region_scores, scale_scores, slide_map, slide_scores
 
 # %% ../nbs/13a_attend.ipynb #526d2386
 @dataclass
@@ -39,18 +39,27 @@ def attend_slide(
     tiles:Tiles,         # its tiles
     features:Features,   # its features
     slide_model=None,    # a trained `SlideModel`, for the slide level
-    top:int=2,           # regions to look into, most attended first
+    top:int=2,           # regions to look into, most attended first; None: all
     offsets=(0,),        # shifted passes that level 1 and 2 are averaged over, px
+    blocks=(-1,-1),      # whose attention, in level 1 and level 2
 )->Maps:
     "Where every level looked on one slide"
     if features.attrs['level1_sha256']!=hipt.weights_sha256['level1']: raise HIPTError(f"the features of slide '{features.slide_id}' were made by other weights than '{hipt.name}': embed it with this model first")
     mask = features.mask()
-    patch = np.stack([grid_pass(hipt, torch.from_numpy(p).float().to(hipt.device), m) for p,m in zip(features.patch, mask)])
     region = slide_scores(slide_model, as_bag(features)) if slide_model is not None else None
     best = np.argsort(-(mask.mean((1,2)) if region is None else np.nan_to_num(region)), kind='stable')[:top]
-    token = [region_scores(hipt, tiles.read(slide, m), offsets, mask=mask[m])[0] for m in best]
-    attrs = {k:features.attrs[k] for k in ('encoder','mpp','mpp_level0','region_size','patch_size')} | dict(offsets=list(offsets))
-    return Maps(features.slide_id, features.coords, region, patch, best, np.stack(token).astype(np.float16), attrs)
+    look = lambda m: region_scores(hipt, tiles.read(slide, m), offsets, mask=mask[m], blocks=blocks)[:2]
+    if tuple(offsets)==(0,):  # stored patch tokens are enough for level 2
+        patch = np.stack([grid_pass(hipt, torch.from_numpy(p).float().to(hipt.device), m, blocks[1])[0] for p,m in zip(features.patch, mask)])
+        token = {m: look(m)[0].astype(np.float16) for m in best}
+    else:
+        patch, token = [], {}
+        for m in range(len(mask)):
+            t, p = look(m)
+            patch.append(p)
+            if m in best: token[m] = t.astype(np.float16)
+    attrs = {k:features.attrs[k] for k in ('encoder','mpp','mpp_level0','region_size','patch_size')} | dict(offsets=list(offsets), blocks=list(blocks))
+    return Maps(features.slide_id, features.coords, region, np.stack(patch), best, np.stack([token[m] for m in best]), attrs)
 
 # %% ../nbs/13a_attend.ipynb #a5084250
 def write_maps(
@@ -111,20 +120,49 @@ def draw_maps(
 
 # %% ../nbs/13a_attend.ipynb #71fe6429
 def map_layers(
-    tiles:Tiles,  # of the slide
-    maps:Maps,    # of the slide
-)->list:          # dicts with name, array `[h, w]`, x, y, width, height (level-0 px), units, low, high
-    "Every level's scores as layers that lie on the slide"
+    tiles:Tiles,           # of the slide
+    maps:Maps,             # of the slide
+    scalings=('relative','raw','rank','slide'),  # see `attention`; 'slide' ranks within the slide
+)->list:                   # dicts with name, level, head, scaling, array `[h, w]`, x, y, width, height (level-0 px), units, low, high
+    "Every level's scores, by head and scaling, as layers that lie on the slide"
     side, P = tiles.region_size*tiles.scale, tiles.patch_size*tiles.scale
     (x0, y0), (x1, y1) = tiles.coords.min(0), tiles.coords.max(0)+side
     shape = round((y1-y0)/P), round((x1-x0)/P)
-    whole = lambda values: dict(array=slide_map(tiles.coords-[x0, y0], values, side, (x1-x0, y1-y0), shape), x=float(x0), y=float(y0), width=float(x1-x0), height=float(y1-y0), units=UNITS['relative'])
-    heads = scale_scores(maps.patch, 'relative')
-    layers = [dict(name='regions', **whole(slide_level(maps)[0]))] if maps.region is not None else []
-    layers += [dict(name='patches, mean of heads', **whole(mean_of_heads(heads)))] + [dict(name=f'patches, head {i+1}', **whole(heads[:,i])) for i in range(heads.shape[1])]
-    layers += [dict(name=f'tokens of region {k+1}', array=mean_of_heads(scale_scores(maps.token[k].astype(np.float32), 'relative')), x=float(tiles.coords[m,0]), y=float(tiles.coords[m,1]),
-        width=side, height=side, units=UNITS['relative']) for k,m in enumerate(maps.top)]
-    return [l | dict(zip(('low','high'), colour_range(l['array']))) for l in layers]
+    place = dict(x=float(x0), y=float(y0), width=float(x1-x0), height=float(y1-y0))
+    whole = lambda values: slide_map(tiles.coords-[x0, y0], values, side, (x1-x0, y1-y0), shape)
+    layers = []
+    for s in scalings:
+        if maps.region is not None:
+            weight = scale_maps(maps.region[None,None], s)[0,0]
+            layers.append(_layer('regions', '', s, whole(np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None])), place))
+        layers += [_layer('patches', h, s, whole(a), place) for h,a in _heads(scale_maps(maps.patch, s))]
+        for k,(m,token) in enumerate(zip(maps.top, scale_maps(maps.token.astype(np.float32), s))):
+            layers += [_layer(f'tokens of region {k+1}', h, s, a, dict(x=float(tiles.coords[m,0]), y=float(tiles.coords[m,1]), width=side, height=side)) for h,a in _heads(token)]
+    return layers
+
+def scale_maps(
+    scores:np.ndarray,  # `[..., heads, h, w]`, raw, all maps of a slide
+    scaling:str,        # 'raw', 'relative', 'rank' or 'slide'
+)->np.ndarray:          # of the same shape
+    "One of the scalings, those within the slide included"
+    return rank_in_slide(scores) if scaling=='slide' else scale_scores(scores, scaling)
+
+def _heads(a):
+    "(name, maps) of the mean over heads and of every head; a is `[..., heads, h, w]`"
+    return [('mean of heads', mean_of_heads(a))] + [(f'head {i+1}', a[...,i,:,:]) for i in range(a.shape[-3])]
+
+def _layer(level, head, scaling, array, place):
+    low, high = colour_range(array) if scaling=='relative' else (0., 1.) if scaling in ('rank','slide') else (float(np.nanmin(array)), float(np.nanmax(array)))
+    return dict(name=', '.join(v for v in (level, head, scaling) if v), level=level, head=head, scaling=scaling, array=array, units=UNITS[scaling], low=low, high=high, **place)
+
+# %% ../nbs/13a_attend.ipynb #6c46516d
+def map_regions(
+    tiles:Tiles,  # of the slide
+    maps:Maps,    # of the slide
+)->list:          # dicts with x, y, size (level-0 px), cells (patches along a side), score (None without a slide level)
+    "The regions, for the viewer's grid and its way to the most attended"
+    score = [None]*len(tiles) if maps.region is None else scale_scores(maps.region[None,None], 'relative')[0,0].tolist()
+    return [dict(x=int(x), y=int(y), size=tiles.region_size*tiles.scale, cells=tiles.grid[1], score=s if s is not None and s==s else None) for (x,y),s in zip(tiles.coords, score)]
 
 # %% ../nbs/13a_attend.ipynb #49366de8
 def held_out_model(
@@ -141,7 +179,7 @@ def attend_cohort(
     run:Run,               # the `Run` that holds tiles and features
     manifest,              # table from `read_manifest`
     hipt:HIPT,             # the pyramid
-    top:int=2,             # regions of each slide to look into
+    top:int=2,             # regions of each slide to look into; None: all
     offsets=(0,),          # shifted passes, px
     trained=None,          # folder of a cross-validation, for the slide level; the run's own for these features if it has one
 )->dict:                   # how many were done, skipped and failed
@@ -152,7 +190,9 @@ def attend_cohort(
     def one(row):
         path = folder/f'{row.slide_id}.h5'
         if path.with_suffix('.jpg').exists(): return 'skipped'
-        tiles, features = read_tiles(run.tiles(row.slide_id)), read_features(run.features(hipt.name, row.slide_id))
+        tiles = read_tiles(run.tiles(row.slide_id))
+        if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no maps"
+        features = read_features(run.features(hipt.name, row.slide_id))
         with tiles.open(row.path) as slide:
             maps = attend_slide(hipt, slide, tiles, features, held_out_model(trained, row.slide_id) if trained else None, top, offsets)
             write_maps(path, maps)

@@ -6,8 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'Seed', 'Areas', 'Level',
-           'Folds', 'FULL', 'QUICK', 'info', 'Blur', 'tile', 'pretrain', 'embed', 'train', 'knn', 'evaluate', 'predict',
-           'attend', 'report', 'view', 'export', 'demo', 'main']
+           'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'FULL', 'QUICK', 'info', 'Blur', 'tile', 'pretrain',
+           'embed', 'train', 'Metric', 'Weights', 'knn', 'evaluate', 'predict', 'attend', 'report', 'view', 'To',
+           'export', 'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import os, sys, time
@@ -24,7 +25,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 Slides   = Annotated[List[Path], typer.Argument(help="Slides, a folder of slides, or a manifest (.csv with a column path).", show_default=False)]
 Cohort   = Annotated[List[Path], typer.Argument(help="Manifest: a .csv with columns path, label and, where patients have several slides, patient.", show_default=False)]
 Out      = Annotated[Path, typer.Option('--out', '-o', help="Run folder. Started again, a verb does only what is missing in it.", show_default=False)]
-Model    = Annotated[Optional[str], typer.Option('--model', '-m', help="A model in the run's models/ (the only one if not given), the folder of a saved model, or hipt-4k:random and hipt-tiny:random, untrained controls.", show_default=False)]
+Model    = Annotated[Optional[str], typer.Option('--model', '-m', help="A model in the run's models/ (the only one if not given), the folder of a saved model, owner/name on the Hugging Face hub, timm:NAME for an encoder of timm, or hipt-4k:random and hipt-tiny:random, untrained controls.", show_default=False)]
 Device   = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers  = Annotated[int, typer.Option(help="Slides at a time.", min=1)]
 SlideMpp = Annotated[Optional[float], typer.Option(help="µm per level-0 pixel for slides whose file does not say.", min=.001, show_default=False)]
@@ -194,7 +195,7 @@ def _level_below(run, manifest, hipt, preset, k, device):
 @app.command()
 def embed(
     slides:Slides, out:Out, model:Model=None,
-    batch_size:Annotated[Optional[int], typer.Option(help="Patches at a time; 16 on a CPU and 256 elsewhere if not given.", show_default=False)]=None,
+    batch_size:Annotated[Optional[int], typer.Option(help="Patches at a time; what a short measurement finds fastest if not given.", show_default=False)]=None,
     precision:Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16 (half the digits), or auto: bfloat16 where it is clearly faster.")]='auto',
     device:Device='auto',
 ):
@@ -205,87 +206,116 @@ def embed(
     _say(f'embed {hipt.name}', embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision), run, f'embed/{hipt.name}')
 
 # %% ../nbs/16_cli.ipynb #31b0a67d
-Folds = Annotated[int, typer.Option(help="Test folds, stratified by class and grouped by patient.", min=2)]
+Folds        = Annotated[int, typer.Option(help="Test folds, stratified by class and grouped by patient.", min=2)]
+Repeats      = Annotated[int, typer.Option(help="Deal the folds so many times.", min=1)]
+BySite       = Annotated[bool, typer.Option('--by-site', help="Keep sites (column site) apart between training and test.")]
+Splits       = Annotated[Optional[Path], typer.Option(help="Published split files instead of own folds: a folder with splits_0.csv ..., as CLAM and HIPT write them. A column split in the manifest does the same.", show_default=False)]
+AllowLeakage = Annotated[bool, typer.Option('--allow-leakage', help="Only report patients that stand in training and test, instead of refusing.")]
 
 @app.command()
 def train(
     slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
+    model:Annotated[str, typer.Option(help="hipt (slide transformer), hipt_n (no transformer), or a baseline: mean, max, abmil, clam_sb, transmil.")]='hipt',
+    task:Annotated[str, typer.Option(help="classify (column label), or survival (columns time, event): hazards or cox.")]='classify',
+    label:Annotated[str, typer.Option(help="Column with the classes.")]='label',
+    time:Annotated[str, typer.Option(help="Column with the time until the event, or until last seen; any unit.")]='time',
+    event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
+    level2:Annotated[str, typer.Option(help="none (region tokens as embedded), frozen, or tuned along with the slide level at --level2-lr.")]='none',
+    pyramid:Annotated[Optional[str], typer.Option(help="Whose level 2 that is; by default that of the features.", show_default=False)]=None,
+    by_patient:Annotated[bool, typer.Option('--by-patient', help="Pool the slides of a patient into one bag with one answer.")]=False,
     epochs:Annotated[int, typer.Option(help="Passes over the training slides.", min=1)]=20,
     recipe:Annotated[str, typer.Option(help="fixed, or paper: as published, with an update for every slide and the last epoch scored.")]='fixed',
+    lr:Annotated[float, typer.Option(help="Learning rate of Adam.", min=0)]=2e-4,
+    level2_lr:Annotated[float, typer.Option(help="Share of the learning rate for a tuned level 2.", min=0)]=.1,
+    dropout:Annotated[float, typer.Option(help="Share of values dropped in training.", min=0, max=1)]=.25,
+    patience:Annotated[Optional[int], typer.Option(help="Stop after so many epochs without a better validation loss.", show_default=False, min=1)]=None,
+    sam:Annotated[float, typer.Option(help="Radius of sharpness-aware minimisation, such as 0.05; 0 for none.", min=0)]=0,
+    precision:Annotated[str, typer.Option(help="Arithmetic of the model: float32, bfloat16 or auto.")]='float32',
+    name:Annotated[Optional[str], typer.Option(help="Folder below models/slide/; by default the features' name and what is not usual.", show_default=False)]=None,
     seed:Seed=0, device:Device='auto',
+    repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False,
 ):
-    "Train the slide level on labels, fold by fold. Writes models/slide/{encoder}/."
-    from hipt_nb.features import encoder_of, load_bags
-    from hipt_nb.finetune import cross_validate
-    run, manifest = _existing(out), _labelled(slides)
-    encoder = _encoder(run, encoder)
-    splits = _folds(manifest, folds, seed)
-    bags, classes = load_bags(run, manifest, encoder)
-    run.record(f'train/{encoder}', dict(folds=folds, epochs=epochs, recipe=recipe, seed=seed), f'models/slide/{encoder}')
-    preds = cross_validate(bags, splits, run.models/'slide'/encoder, classes,
-        encoder=encoder_of(run, manifest, encoder), epochs=epochs, recipe=recipe, seed=seed, device=device)
-    print(f"train: {len(preds)} held-out predictions in {run.models/'slide'/encoder/'predictions.csv'}")
+    "Train a slide model on labels or survival, fold by fold. Writes models/slide/{name}/."
+    asked = {k:v for k,v in locals().items() if k not in ('slides','out','device')}
+    from hipt_nb.finetune import name_columns, train_cohort
+    run = _existing(out)
+    manifest = _patients_named(name_columns(read_manifest(slides), task, label, time, event))
+    asked['encoder'] = encoder = _encoder(run, encoder)
+    dealt = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
+    path, preds = train_cohort(run, manifest, encoder, dealt, task, level2, pyramid, name, asked, by_patient, device,
+        model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout, patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
+    print(f"train: {len(preds)} held-out predictions in {path/'predictions.csv'}")
+
 
 # %% ../nbs/16_cli.ipynb #508ec965
-def _labelled(slides):
-    manifest = read_manifest(slides, require=('label',))
+def _labelled(slides): return _patients_named(read_manifest(slides, require=('label',)))
+
+def _patients_named(manifest):
     if (manifest.patient==manifest.slide_id).all(): print("note: no column patient in the manifest, so every slide is taken for a patient of its own; two slides of one patient would leak", file=sys.stderr)
     return manifest
 
-def _folds(manifest, n, seed):
-    from hipt_nb.evaluate import check_folds, patient_folds
-    folds = patient_folds(manifest, n, seed=seed)
-    check_folds(folds, dict(zip(manifest.slide_id, manifest.patient)))
+def _folds(manifest, n, seed, **how):
+    "Folds that were checked; what there is to say about them is said"
+    from hipt_nb.splits import make_folds
+    folds, said = make_folds(manifest, n, seed, **how)
+    for line in said: print(f'folds: {line}')
     return folds
 
-def _show(models):
-    "Print AUC with its interval for each set of predictions"
-    from hipt_nb.evaluate import score_table
-    table = score_table(models)
-    for r in table[table.figure=='AUC'].itertuples(): print(f"  {r.model:<40} AUC {r.value:.2f} ({r.low:.2f} to {r.high:.2f}), {r.slides} slides of {r.patients} patients")
-    return table
+def _show(table):
+    "Print every figure with its interval, one line a model"
+    for model,rows in table.groupby('model', sort=False):
+        figures = ', '.join(f'{r.figure} {r.value:.2f} ({r.low:.2f} to {r.high:.2f})' if r.value==r.value else f'{r.figure}: no value' for r in rows.itertuples())
+        print(f'  {model}, {rows.slides.iloc[0]} slides of {rows.patients.iloc[0]} patients: {figures}')
+
 
 # %% ../nbs/16_cli.ipynb #43df9388
+class Metric(str, Enum): euclidean, cosine = 'euclidean', 'cosine'
+class Weights(str, Enum): uniform, distance = 'uniform', 'distance'
+
 @app.command()
 def knn(
     slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
-    k:Annotated[int, typer.Option(help="Neighbours.", min=1)]=5, seed:Seed=0,
+    k:Annotated[int, typer.Option(help="Neighbours.", min=1)]=5,
+    metric:Annotated[Metric, typer.Option(help="How far two slides are apart.")]='euclidean',
+    weights:Annotated[Weights, typer.Option(help="One vote each, or more for the nearer.")]='uniform',
+    curve:Annotated[bool, typer.Option('--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. Writes evaluation/curve-{encoder}.csv and .png.")]=False,
+    repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
 ):
     "Score features without training: k nearest slides. Slides are compared by the mean of their region tokens."
-    from hipt_nb.probe import knn as nearest
+    from hipt_nb.evaluate import score_table
     from hipt_nb.features import load_bags
+    from hipt_nb.probe import knn as nearest, mean_of_patches
     run, manifest = _existing(out), _labelled(slides)
     encoder = _encoder(run, encoder)
-    bags, classes = load_bags(run, manifest, encoder)
-    _show({f'{k} nearest neighbours, {encoder}': nearest(bags, _folds(manifest, folds, seed), classes, k=k)})
+    dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
+    bags, classes = load_bags(run, manifest[manifest.slide_id.isin({s for f in dealt for side in f.values() for s in side})], encoder)
+    score = lambda b,f: nearest(b, f, classes, k=k, metric=Metric(metric).value, weights=Weights(weights).value, allow_leakage=allow_leakage)
+    _show(score_table({f'{k} nearest neighbours, {encoder}': score(bags, dealt)}))
+    if curve: _curve(run, encoder, bags, dealt, {f'{k} nearest neighbours': score, 'mean of regions': lambda b,f: mean_of_patches(b, f, classes, allow_leakage=allow_leakage)}, seed)
+
+# %% ../nbs/16_cli.ipynb #37dfda3b
+def _curve(run, encoder, bags, folds, fits, seed):
+    "Learning curves of ways to score features, as a table and a picture"
+    import pandas as pd
+    from hipt_nb.probe import draw_learning_curve, learning_curve
+    from hipt_nb.scores import save_figure
+    curves = {name: learning_curve(bags, folds, fit, seed=seed) for name,fit in fits.items()}
+    path = run.root/'evaluation'/f'curve-{encoder}'
+    write_csv(path.with_name(path.name+'.csv'), pd.concat([c.assign(model=name) for name,c in curves.items()]))
+    save_figure(path.with_name(path.name+'.png'), draw_learning_curve(curves).figure)
+    print(f'knn: learning curve in {path}.png')
 
 # %% ../nbs/16_cli.ipynb #c5902d40
 @app.command()
-def evaluate(slides:Cohort, out:Out):
-    "Scores with intervals, beside the mean of patches. Same folds as training; writes evaluation.csv."
-    from hipt_nb.core import read_json
-    from hipt_nb.probe import mean_of_patches
-    from hipt_nb.finetune import read_predictions
-    run, manifest, models = _existing(out), _labelled(slides), {}
-    found = sorted((run.models/'slide').glob('*/predictions.csv'))
-    if not found: raise HIPTError(f"no trained slide model in '{run.root}': run 'hipt train' first")
-    for path in found:
-        encoder = path.parent.name
-        models[f'HIPT on {encoder}'] = read_predictions(path)
-        models[f'mean of patches, {encoder}'] = mean_of_patches(*_mean_bags(run, manifest, encoder, read_json(path.parent/'config.json')['folds']))
-    table = _show(models)
-    write_csv(run.root/'evaluation.csv', table)
-    print(f"evaluate: table in {run.root/'evaluation.csv'}")
-
-# %% ../nbs/16_cli.ipynb #a916b683
-def _mean_bags(run, manifest, encoder, folds):
-    "Bags of one token each, the mean of the slide's patches, with one slide's patches in memory at a time"
-    from dataclasses import replace
-    import numpy as np, torch
-    from hipt_nb.features import load_bags, read_features
-    bags, classes = load_bags(run, manifest, encoder)
-    mean = lambda b: torch.from_numpy(read_features(run.features(encoder, b.slide_id)).flat().mean(0, dtype=np.float32, keepdims=True))
-    return [replace(b, x=mean(b), mask=torch.ones(1, dtype=torch.bool)) for b in bags], folds, classes
+def evaluate(
+    slides:Cohort, out:Out,
+    resamples:Annotated[int, typer.Option(help="Bootstrap resamples of patients for each interval.", min=10)]=1000,
+):
+    "Judge all trained models beside the mean of patches. Intervals over patients; writes evaluation.csv and evaluation/."
+    from hipt_nb.scores import evaluate_run
+    run, manifest = _existing(out), read_manifest(slides)
+    _show(evaluate_run(run, manifest, resamples))
+    print(f"evaluate: table in {run.root/'evaluation.csv'}, comparisons, predictions per patient and pictures in {run.root/'evaluation'}")
 
 # %% ../nbs/16_cli.ipynb #6af9082c
 @app.command()
@@ -295,12 +325,9 @@ def predict(
     device:Device='auto',
 ):
     "Apply a trained slide level to new slides. Writes predictions.csv."
-    from hipt_nb.features import encoder_of, load_bags
-    from hipt_nb.finetune import predict as predict_bags
+    from hipt_nb.finetune import predict_cohort
     run, manifest = _existing(out), read_manifest(slides)
-    encoder = _encoder(run, encoder)
-    bags, _ = load_bags(run, manifest.drop(columns='label', errors='ignore'), encoder)
-    table = predict_bags(trained or run.models/'slide'/encoder, bags, encoder_of(run, manifest, encoder), device)
+    table = predict_cohort(run, manifest, _encoder(run, encoder), trained, device)
     write_csv(run.root/'predictions.csv', table)
     print(table.to_string(index=False, float_format='%.3f') + f"\npredict: {len(table)} slides in {run.root/'predictions.csv'}")
 
@@ -309,7 +336,9 @@ def predict(
 def attend(
     slides:Slides, out:Out, model:Model=None,
     top:Annotated[int, typer.Option(help="Regions of each slide to look into, most attended first.", min=1)]=2,
+    shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one looks into every region.", min=1)]=1,
     trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
+    truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores.", show_default=False)]=None,
     device:Device='auto',
 ):
     "Draw attention of patch, region and slide. Writes maps/{model}/{slide}.jpg and .h5."
@@ -317,8 +346,11 @@ def attend(
     from hipt_nb.embed import get_model
     run = _existing(out)
     hipt = get_model(model, run, device)
-    _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, trained=trained), run, f'attend/{hipt.name}')
+    _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, offsets=[k*hipt.patch_size//2 for k in range(shifts)], trained=trained), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
+    if truth:
+        from hipt_nb.truth import cohort_truth
+        print(f"attend: agreement with annotations in {cohort_truth(run, read_manifest(slides), hipt, truth)}")
 
 # %% ../nbs/16_cli.ipynb #41ae8b27
 @app.command()
@@ -333,41 +365,43 @@ def view(
     run:Annotated[Path, typer.Argument(help="Run folder with maps from 'hipt attend'.", show_default=False)],
     model:Annotated[Optional[str], typer.Option('--model', '-m', help="Whose maps, if there are several.", show_default=False)]=None,
     port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
-    static:Annotated[bool, typer.Option('--static', help="Only write the pages, for any web server.")]=False,
+    static:Annotated[Optional[Path], typer.Option('--static', help="Only write the pages, with all tiles, into this folder, for any web server.", show_default=False)]=None,
 ):
-    "See slides and their maps in the browser. Writes viewer/{model}/{slide}/."
-    from hipt_nb.attend import map_layers, read_maps
-    from hipt_nb.tiling import read_tiles
-    from hipt_nb.viewer import build_viewer, list_viewers, serve
+    "See slides and their maps in the browser, draw and keep notes. Writes viewer/{model}/{slide}/ and notes/{slide}.geojson."
+    from hipt_nb.viewer import run_pages, serve
     r = _existing(run)
     there = sorted(p.name for p in r.maps.iterdir() if any(p.glob('*.h5')))
     if model not in there and (model or len(there)!=1): raise HIPTError(f"which maps? '{run}' has {', '.join(there) or 'none'}: " + ("choose with --model" if there else "run 'hipt attend' first"))
     name = model or there[0]
-    for row in read_manifest(r.root/'manifest.csv').itertuples(index=False):
-        path, out = r.maps/name/f'{row.slide_id}.h5', r.viewer/name/row.slide_id
-        if not path.exists() or ((out/'index.html').exists() and (out/'index.html').stat().st_mtime>path.stat().st_mtime): continue
-        tiles, label = read_tiles(r.tiles(row.slide_id)), getattr(row, 'label', None)
-        with tiles.open(row.path) as slide: build_viewer(slide, map_layers(tiles, read_maps(path)), out, label=label if isinstance(label, str) else '')
-    print(f"view: pages in {list_viewers(r.viewer/name).parent}")
-    if not static: serve(r.viewer/name, port)
+    out = static or r.viewer/name
+    sources = run_pages(r, name, out, live=static is None)
+    print(f"view: {len(sources)} pages in {out}")
+    if static is None: serve(out, port, sources=sources)
 
 # %% ../nbs/16_cli.ipynb #cf0e011c
+class To(str, Enum): qupath, clam, trident = 'qupath', 'clam', 'trident'
+
 @app.command()
-def export(slides:Slides, out:Out):
-    "Tissue and regions as GeoJSON for QuPath. Writes export/{slide}.geojson."
-    from shapely import box
-    from hipt_nb.core import each_slide
-    from hipt_nb.tiling import read_tiles
-    from hipt_nb.tissue import contours, segment, write_geojson
+def export(
+    slides:Slides, out:Out,
+    to:Annotated[To, typer.Option(help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own layout.")]=To.qupath,
+):
+    "Tissue, regions or patches for other programs. Writes into export/."
+    from hipt_nb.exchange import export_cohort
     run = _existing(out)
-    def one(row):
-        tiles, path = read_tiles(run.tiles(row.slide_id)), run.root/'export'/f'{row.slide_id}.geojson'
-        side = tiles.region_size*tiles.scale
-        with tiles.open(row.path) as slide:
-            write_geojson(path, contours(segment(slide, tiles.params.get('preset', 'hipt'))), slide)
-            write_geojson(path.with_suffix('.regions.geojson'), [box(x, y, x+side, y+side) for x,y in tiles.coords], slide, name='Region', color=(214,39,40))
-        return 'done'
-    _say('export', each_slide(read_manifest(slides), one, run, 'export'), run)
+    _say('export', export_cohort(run, read_manifest(slides), To(to).value), run, f'export/{To(to).value}')
+
+@app.command('import')
+def import_(
+    slides:Slides, out:Out,
+    coords:Annotated[Path, typer.Option('--from', help="Folder with the other tool's files, found by slide id: CLAM, TRIDENT, STAMP or hs2p.", show_default=False)],
+    grid:Annotated[int, typer.Option(help="Patches along the side of a region.", min=1)]=16,
+    slide_mpp:SlideMpp=None,
+):
+    "Patch coordinates of another program as tiles. Writes tiles/{slide}.h5; features are not taken over."
+    from hipt_nb.exchange import import_cohort
+    run = Run(out)
+    _say('import', import_cohort(run, read_manifest(slides), coords, grid, slide_mpp), run)
 
 # %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20, attended=4)

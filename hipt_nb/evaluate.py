@@ -425,7 +425,7 @@ def score_table(
     for name,pred in models.items():
         for f in (figures or FIGURES).values():
             est = fold_score(pred, f, n)
-            rows.append(dict(model=name, figure=f.name, value=est.value, low=est.low, high=est.high, slides=len(pred), patients=est.n, note=est.note))
+            rows.append(dict(model=name, figure=f.name, value=est.value, low=est.low, high=est.high, slides=pred.slide_id.nunique(), patients=est.n, note=est.note))
     return pd.DataFrame(rows)
 
 # %% ../nbs/08_evaluate.ipynb #9386ffc8

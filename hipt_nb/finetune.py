@@ -6,7 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/finetune.html.md"""
 
 # %% auto #0
 __all__ = ['save_slide_model', 'load_slide_model', 'bags_hash', 'most_attended', 'cross_validate', 'patient_splits',
-           'draw_history', 'predict', 'saved_models', 'settings_of', 'pooled', 'level_of']
+           'draw_history', 'predict', 'saved_models', 'settings_of', 'pooled', 'level_of', 'name_columns', 'read_level',
+           'encoder_below', 'train_cohort', 'train_command', 'predict_cohort']
 
 # %% ../nbs/12d_finetune.ipynb #63e1aac2
 import hashlib
@@ -103,7 +104,7 @@ def cross_validate(
     if pool: folds, bags = patient_splits(folds, bags), by_patient(bags)
     if not bags: raise HIPTError("there are no bags to train on")
     model = new_model(bags[0], task, t, level2)
-    check_bags(bags, folds, task, model)
+    check_bags(bags, folds, task, model, t.allow_leakage)
     level = 'patch' if bags[0].x.ndim==4 else 'region'
     _settle(out, dict(asdict(t), task=asdict(task), n_folds=len(folds), classes=getattr(task, 'classes', None), level=level, pool=pool, encoder=encoder,
         folds=folds, bags=bags_hash(bags), level2=level2 and weights_hash(level2)))
@@ -207,3 +208,99 @@ def _relabelled(bags, given, known):
     unknown = sorted({given[b.label] for b in bags if b.label is not None} - set(known))
     if unknown: raise HIPTError(f"label {', '.join(map(repr, unknown))} of slide {', '.join(b.slide_id for b in bags if b.label is not None and given[b.label] in unknown)} is none that the model knows ({', '.join(known) or 'it predicts survival'}): mend the manifest, or leave the column out")
     return [b if b.label is None else replace(b, label=known.index(given[b.label])) for b in bags]
+
+# %% ../nbs/12d_finetune.ipynb #0d0443cb
+def name_columns(
+    manifest,           # table from `read_manifest`
+    task='classify',    # `classify`, `hazards` or `cox`
+    label='label',      # column with the classes
+    time='time',        # column with the time until the event, or until last seen
+    event='event',      # column with 1 for an event and 0 for a censored patient
+):                      # the manifest with the task's columns under their usual names, and without those of other tasks
+    "Find the answers in whichever columns they stand"
+    wanted = dict(label=label) if task=='classify' else dict(time=time, event=event)
+    absent = [c for c in wanted.values() if c.lower() not in manifest]
+    if absent: raise HIPTError(f"the manifest has no column {', '.join(map(repr, absent))} (it has {', '.join(manifest.columns)}): task '{task}' needs {' and '.join(wanted)}, whose columns can be named")
+    found = {k: manifest[v.lower()] for k,v in wanted.items()}
+    if task=='classify': found['label'] = found['label'].map(str, na_action='ignore').astype(object)
+    else: found = {k: pd.to_numeric(v, errors='coerce') for k,v in found.items()}
+    return manifest.drop(columns=['label','time','event'], errors='ignore').assign(**found)
+
+# %% ../nbs/12d_finetune.ipynb #5dd6c19e
+def read_level(
+    model:str,         # one of `MODELS`
+    level2:str='none', # `none`, `frozen` or `tuned`
+)->str:                # `region` or `patch`
+    "Which tokens a model is trained on"
+    if level2 not in ('none','frozen','tuned'): raise HIPTError(f"unknown choice '{level2}' for level 2: use none, frozen or tuned")
+    if level2!='none' and model!='hipt': raise HIPTError(f"level 2 stands in front of model 'hipt' only, and '{model}' was asked for: leave level 2 out")
+    return 'patch' if level2!='none' else model_class(model).reads
+
+def encoder_below(
+    made:dict,   # from `encoder_of`
+    level:str,   # `region` or `patch`
+)->dict:
+    "What a slide model depends on: for patch tokens nothing above level 1"
+    return made if level=='region' else {k:v for k,v in made.items() if not k.endswith('_sha256') or k=='level1_sha256'}
+
+def _level2_of(run, encoder, pyramid, sha):
+    "Level 2 of the pyramid that made the features"
+    from hipt_nb.embed import get_model
+    hipt = get_model(pyramid or (f"{encoder.removesuffix('-random')}:random" if encoder.endswith('-random') else encoder), run, 'cpu')
+    if len(hipt.levels)!=2: raise HIPTError(f"pyramid '{hipt.name}' has {len(hipt.levels)} levels, and a slide model can stand on level 2 of two only: leave level 2 out")
+    if weights_hash(hipt.level1)!=sha: raise HIPTError(f"features '{encoder}' were made by another level 1 than that of pyramid '{hipt.name}': name the pyramid that made them")
+    return hipt.level2
+
+# %% ../nbs/12d_finetune.ipynb #9cf2d699
+def train_cohort(
+    run,                # the `Run` that holds the features
+    manifest,           # table from `name_columns`
+    encoder:str,        # folder below `features/`
+    folds,              # splits of slide ids
+    task='classify',    # `classify`, `hazards` or `cox`
+    level2='none',      # `frozen` or `tuned`: level 2 in front, on patch grids
+    pyramid=None,       # the pyramid whose level 2 that is; by default the one that made the features
+    name=None,          # folder below `models/slide/`
+    options=None,       # of the `hipt train` that asks for this, to be kept with the result
+    pool=False,         # one bag and one answer for each patient
+    device='cpu',       # or `cuda`, `auto`
+    **training,         # see `Training`
+):                      # folder, predictions
+    "Train a slide model on the features of a run; writes `models/slide/{name}/`"
+    from hipt_nb.features import encoder_of, load_bags
+    t = Training(tune_level2=level2=='tuned', **training); level = read_level(t.model, level2)
+    used = {s for f in folds for side in f.values() for s in side}
+    bags, classes = load_bags(run, manifest[manifest.slide_id.isin(used)], encoder, level)
+    made = encoder_below(encoder_of(run, manifest, encoder), level)
+    top = _level2_of(run, encoder, pyramid, made['level1_sha256']) if level2!='none' else None
+    parts = [encoder, t.model*(t.model!='hipt'), f'{level2}-level2'*(level2!='none'), task*(task!='classify'), 'patients'*bool(pool)]
+    out = run.models/'slide'/(name or '-'.join(filter(None, parts)))
+    preds = cross_validate(bags, folds, out, classes if task=='classify' else task, top, made, device, pool, **asdict(t))
+    if options is not None:
+        write_csv(out/'manifest.csv', manifest.assign(path=[str(Path(p).resolve()) for p in manifest.path]))
+        with atomic(out/'command.txt') as tmp: tmp.write_text(train_command(out.name, options)+'\n', encoding='utf-8')
+    return out, preds
+
+# %% ../nbs/12d_finetune.ipynb #bf20d2db
+def train_command(
+    name:str,      # folder below `models/slide/`, where the manifest of this training lies
+    options:dict,  # option → value; None and False are left out
+)->str:
+    "The command that trains this model again, to be given in the run folder"
+    import shlex
+    flags = [f"--{k.replace('_','-')}" + ('' if v is True else f' {shlex.quote(str(v))}') for k,v in options.items() if v is not None and v is not False]
+    return ' '.join([f"hipt train {shlex.quote(f'models/slide/{name}/manifest.csv')} --out .", *flags])
+
+# %% ../nbs/12d_finetune.ipynb #098e7755
+def predict_cohort(
+    run,             # the `Run` that holds the features
+    manifest,        # table from `read_manifest`, perhaps with labels
+    encoder:str,     # folder below `features/`
+    trained=None,    # folder of a trained slide model; the run's own on these features if not given
+    device='cpu',    # or `cuda`, `auto`
+):                   # predictions
+    "Apply a trained slide model to the features of a run"
+    from hipt_nb.features import encoder_of, load_bags
+    trained = Path(trained or run.models/'slide'/encoder); level = level_of(trained)
+    bags, classes = load_bags(run, manifest, encoder, level)
+    return predict(trained, bags, encoder_below(encoder_of(run, manifest, encoder), level), device, classes)

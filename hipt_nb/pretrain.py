@@ -143,7 +143,7 @@ class PatchSource(Source):
         for path,tiles in sources:
             t = read_tiles(tiles)
             self.slides.append(str(path)); self.tiles.append(t)
-            self.cells += [np.flatnonzero(m).astype(np.uint16) for m in t.mask(min_tissue).reshape(len(t), -1)]
+            self.cells += [np.flatnonzero(m).astype(np.uint16) for m in t.mask(min_tissue).reshape(len(t), t.grid[0]*t.grid[1])]
         if not any(map(len, self.cells)): raise HIPTError("no patch of any slide holds enough tissue to train on: look at the tiles (hipt tile), or lower the tissue threshold")
         self.slide_of = np.repeat(np.arange(len(self.tiles)), [len(t) for t in self.tiles])
         self.first = np.cumsum([0]+[len(t) for t in self.tiles])

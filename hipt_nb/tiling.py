@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/tiling.html.md"""
 
 # %% auto #0
 __all__ = ['BLUR', 'SCHEMA', 'grid_starts', 'Tiles', 'tile_slide', 'preview', 'draw_tiles', 'iter_regions', 'write_tiles',
-           'read_tiles', 'open_row', 'tile_cohort', 'tile_table']
+           'read_tiles', 'open_row', 'tile_cohort', 'tile_table', 'with_regions']
 
 # %% ../nbs/04_tiling.ipynb #ded2f2db
 from dataclasses import dataclass, field
@@ -265,3 +265,18 @@ def _found(t=None):
     m, mm = t.mask(), t.patch_size*t.mpp/1000
     mean = lambda a: round(float(a[m].mean(dtype=float)), 3) if m.any() else 0.
     return dict(regions=len(t), patches=int(m.sum()), tissue_mm2=round(float(t.tissue[m].sum(dtype=float))*mm*mm, 2), kept=t.params.get('kept'), pen=mean(t.pen), blur=mean(t.blur))
+
+# %% ../nbs/04_tiling.ipynb #daf7eeb4
+def with_regions(
+    run,       # the `Run` that holds the tiles
+    manifest,  # table from `read_manifest`
+):             # the manifest without slides that were tiled and have no region
+    "Leave out slides without tissue, and say which"
+    import h5py, sys
+    def empty(path):
+        try:
+            with h5py.File(path) as f: return not len(f['coords'])
+        except (OSError, KeyError): return False
+    none = [s for s in manifest.slide_id if run.tiles(s).exists() and empty(run.tiles(s))]
+    if none: print(f"note: left out, for they have no regions: {', '.join(none)}", file=sys.stderr)
+    return manifest[~manifest.slide_id.isin(none)].reset_index(drop=True)

@@ -33,6 +33,7 @@ def check_bags(
     folds,       # splits of their slide ids
     task,        # from `make_task`
     model=None,  # a `BagModel` that is to read them
+    allow_leakage=False, # folds may share patients
 ):
     "Refuse what cannot be trained on, before training"
     by_id = {b.slide_id: b for b in bags}
@@ -46,7 +47,7 @@ def check_bags(
     problems = [f"{len(v)} slides {k} ({', '.join(v[:10])}{' ...' if len(v)>10 else ''})" for k,v in wrong.items() if v]
     if problems+lost: raise HIPTError(f"cannot train: {'; '.join(problems+lost)}. Embed what is missing, or leave it out of the manifest")
     if model is not None and (no := misfit(model, (1, *have[0].x.shape))): raise HIPTError(f"cannot train: {no}")
-    check_folds(folds, {b.slide_id: b.patient for b in have})
+    check_folds(folds, {b.slide_id: b.patient for b in have}, allow_leakage)
 
 # %% ../nbs/12c_training.ipynb #ef72d5b0
 class BagBatches:
@@ -249,6 +250,7 @@ class Training:
     level2_lr:float=.1      # at this share of the learning rate
     sam:float=0.            # radius of sharpness-aware minimisation; 0 for none
     precision:str='float32' # arithmetic of the model: float32, bfloat16 or auto
+    allow_leakage:bool=False # train on folds that share patients all the same, to show what that does
     seed:int=0              # of initial weights, dropout and drawing
 
     def __post_init__(self):
@@ -276,7 +278,7 @@ def with_regions(
     "The same bags after level 2"
     device = next(level2.parameters()).device
     level2.eval()
-    one = lambda b: [o.cpu() for o in region_tokens(level2, b.x.to(device), b.mask.to(device))]
+    one = lambda b: [o.cpu() for o in region_tokens(level2, b.x.float().to(device), b.mask.to(device))]
     return [replace(b, x=x, mask=mask) for b in bags for x,mask in [one(b)]]
 
 # %% ../nbs/12c_training.ipynb #69c63bc6
@@ -308,7 +310,7 @@ def train_fold(
     "Train on one split; the test slides are not looked at"
     t, task, device = t or Training(), make_task(task), pick_device(device)
     model = new_model(bags[0], task, t, level2).to(device)
-    check_bags(bags, [split], task, model)
+    check_bags(bags, [split], task, model, t.allow_leakage)
     if level2 is not None and not t.tune_level2 and bags[0].x.ndim==4: bags = with_regions(bags, model.level2)
     by_id, recipe = {b.slide_id: b for b in bags}, RECIPES[t.recipe]
     train, val = ([by_id[s] for s in split.get(side, [])] for side in ('train','val'))

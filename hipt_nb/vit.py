@@ -13,6 +13,7 @@ __all__ = ['POSITION_MODES', 'ImageTokens', 'GridTokens', 'tokens_to_grid', 'res
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from fastcore.basics import patch
 from .core import HIPTError
 
@@ -75,6 +76,7 @@ def resize_positions(
 # %% ../nbs/05_vit.ipynb #2913c717
 class Attention(nn.Module):
     "Multi-head self-attention that gives its weights when asked"
+    fused = True # torch's fused kernel; False writes the formula out, see `mix_values`
     def __init__(self,
         dim:int,   # numbers per token
         heads:int  # heads; must divide `dim`
@@ -84,29 +86,40 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv,self.proj = nn.Linear(dim, dim*3),nn.Linear(dim, dim)
 
+    def project(self,
+        x:Tensor,  # tokens `[B,N,D]`
+        a:int,     # first of query (0), key (1) and value (2)
+        b:int      # the one after the last
+    )->Tensor:     # `[b-a,B,heads,N,D/heads]`
+        "Queries, keys and values of all heads"
+        D = x.shape[-1]
+        y = F.linear(x, self.qkv.weight[a*D:b*D], self.qkv.bias[a*D:b*D])
+        return y.unflatten(-1, (b-a, self.heads, D//self.heads)).permute(2, 0, 3, 1, 4)
+
     def forward(self,
         x:Tensor,          # tokens `[B,N,D]`
         mask:Tensor=None,  # keys that may be looked at, bool, broadcastable to `[B,heads,N,N]`
-        weights:str=None   # 'all': also return `[B,heads,N,N]`; 'class': only the class token's row `[B,heads,1,N]`
+        weights:str=None,  # 'all': also return `[B,heads,N,N]`; 'class': only the class token's row `[B,heads,1,N]`
+        only_class=False   # only the class token asks: `[B,1,D]` comes out
     ):
-        B,N,D = x.shape
-        q,k,v = self.qkv(x).view(B, N, 3, self.heads, D//self.heads).permute(2, 0, 3, 1, 4)
-        y = mix_values(q, k, v, mask)
-        y = self.proj(y.transpose(1, 2).reshape(B, N, D))
+        q,k,v = (*self.project(x[:,:1], 0, 1), *self.project(x, 1, 3)) if only_class else self.project(x, 0, 3)
+        y = self.proj(mix_values(q, k, v, mask, self.fused).transpose(1, 2).flatten(2))
         return (y, attention_weights(q[:,:,:1] if weights=='class' else q, k, mask)) if weights else y
 
 # %% ../nbs/05_vit.ipynb #f206b026
 def mix_values(
-    q:Tensor,         # queries `[B,heads,n,d]`
-    k:Tensor,         # keys `[B,heads,N,d]`
-    v:Tensor,         # values `[B,heads,N,d]`
-    mask:Tensor=None  # keys that may be looked at, bool, broadcastable to `[B,heads,n,N]`
-)->Tensor:            # `[B,heads,n,d]`
-    "Values weighted by attention, the fastest way for the device"
-    if not (torch.is_grad_enabled() and q.dtype==torch.bfloat16 and q.device.type=='cpu'): return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    s = q @ k.transpose(-2, -1) * q.shape[-1]**-.5
+    q:Tensor,          # queries `[B,heads,n,d]`
+    k:Tensor,          # keys `[B,heads,N,d]`
+    v:Tensor,          # values `[B,heads,N,d]`
+    mask:Tensor=None,  # keys that may be looked at, bool, broadcastable to `[B,heads,n,N]`
+    fused=True         # by torch's fused kernel, where it is not known to be slower
+)->Tensor:             # `[B,heads,n,d]`
+    "Values weighted by attention"
+    slow = torch.is_grad_enabled() and q.dtype==torch.bfloat16 and q.device.type=='cpu'
+    if fused and not slow: return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    s = (q*q.shape[-1]**-.5) @ k.contiguous().transpose(-2, -1)
     if mask is not None: s = s.masked_fill(~mask, float('-inf'))
-    return s.softmax(-1) @ v
+    return s.softmax(-1) @ v.contiguous()
 
 # %% ../nbs/05_vit.ipynb #65176709
 def attention_weights(
@@ -171,17 +184,19 @@ class Block(nn.Module):
     def forward(self,
         x:Tensor,          # tokens `[B,N,D]`
         mask:Tensor=None,  # keys that may be looked at
-        weights:str=None   # 'all' or 'class': also return attention weights
+        weights:str=None,  # 'all' or 'class': also return attention weights
+        only_class=False   # only the class token comes out, `[B,1,D]`
     ):
-        y = self.attn(self.norm1(x), mask, weights)
+        y = self.attn(self.norm1(x), mask, weights, only_class)
         y,a = y if weights else (y,None)
-        x = x + self.drop_path(y)
+        x = (x[:,:1] if only_class else x) + self.drop_path(y)
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return (x,a) if weights else x
 
 # %% ../nbs/05_vit.ipynb #3f2f479a
 class ViT(nn.Module):
     "A vision transformer over whatever its tokeniser makes tokens of"
+    checkpointing = False # True: training keeps only each block's input and computes the rest twice, for a fraction of the memory
     def __init__(self,
         tokeniser:nn.Module,   # `ImageTokens` or `GridTokens`, or a module like them
         dim:int,               # numbers per token
@@ -190,11 +205,12 @@ class ViT(nn.Module):
         grid:int=14,           # side of the grid that positions are learned for
         mlp_ratio:float=4.,    # width of a block's small network, in `dim`s
         drop_path:float=0.,    # stochastic depth of the last block; grows linearly from 0 at the first
-        positions:str='dino'   # how positions are resized to another grid, see `resize_positions`
+        positions:str='dino',  # how positions are resized to another grid, see `resize_positions`
+        antialias:bool=False   # smooth positions when they are shrunk ('exact' only)
     ):
         super().__init__()
         if positions not in POSITION_MODES: raise HIPTError(f"unknown position mode '{positions}'; choose one of {', '.join(POSITION_MODES)}")
-        self.embed_dim,self.depth,self.num_heads,self.grid,self.mlp_ratio,self.positions = dim,depth,heads,grid,mlp_ratio,positions
+        self.embed_dim,self.depth,self.num_heads,self.grid,self.mlp_ratio,self.positions,self.antialias = dim,depth,heads,grid,mlp_ratio,positions,antialias
         self.cls_token,self.pos_embed = nn.Parameter(torch.zeros(1, 1, dim)),nn.Parameter(torch.zeros(1, 1+grid**2, dim))
         self.tokeniser_name,self.patch_size,self.in_dim = tokeniser.name,tokeniser.patch_size,tokeniser.in_dim
         self.add_module(tokeniser.name, tokeniser)
@@ -210,7 +226,7 @@ class ViT(nn.Module):
         x:Tensor,         # images `[B,3,H,W]` or grids `[B,in_dim,rows,cols]`
         mask:Tensor=None  # `[B,rows,cols]` bool, True = counts
     )->Tensor:            # class token `[B,D]`
-        return self.tokens(x, mask)[:,0]
+        return self.class_attention(x, mask, weights=None)[0]
 
 # %% ../nbs/05_vit.ipynb #a2c2aede
 def init_vit(
@@ -237,7 +253,7 @@ def embed(self:ViT,
         if mask.shape!=(len(x),rows,cols): raise HIPTError(f"mask of shape {list(mask.shape)} for a grid of {[len(x),rows,cols]} (batch, rows, columns); give one value per token")
         t = t.masked_fill(~mask.flatten(1)[...,None], 0.)
     t = torch.cat([self.cls_token.expand(len(x), -1, -1), t], 1)
-    return t + resize_positions(self.pos_embed, rows, cols, self.positions)
+    return t + resize_positions(self.pos_embed, rows, cols, self.positions, self.antialias)
 
 # %% ../nbs/05_vit.ipynb #6323955e
 @patch
@@ -249,6 +265,24 @@ def grid_of(self:ViT,
 
 # %% ../nbs/05_vit.ipynb #daba37e1
 @patch
+def through_blocks(self:ViT,
+    t:Tensor,          # tokens `[B,N,D]`, class token first
+    keys=None,         # from `key_mask`
+    weights:str=None,  # attention to return, see `Attention`
+    block:int=-1,      # of which block
+    only_class=False   # the last block gives the class token alone, `[B,1,D]`
+)->tuple:              # normalised tokens; attention or None
+    "All blocks and the last normalisation"
+    att,again = None,self.checkpointing and torch.is_grad_enabled()
+    for i,b in enumerate(self.blocks):
+        asked = weights if i==block%self.depth else None
+        args = t,keys,asked,only_class and i==self.depth-1
+        t = checkpoint(b, *args, use_reentrant=False) if again else b(*args)
+        if asked: t,att = t
+    return self.norm(t),att
+
+# %% ../nbs/05_vit.ipynb #7293a246
+@patch
 def forward_attention(self:ViT,
     x:Tensor,            # images or grids
     mask:Tensor=None,    # `[B,rows,cols]` bool
@@ -256,14 +290,9 @@ def forward_attention(self:ViT,
     block:int=-1         # which block's attention
 )->tuple:                # normalised tokens `[B,N,D]`, class token first; attention
     "Tokens and one block's attention from one pass"
-    t,keys,att = self.embed(x, mask),None if mask is None else key_mask(mask),None
-    asked = block%self.depth if weights else None
-    for i,b in enumerate(self.blocks):
-        if i==asked: t,att = b(t, keys, weights)
-        else: t = b(t, keys)
-    t = self.norm(t)
-    if mask is not None: t = t*keys[:,0,0,:,None]
-    return t,att
+    keys = None if mask is None else key_mask(mask)
+    t,att = self.through_blocks(self.embed(x, mask), keys, weights, block)
+    return (t if mask is None else t*keys[:,0,0,:,None]),att
 
 # %% ../nbs/05_vit.ipynb #7a17943b
 @patch
@@ -287,13 +316,14 @@ def attention(self:ViT,
 # %% ../nbs/05_vit.ipynb #90ff8b25
 @patch
 def class_attention(self:ViT,
-    x:Tensor,         # images or grids
-    mask:Tensor=None, # `[B,rows,cols]` bool
-    block:int=-1      # which block
-)->tuple:             # class token `[B,D]`; attention `[B,heads,rows,cols]`
+    x:Tensor,            # images or grids
+    mask:Tensor=None,    # `[B,rows,cols]` bool
+    block:int=-1,        # which block's attention
+    weights:str='class'  # None for no attention
+)->tuple:                # class token `[B,D]`; attention `[B,heads,rows,cols]`
     "The class token and what it looked at, laid out as the grid"
-    t,a = self.forward_attention(x, mask, 'class', block)
-    return t[:,0], a[:,:,0,1:].unflatten(-1, self.grid_of(x))
+    t,a = self.through_blocks(self.embed(x, mask), None if mask is None else key_mask(mask), weights, block, only_class=True)
+    return t[:,0], None if a is None else a[:,:,0,1:].unflatten(-1, self.grid_of(x))
 
 # %% ../nbs/05_vit.ipynb #e8b5373a
 @patch
@@ -306,6 +336,16 @@ def get_intermediate_layers(self:ViT,
     t,keys,out = self.embed(x, mask),None if mask is None else key_mask(mask),[]
     for b in self.blocks: out.append(t := b(t, keys))
     return [self.norm(o) if mask is None else self.norm(o)*keys[:,0,0,:,None] for o in out[-n:]]
+
+@patch
+def class_and_mean(self:ViT,
+    x:Tensor,         # images or grids
+    mask:Tensor=None  # `[B,rows,cols]` bool
+)->tuple:             # class token `[B,D]`; mean of all other tokens that count `[B,D]`
+    "The two usual descriptions of a whole input"
+    t = self.tokens(x, mask)
+    n = t.shape[1]-1 if mask is None else mask.flatten(1).sum(1, keepdim=True).clamp(min=1)
+    return t[:,0], t[:,1:].sum(1)/n
 
 # %% ../nbs/05_vit.ipynb #b7472d64
 def image_vit(
@@ -351,11 +391,12 @@ def vit4k(
 
 # %% ../nbs/05_vit.ipynb #6162a0a5
 def flops(
-    m:ViT,     # model
-    rows:int,  # tokens down
-    cols:int   # tokens across
-)->int:        # floating-point operations of one forward pass
+    m:ViT,            # model
+    rows:int,         # tokens down
+    cols:int,         # tokens across
+    only_class=False  # the last block works for the class token alone, as in `forward`
+)->int:               # floating-point operations of one forward pass
     "Operations for one input, a multiplication and an addition counted as two"
     N,D = rows*cols+1, m.embed_dim
-    block = 2*(2+m.mlp_ratio)*N*D**2 + 2*N**2*D
-    return int(2*(m.depth*block + rows*cols*m.in_dim*m.patch_size**2*D))
+    block = lambda n: 2*(n+m.mlp_ratio*n+N)*D**2 + 2*n*N*D     # n tokens ask
+    return int(2*(m.depth*block(N) - only_class*(block(N)-block(1)) + rows*cols*m.in_dim*m.patch_size**2*D))

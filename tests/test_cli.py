@@ -5,7 +5,7 @@ import pytest
 def hipt(*args, **kw):
     return subprocess.run([sys.executable, '-c', 'from hipt_nb.cli import main; main()', *map(str, args)], capture_output=True, text=True, timeout=600, **kw)
 
-VERBS = 'info tile pretrain embed train knn evaluate predict attend report view export demo'.split()
+VERBS = 'info tile pretrain embed train knn evaluate predict attend report view export import demo'.split()
 
 def test_help_lists_every_verb():
     out = hipt('--help').stdout
@@ -79,10 +79,11 @@ def test_the_readmes_road(tmp_path):
                  ['embed', m], ['attend', m], ['export', m], ['report', m]):
         r = hipt(*verb, '--out', run)
         assert r.returncode==0, (verb, r.stderr)
-    assert hipt('view', run, '--static').returncode==0
+    assert hipt('view', run, '--static', tmp_path/'pages').returncode==0
     made = {p.relative_to(run).as_posix() for p in run.rglob('*') if p.is_file()}
-    assert {'tiles/S1.h5', 'features/hipt-tiny/S1.h5', 'maps/hipt-tiny/S1.jpg', 'viewer/hipt-tiny/S1/index.html', 'export/S1.geojson', 'index.html', 'run.json', 'log.csv'} <= made
-    for p in [run/'index.html', *(run/'viewer').rglob('*.js*'), *(run/'viewer').rglob('*.html'), *(run/'export').iterdir()]: assert 'Doe-John' not in p.read_text(errors='replace'), p
+    assert {'tiles/S1.h5', 'features/hipt-tiny/S1.h5', 'maps/hipt-tiny/S1.jpg', 'export/S1.geojson', 'index.html', 'run.json', 'log.csv'} <= made
+    assert (tmp_path/'pages'/'S1'/'tiles'/'0'/'0_0.jpg').exists()
+    for p in [run/'index.html', *(tmp_path/'pages').rglob('*.js*'), *(tmp_path/'pages').rglob('*.html'), *(run/'export').iterdir()]: assert 'Doe-John' not in p.read_text(errors='replace'), p
 
 @pytest.mark.skipif(os.name=='nt', reason='Windows has no SIGINT to send to one process')
 def test_ctrl_c_is_one_line(tmp_path):
@@ -99,7 +100,7 @@ def test_quick_demo_and_again(tmp_path):
     assert first.returncode==0, first.stderr
     assert f"Open {out/'index.html'}" in first.stdout.splitlines()[-1]
     page = (out/'index.html').read_text()
-    for word in ('Slides', 'Scores', 'Attention', 'Pretraining', 'mean of patches', 'hipt-tiny-random'): assert word in page, word
+    for word in ('Slides', 'Scores', 'Attention', 'Pretraining', 'mean of patches', 'hipt-tiny-random', 'Right and wrong', 'hipt train models/slide/hipt-tiny/manifest.csv --out . --encoder hipt-tiny'): assert word in page, word
     assert page.count('<img') >= 12+1+1+1 and str(tmp_path) not in page
     files = {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
     assert hipt('demo', '--quick', '--out', out).returncode==0
@@ -107,6 +108,10 @@ def test_quick_demo_and_again(tmp_path):
     cohort = out/'cohort'/'manifest.csv'
     r = hipt('predict', cohort, '--out', out, '--encoder', 'hipt-tiny')
     assert r.returncode==0 and '12 slides' in r.stdout and (out/'predictions.csv').read_text().count('\n')==13, r.stderr
+    r = hipt('train', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2, '--level2', 'tuned', '--by-patient', '--epochs', 1, '--name', 'tuned')
+    assert r.returncode==0 and '10 held-out predictions' in r.stdout, r.stderr
+    (out/'cohort'/'new.csv').write_text(cohort.read_text().replace(',glandular,', ',unheard of,'))
+    fails("label 'unheard of'", 'predict', out/'cohort'/'new.csv', '--out', out, '--encoder', 'hipt-tiny', '--trained', out/'models'/'slide'/'tuned')
     r = hipt('knn', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2)
     assert r.returncode==0 and re.search(r'AUC \d\.\d\d \(', r.stdout), r.stderr
     fails('do not belong to model', 'predict', cohort, '--out', out, '--encoder', 'hipt-tiny-random', '--trained', out/'models'/'slide'/'hipt-tiny')

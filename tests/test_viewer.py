@@ -1,32 +1,46 @@
-"The viewer in a real browser: the page loads without an error from disk and from its server, layers lie where they should, names stay text"
-import html
+"The viewer in a real browser: pages load without an error from disk and from their server, layers switch and lie where they should, a polygon is drawn and saved, names stay text"
 import json
 import re
 import shutil
-import subprocess
 
 import cv2
 import numpy as np
 import pytest
 
 from hipt_nb.slide import Slide
-from hipt_nb.viewer import build_viewer, serve
+from hipt_nb.viewer import Source, build_viewer, list_viewers, read_notes, reopen, serve
 
 chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-needs_browser = pytest.mark.skipif(chromium is None, reason='no Chromium on this machine')
-flags = ('--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update '
-         '--disable-sync --hide-scrollbars --force-device-scale-factor=1 --window-size=1000,700 --virtual-time-budget=5000').split()
 
 
-def browse(url, profile, *args):
-    res = subprocess.run([chromium, *flags, f'--user-data-dir={profile}', *map(str, args), url], capture_output=True, text=True, timeout=120)
-    assert res.returncode == 0, res.stderr[-2000:]
-    return res.stdout
+@pytest.fixture(scope='module')
+def browser():
+    "Debian's or any other Chromium, driven by Playwright"
+    sync = pytest.importorskip('playwright.sync_api', reason="no Playwright: pip install playwright (it is in the extra 'dev')")
+    if chromium is None: pytest.skip('no Chromium on this machine: apt-get install chromium')
+    with sync.sync_playwright() as p:
+        b = p.chromium.launch(executable_path=chromium, args='--no-sandbox --disable-background-networking --disable-component-update --disable-sync'.split())
+        yield b
+        b.close()
 
 
-def state(dom):
-    "What the page says of itself: the data-* attributes of its body"
-    return {k: html.unescape(v) for k, v in re.findall(r'data-([\w-]+)="([^"]*)"', re.search(r'<body([^>]*)>', dom)[1])}
+@pytest.fixture
+def visit(browser):
+    "Opens a page and waits until it is ready; when the test ends, nothing may have been said on the console"
+    said, pages = [], []
+    def go(url, width=1000, height=700, **kw):
+        page = browser.new_page(viewport=dict(width=width, height=height), **kw)
+        pages.append(page)
+        page.on('console', lambda m: said.append(m.text) if m.type in ('error', 'warning') and 'GPU stall' not in m.text and 'WebGL' not in m.text else None)
+        page.on('pageerror', lambda e: said.append(str(e)))
+        page.goto(url)
+        page.wait_for_function("document.body.dataset.ready !== undefined && hiptViewer.items.every(i => i !== undefined)")
+        page.wait_for_timeout(700)  # the last fade of a tile
+        return page
+    yield go
+    errors = [p.evaluate("document.body.dataset.error || ''") for p in pages]
+    for p in pages: p.close()
+    assert not said and not any(errors), (said, errors)
 
 
 @pytest.fixture
@@ -38,7 +52,23 @@ def slide(tmp_path):
     with Slide(tmp_path/'square.png', mpp=2) as s: yield s
 
 
+@pytest.fixture
+def live(slide, tmp_path):
+    "A server with one live page, of two levels, one of them with two heads in two scalings, and two regions"
+    maps = [one_map(), *(one_map(name=f'patches {h} {s}', level='patches', head=h, scaling=s, array=np.arange(12.).reshape(3, 4), low=0, high=12) for s in ('raw', 'rank') for h in ('head 1', 'head 2'))]
+    regions = [dict(x=0, y=0, size=600, cells=2, score=.25), dict(x=600, y=0, size=600, cells=2, score=.75)]
+    build_viewer(slide, maps, tmp_path/'pages'/'square', label='made up', live=True, regions=regions, listed=True, prediction='0.7')
+    list_viewers(tmp_path/'pages')
+    server = serve(tmp_path/'pages', block=False, sources={'square': Source(reopen(slide), tmp_path/'notes.geojson', lambda: maps)})
+    yield f'http://127.0.0.1:{server.server_port}/square/'
+    server.shutdown()
+    server.server_close()
+
+
 def one_map(**kwargs): return dict(name='head 1', array=np.ones((3, 4)), x=400, y=300, width=400, height=300, units='attention', low=0, high=1) | kwargs
+
+
+def photo(page): return cv2.imdecode(np.frombuffer(page.screenshot(animations='disabled'), np.uint8), 1).astype(int)[60:560, :600]
 
 
 def box_of(where):
@@ -46,15 +76,19 @@ def box_of(where):
     return np.array([xs.min(), ys.min(), xs.max(), ys.max()])
 
 
-@needs_browser
-def test_page_from_disk_and_layers_in_place(slide, tmp_path):
+def state(page, key): return page.evaluate('k => document.body.dataset[k]', key)
+
+
+@pytest.mark.parametrize('zoom', [1, 2.37])
+def test_tiles_line_up_with_the_map(slide, tmp_path, visit, zoom):
     "Photographed with and without a layer that should cover the dark square exactly"
+    page = visit(build_viewer(slide, [one_map()], tmp_path/'page', tile=256).as_uri())
+    page.evaluate('z => hiptViewer.viewer.viewport.zoomTo(z, null, true)', zoom)
     shots = []
-    for name, maps in [('plain', []), ('layer', [one_map()])]:
-        page = build_viewer(slide, maps, tmp_path/name, tile=256)
-        assert state(browse(page.as_uri(), tmp_path/'profile', '--dump-dom')).items() >= {('ready', str(len(maps)))}
-        browse(page.as_uri(), tmp_path/'profile', f'--screenshot={tmp_path/name}.png')
-        shots.append(cv2.imread(f'{tmp_path/name}.png').astype(int)[60:560, :740])  # the slide; without header, panel, scale bar and overview
+    for layer in (-1, 0):
+        page.evaluate('i => hiptViewer.choose(i)', layer)
+        page.wait_for_timeout(800)
+        shots.append(photo(page))
     square = box_of(shots[0].max(-1) < 130)
     b, g, r = np.moveaxis(shots[1], -1, 0)
     layer = box_of((r - b > 60) & (g > 90))  # the last colour of viridis is yellow
@@ -62,36 +96,90 @@ def test_page_from_disk_and_layers_in_place(slide, tmp_path):
     assert abs(square - layer).max() <= 1, (square, layer)
 
 
-@needs_browser
-def test_page_from_its_server(slide, tmp_path):
-    "No error, all layers listed, and a name full of markup is only a name"
+def test_layers_switch(live, visit):
+    "By list, selectors and keys"
+    page = visit(live)
+    assert state(page, 'layer') == '0' and page.locator('#head').is_hidden()
+    page.keyboard.press('ArrowDown')
+    assert state(page, 'layer') == '1'
+    page.keyboard.press('h')
+    assert state(page, 'layer') == '2' and page.locator('#head').input_value() == 'head 2'
+    page.locator('#scaling').select_option('rank')
+    assert state(page, 'layer') == '4'
+    page.get_by_label('slide only').check()
+    assert state(page, 'layer') == '-1' and page.locator('#bar').is_hidden()
+    page.keyboard.press('ArrowDown')
+    page.wait_for_timeout(300)
+    page.locator('#opacity').fill('80')
+    assert state(page, 'opacity') == '0.8'
+    page.keyboard.press('[')
+    page.keyboard.press(' ')
+    assert state(page, 'opacity') == '0'
+    page.keyboard.press('n')
+    assert state(page, 'visited') == '0'  # the most attended of the two regions, on the right
+    page.wait_for_timeout(800)
+    assert page.evaluate('hiptViewer.viewer.viewport.getCenter(true).x') == pytest.approx(.75, abs=.01)
+    page.keyboard.press('g')
+    assert page.locator('#grid path').count() == 2
+    assert state(page, 'slides') == '1' and 'square · made up · 0.7' in page.locator('#slides').inner_text()
+    assert '200 µm' in page.locator('#scale').inner_text() or 'µm' in page.locator('#scale').inner_text()
+
+
+def test_polygon_is_drawn_and_saved(live, slide, tmp_path, visit):
+    "Around the dark square; the saved corners lie where the mouse was"
+    page = visit(live)
+    page.wait_for_function("document.body.dataset.notes !== undefined")
+    page.locator('#draw').click()
+    corners = [page.evaluate('([x, y]) => { const p = hiptViewer.viewer.viewport.pixelFromPoint(new OpenSeadragon.Point(x / 1200, y / 1200), true), b = document.getElementById("slide").getBoundingClientRect(); return [p.x + b.x, p.y + b.y] }', c)
+               for c in [(400, 300), (800, 300), (800, 600), (400, 600)]]
+    for x, y in corners:
+        page.mouse.move(x, y)
+        page.mouse.click(x, y)
+        page.wait_for_timeout(350)  # two clicks at once would end the polygon
+    page.mouse.dblclick(*corners[-1])
+    page.locator('#note').wait_for(state='visible')
+    page.locator('#text').fill('<img src=x> & "quoted"')
+    page.get_by_label('not relevant').check()
+    page.get_by_role('button', name='Save').click()
+    page.wait_for_function("document.body.dataset.saved === '1'")
+    (polygon, relevant, note), = read_notes(tmp_path/'notes.geojson', slide)
+    assert not relevant and note == '<img src=x> & "quoted"'
+    assert np.abs(np.array(polygon.bounds) - [400, 300, 800, 600]).max() < 4  # level-0 px; a pixel of the screen is 1.6 of them
+    page.reload()
+    page.wait_for_function("document.body.dataset.notes === '1'")  # it is there again
+
+
+def test_names_stay_text(slide, tmp_path, visit):
+    "A name full of markup is only a name"
     slide.name = name = '"><img src=x onerror="document.body.dataset.error=1"> <b>&amp;'
-    build_viewer(slide, [one_map(name=name), one_map(name='head 2', group='region', array=np.full((3, 4), np.nan))], tmp_path/'page', label='<i>ill</i>')
-    server = serve(tmp_path/'page', block=False)
-    try: dom = browse(f'http://127.0.0.1:{server.server_port}/', tmp_path/'profile', '--dump-dom')
+    build_viewer(slide, [one_map(name=name), one_map(name='head 2', array=np.full((3, 4), np.nan))], tmp_path/'pages'/'page', label='<i>ill</i>', listed=True, prediction='<u>')
+    list_viewers(tmp_path/'pages')
+    server = serve(tmp_path/'pages', block=False)
+    try: page = visit(f'http://127.0.0.1:{server.server_port}/page/')
     finally:
         server.shutdown()
         server.server_close()
-    s = state(dom)
-    assert s['ready'] == '2' and s['layer'] == '0' and 'error' not in s
-    assert '<img' not in dom and '<i>ill' not in dom and dom.count('type="radio"') == 3
-    assert html.unescape(re.search(r'<h1 id="name">(.*?)</h1>', dom)[1]) == name
+    assert page.locator('#layers input').count() == 3 and page.locator('img, #label i, u').count() == 0
+    assert page.locator('#name').inner_text() == name and page.locator('#label').inner_text() == '<i>ill</i>'
 
 
 def test_page_asks_for_nothing_elsewhere(slide, tmp_path):
     page = build_viewer(slide, [one_map()], tmp_path/'page')
     own = [page, *(page.parent/n for n in ('viewer.js', 'viewer.css', 'data.js'))]
-    assert not [p.name for p in own if re.search(r'(https?:)?//[\w.-]+\.\w', p.read_text('utf-8'))]
+    text = [p.read_text('utf-8').replace('http://www.w3.org/2000/svg', '') for p in own]  # the name of a kind of element, not an address
+    assert not [t for t in text if re.search(r'(https?:)?//[\w.-]+\.\w', t)]
     data = json.loads((page.parent/'data.js').read_text('utf-8').removeprefix('window.HIPT = ').removesuffix(';\n'))
     assert all((page.parent/m['file']).is_file() for m in data['maps'])
-    assert (page.parent/'openseadragon.LICENSE.txt').read_text().startswith('Copyright')
+    for part in ('openseadragon', 'annotorious'): assert 'Copyright' in (page.parent/f'{part}.LICENSE.txt').read_text()
 
 
-def test_label_and_macro_stay_out(hipt_data, tmp_path):
+@pytest.mark.parametrize('live', [False, True])
+def test_label_and_macro_stay_out(hipt_data, tmp_path, live):
     "The associated images of a real slide are in none of the files"
     with Slide(hipt_data/'CMU-1-Small-Region.svs') as s:
         assert {'label', 'macro'} <= set(s.file.handle.associated_images)
-        page = build_viewer(s, [], tmp_path/'page', max_side=1024)
+        page = build_viewer(s, [], tmp_path/'page', max_side=1024, live=live)
         names = {p.relative_to(page.parent).parts[0] for p in page.parent.rglob('*') if p.is_file()}
-    assert names == {'tiles', 'data.js', 'index.html', 'openseadragon.LICENSE.txt', 'openseadragon.min.js', 'viewer.css', 'viewer.js', 'viewer.json'}
-    assert sorted(p.name for p in (page.parent/'tiles').iterdir()) == ['0', '1']
+    parts = {'annotorious.LICENSE.txt', 'annotorious.css', 'annotorious.min.js', 'data.js', 'index.html', 'openseadragon.LICENSE.txt', 'openseadragon.min.js', 'viewer.css', 'viewer.js', 'viewer.json'}
+    assert names == parts | (set() if live else {'tiles'})
+    if not live: assert sorted(p.name for p in (page.parent/'tiles').iterdir()) == ['0', '1']

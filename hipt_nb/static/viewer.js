@@ -7,7 +7,7 @@ document.title = D.name; $('name').textContent = D.name; $('label').textContent 
 
 const viewer = OpenSeadragon({
   element: $('slide'), drawer: 'canvas', showNavigationControl: false, showNavigator: true, navigatorPosition: 'BOTTOM_RIGHT', navigatorBackground: '#f3f3f3', navigatorBorderColor: '#888',
-  maxZoomPixelRatio: 4, animationTime: .5, imageSmoothingEnabled: true, placeholderFillStyle: '#f3f3f3',
+  maxZoomPixelRatio: 4, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: false }, silenceMultiImageWarnings: true, animationTime: .5, imageSmoothingEnabled: true, placeholderFillStyle: '#f3f3f3',
   tileSources: [{ width: D.tiled.span, tileSource: {
     width: D.tiled.width, height: D.tiled.height, tileSize: D.tiled.tile, tileOverlap: 0, minLevel: 0, maxLevel: D.tiled.levels - 1,
     getTileUrl: (level, x, y) => `tiles/${level}/${x}_${y}.jpg` } }],
@@ -30,22 +30,41 @@ function draw() {
   $('bar').querySelector('i').style.background = `linear-gradient(90deg, ${m.colours.join(',')})`;
   $('low').textContent = m.low; $('high').textContent = m.high; $('units').textContent = m.units;
 }
+
+// layers of one level share a line; two selectors change between its heads and scalings
+const levels = [...new Set(D.maps.map(m => m.level))], of = (level, head, scaling) => D.maps.findIndex(m => m.level === level && (head === undefined || m.head === head) && (scaling === undefined || m.scaling === scaling));
 function choose(i) {
   layer = Math.max(-1, Math.min(D.maps.length - 1, i));
   if (layer >= 0 && items[layer] === null) { items[layer] = undefined; load(layer); }
-  $('layers').querySelectorAll('input')[layer + 1].checked = true;
+  const m = D.maps[layer];
+  $('layers').querySelectorAll('input')[m ? levels.indexOf(m.level) + 1 : 0].checked = true;
+  for (const key of ['head', 'scaling']) {
+    const values = m ? [...new Set(D.maps.filter(o => o.level === m.level).map(o => o[key]))] : [], box = $(key);
+    box.replaceChildren(...values.map(v => new Option(v)));
+    if (m) box.value = m[key];
+    box.parentNode.hidden = values.length < 2;
+  }
   draw();
 }
-function add(name, group, i) {
-  const box = $('layers');
-  if (group && group !== box.dataset.group) box.appendChild(document.createElement('b')).textContent = group;
-  box.dataset.group = group;
-  const label = box.appendChild(document.createElement('label')), input = document.createElement('input');
-  input.type = 'radio'; input.name = 'layer'; input.addEventListener('change', () => choose(i));
-  label.append(input, ' ' + name);
+function toLevel(k) {
+  if (k < 0) return choose(-1);
+  const m = D.maps[layer] || {}, level = levels[Math.min(k, levels.length - 1)];
+  choose([of(level, m.head, m.scaling), of(level, undefined, m.scaling), of(level)].find(i => i >= 0));
 }
-add('slide only', '', -1);
-D.maps.forEach((m, i) => add(m.name, m.group, i));
+const current = () => layer < 0 ? -1 : levels.indexOf(D.maps[layer].level);
+function other(key, value) {
+  const m = D.maps[layer];
+  if (!m) return;
+  const want = { ...m, [key]: value }, i = of(m.level, want.head, want.scaling);
+  if (i >= 0) choose(i);
+}
+const next = key => { const box = $(key); if (box.options.length > 1) other(key, box.options[(box.selectedIndex + 1) % box.options.length].value); };
+['slide only', ...levels].forEach((name, i) => {
+  const label = $('layers').appendChild(document.createElement('label')), input = document.createElement('input');
+  input.type = 'radio'; input.name = 'layer'; input.addEventListener('change', () => toLevel(i - 1));
+  label.append(input, ' ' + name);
+});
+for (const key of ['head', 'scaling']) $(key).addEventListener('change', e => other(key, e.target.value));
 $('opacity').addEventListener('input', () => { hidden = false; draw(); });
 
 function scale() {
@@ -56,11 +75,101 @@ function scale() {
   $('scale').querySelector('b').textContent = um >= 1000 ? um / 1000 + ' mm' : um + ' µm';
 }
 for (const event of ['open', 'animation', 'resize', 'update-viewport']) viewer.addHandler(event, scale);
-viewer.addOnceHandler('open', () => { choose(D.maps.length ? 0 : -1); state.ready = D.maps.length; });
+viewer.addOnceHandler('open', () => { choose(D.maps.length ? 0 : -1); grid(); state.ready = D.maps.length; });
+
+// the grid of regions, and the way to the most attended
+const NS = 'http://www.w3.org/2000/svg', regions = D.regions.filter(r => r.score !== null).sort((a, b) => b.score - a.score);
+let visited = -1;
+function grid() {
+  const svg = $('grid'), on = $('gridded').checked;
+  svg.style.display = on ? '' : 'none'; state.grid = +on;
+  if (!on) return;
+  const at = (x, y) => viewer.viewport.pixelFromPoint(new OpenSeadragon.Point(x / D.width, y / D.width), true);
+  svg.replaceChildren(...D.regions.map(r => {
+    const a = at(r.x, r.y), b = at(r.x + r.size, r.y + r.size), path = document.createElementNS(NS, 'path'), lines = [`M${a.x} ${a.y}H${b.x}V${b.y}H${a.x}Z`];
+    const n = r.cells, w = (b.x - a.x) / n;
+    if (w > 24) for (let k = 1; k < n; k++) lines.push(`M${a.x + k * w} ${a.y}V${b.y}M${a.x} ${a.y + k * w}H${b.x}`);
+    path.setAttribute('d', lines.join(''));
+    return path;
+  }));
+}
+function visit(i) {
+  if (!regions.length) return;
+  visited = (i + regions.length) % regions.length; state.visited = visited;
+  const r = regions[visited], pad = r.size * .05;
+  viewer.viewport.fitBounds(new OpenSeadragon.Rect((r.x - pad) / D.width, (r.y - pad) / D.width, (r.size + 2 * pad) / D.width, (r.size + 2 * pad) / D.width));
+}
+regions.slice(0, 8).forEach((r, i) => {
+  const b = $('most').querySelector('div').appendChild(document.createElement('button'));
+  b.type = 'button'; b.textContent = `${i + 1}: ${r.score.toFixed(2)}`; b.addEventListener('click', () => visit(i));
+});
+$('most').hidden = !regions.length;
+for (const event of ['open', 'animation', 'resize', 'update-viewport']) viewer.addHandler(event, grid);
+$('gridded').addEventListener('change', grid);
+
+// other slides of the run
+if (D.listed) {
+  const script = document.createElement('script');
+  script.src = '../slides.js';
+  script.onload = () => {
+    const box = $('slides'); box.hidden = false;
+    for (const s of window.HIPT_SLIDES) { const o = new Option([s.name, s.label, s.prediction].filter(Boolean).join(' · '), s.href); o.selected = s.name === D.name; box.add(o); }
+    box.addEventListener('change', () => { location.href = '../' + box.value + '/index.html'; });
+    state.slides = box.options.length;
+  };
+  document.body.append(script);
+}
+
+// notes: polygons that are relevant or not, kept by the server of a live page
+let annotator = null, chosen = null, token = null;
+const marks = new Map(), step0 = D.tiled.step;  // Annotorious counts in pixels of the finest tile level
+function toPage(n, id) {
+  const points = n.points.slice(0, -1).map(([x, y]) => [x / step0, y / step0]), xs = points.map(p => p[0]), ys = points.map(p => p[1]);
+  return { id, bodies: [], target: { annotation: id, selector: { type: 'POLYGON', geometry: { points, bounds: { minX: Math.min(...xs), minY: Math.min(...ys), maxX: Math.max(...xs), maxY: Math.max(...ys) } } } } };
+}
+function toFeature(a) {
+  const p = a.target.selector.geometry.points.map(([x, y]) => [x * step0, y * step0]), m = marks.get(a.id);
+  return { type: 'Feature', geometry: { type: 'Polygon', coordinates: [[...p, p[0]]] }, properties: { relevant: m.relevant, note: m.note } };
+}
+function edit(a) {
+  chosen = a; $('note').hidden = !a;
+  if (!a) return;
+  const m = marks.get(a.id) || { relevant: true, note: '' };
+  $('note').elements.relevant.value = +m.relevant; $('text').value = m.note; $('text').focus();
+}
+function agreement(rows) {
+  const line = (tag, cells) => { const tr = document.createElement('tr'); for (const c of cells) tr.appendChild(document.createElement(tag)).textContent = c; return tr; };
+  $('agreement').replaceChildren(...(rows.length ? [line('th', ['Agreement with', 'AUC'])] : []), ...rows.map(r => line('td', [r.name, r.auc.toFixed(2)])));
+}
+async function save() {
+  const features = annotator.state.store.all().filter(a => marks.has(a.id)).map(toFeature);
+  const answer = await fetch('notes', { method: 'POST', headers: { 'Content-Type': 'application/json', 'X-HIPT-Token': token }, body: JSON.stringify({ type: 'FeatureCollection', features }) });
+  if (!answer.ok) { $('saved').textContent = 'Not saved: ' + answer.statusText; return; }
+  const result = await answer.json();
+  state.saved = result.saved; $('saved').textContent = `${result.saved} saved`; agreement(result.agreement);
+}
+function drawing(on) { annotator.setDrawingTool('polygon'); annotator.setDrawingEnabled(on); state.drawing = +on; $('draw').setAttribute('aria-pressed', on); $('saved').textContent = on ? 'Click corner by corner, double-click to close' : ''; }
+async function notes() {
+  const s = await (await fetch('session.json')).json();
+  token = s.token;
+  if (!token) return;
+  annotator = AnnotoriousOSD.createOSDAnnotator(viewer, { drawingMode: 'click', style: a => ({ fill: (marks.get(a.id) || { relevant: true }).relevant ? '#0072b2' : '#d55e00', fillOpacity: .15, stroke: (marks.get(a.id) || { relevant: true }).relevant ? '#0072b2' : '#d55e00', strokeWidth: 2 }) });
+  $('notes').hidden = $('keydraw').hidden = false;
+  const old = s.notes.map((n, i) => toPage(n, 'note-' + i));
+  s.notes.forEach((n, i) => marks.set('note-' + i, { relevant: n.relevant, note: n.note }));
+  annotator.state.store.bulkAddAnnotations(old); agreement(s.agreement);
+  annotator.on('createAnnotation', a => { drawing(false); annotator.setSelected(a.id); edit(annotator.state.store.getAnnotation(a.id)); });
+  annotator.on('selectionChanged', list => edit(list.length ? annotator.state.store.getAnnotation(list[0].id) : null));
+  $('draw').addEventListener('click', () => drawing(!+state.drawing));
+  $('note').addEventListener('submit', e => { e.preventDefault(); marks.set(chosen.id, { relevant: $('note').elements.relevant.value === '1', note: $('text').value }); annotator.cancelSelected(); edit(null); save(); });
+  $('drop').addEventListener('click', () => { const id = chosen.id, kept = marks.delete(id); annotator.cancelSelected(); annotator.removeAnnotation(id); edit(null); if (kept) save(); });
+  state.notes = old.length;
+}
+if (D.live) viewer.addOnceHandler('open', () => notes().catch(e => { state.error = e.message; }));
 
 const step = k => { $('opacity').value = +$('opacity').value + k; hidden = false; draw(); };
-const keys = { ArrowDown: () => choose(layer + 1), ArrowUp: () => choose(layer - 1), '[': () => step(-5), ']': () => step(5), ' ': () => { hidden = !hidden; draw(); }, '0': () => viewer.viewport.goHome() };
+const keys = { ArrowDown: () => toLevel(current() + 1), ArrowUp: () => toLevel(current() - 1), h: () => next('head'), s: () => next('scaling'), n: () => visit(visited + 1), g: () => { $('gridded').checked = !$('gridded').checked; grid(); }, d: () => annotator && drawing(!+state.drawing), '[': () => step(-5), ']': () => step(5), ' ': () => { hidden = !hidden; draw(); }, '0': () => viewer.viewport.goHome() };
 viewer.innerTracker.keyHandler = null; viewer.innerTracker.keyDownHandler = null;
-document.addEventListener('keydown', e => { const f = keys[e.key]; if (f && !(e.ctrlKey || e.metaKey || e.altKey) && !(e.target.id === 'opacity' && e.key.startsWith('Arrow'))) { e.preventDefault(); f(); } });
-window.hiptViewer = { viewer, choose, items };
+document.addEventListener('keydown', e => { const f = keys[e.key]; if (f && !e.target.closest('textarea, select') && !(e.ctrlKey || e.metaKey || e.altKey) && !(e.target.id === 'opacity' && e.key.startsWith('Arrow'))) { e.preventDefault(); f(); } });
+window.hiptViewer = { viewer, choose, items, annotator: () => annotator };
 })();

@@ -1,0 +1,142 @@
+"Figures against other programs, intervals against what they promise, and bad tables found before anything is trained"
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from hipt_nb.core import HIPTError, Run
+from hipt_nb.evaluate import compare, fold_score, prediction_table
+from hipt_nb.splits import make_folds, write_splits
+from hipt_nb.survival import auc_at, c_index
+
+golden = Path(__file__).parent/'golden'
+
+
+def survival_make():
+    spec = importlib.util.spec_from_file_location('survival_make', golden/'survival_make.py')
+    mod = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mod)
+    return mod
+
+
+def test_survival_figures_are_those_of_scikit_survival():
+    make = survival_make()
+    for case in json.loads((golden/'survival.json').read_text()):
+        time, event, risk = make.study(case['seed'], case['n'], case['ties'])
+        for w in (None, np.ones((1, case['n']))):    # through torchsurv, and by counting pairs
+            assert np.allclose(c_index(time, event, risk, w), case['c_index'], atol=1e-6)
+            assert np.allclose([auc_at(time, event, risk, t, w) for t in make.times], np.reshape(case['auc'], (-1,) if w is None else (-1, 1)), atol=1e-6)
+
+
+# Intervals
+
+def study(seed, true, n_patients, n_slides, folds, alike=.7):
+    "Scores with a known AUC of slides of which some share a patient; folds by patient, classes in balance"
+    rng = np.random.default_rng(seed)
+    who = np.r_[np.arange(n_patients), rng.permutation(n_patients)[:n_slides-n_patients]]
+    y, fold = who % 2, rng.permutation(n_patients//2)[who//2] % folds
+    z = y*np.sqrt(2)*norm.ppf(true) + np.sqrt(alike)*rng.standard_normal(n_patients)[who] + np.sqrt(1-alike)*rng.standard_normal(n_slides)
+    q = 1/(1+np.exp(-z+z.mean()))
+    return prediction_table(np.arange(n_slides), who, y, np.c_[1-q, q], ['calm', 'mixed'], fold)
+
+
+def coverage(studies, true, n_patients, n_slides, folds=5, n=200, seed=0):
+    "The share of intervals that hold the true AUC"
+    est = [fold_score(study(seed+s, true, n_patients, n_slides, folds), 'AUC', n) for s in range(studies)]
+    return np.mean([e.low <= true <= e.high for e in est])
+
+
+@pytest.mark.parametrize('true, patients, slides', [(.5, 18, 24), (.8, 18, 24), (.95, 18, 24), (.8, 60, 80)])
+def test_intervals_hold_the_truth(true, patients, slides):
+    assert .87 <= coverage(80, true, patients, slides) <= 1
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('true', [.5, .65, .8, .95])
+@pytest.mark.parametrize('patients, slides', [(18, 24), (60, 80), (200, 260)])
+def test_intervals_hold_the_truth_in_many_studies(true, patients, slides):
+    assert .9 <= coverage(600, true, patients, slides, n=500, seed=10_000) <= 1
+
+
+def test_differences_hold_the_truth():
+    "Two models that differ in nothing but chance: zero is in the interval"
+    est = []
+    for s in range(60):
+        a = study(s, .8, 40, 50, 4)
+        rng = np.random.default_rng([s, 2])
+        models = []
+        for noise in rng.standard_normal((2, 50))*.5:
+            z = np.log(a.prob_mixed/a.prob_calm)+noise
+            models.append(a.assign(prob_mixed=1/(1+np.exp(-z)), prob_calm=1/(1+np.exp(z))))
+        est.append(compare(*models, n=200))
+    assert .86 <= np.mean([e.low <= 0 <= e.high for e in est]) <= 1
+
+
+# Tables that are not fit
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    "A run with features of 24 slides, made without any model"
+    from hipt_nb.features import Features, write_features
+    rng, run = np.random.default_rng(0), Run(tmp_path_factory.mktemp('run'))
+    for i in range(24):
+        x = rng.standard_normal((2, 2, 2, 6)) + 2*(i % 2)*(np.arange(6) < 2)
+        attrs = dict(encoder='tiny', level1_sha256='a', level2_sha256='b', mean=[.5]*3, std=[.5]*3, min_tissue=.1)
+        write_features(run.features('tiny', f's{i:02}'), Features(f's{i:02}', x.astype(np.float16), x.mean((1, 2)).astype(np.float32), np.zeros((2, 2), int), np.ones((2, 2, 2), np.float16), attrs))
+    return run
+
+
+def manifest(path, **columns):
+    m = pd.DataFrame(dict(path=[f's{i:02}.svs' for i in range(24)], patient=[f'p{i%16:02}' for i in range(24)], label=['xy'[i % 2] for i in range(24)]))
+    m.assign(**columns).to_csv(path/'m.csv', index=False)
+    return [path/'m.csv']
+
+
+good = ['xy'[i % 2] for i in range(24)]
+
+
+@pytest.mark.parametrize('columns, says', [
+    (dict(label=['x']*24), ['one class only']),
+    (dict(label=['y', *good[1:]]), ["patient 'p00' has labels 'x', 'y' (slides s00, s16)"]),
+    (dict(label=[None, *good[1:20], None, None, *good[22:]]), ['no label for slide s00, s20, s21']),
+    (dict(label=['X', *good[1:16], 'X', *good[17:]]), ["differ only in spelling (slides s00, s16)"]),
+    (dict(label=['infiltrating' if l == 'x' else 'glandular' for l in good[:8]]+['infiltratin', *['infiltrating' if l == 'x' else 'glandular' for l in good[9:]]]), ["class 'infiltratin' has 1 patient", 'slide s08', "misspelt for 'infiltrating'"]),
+    (dict(label=['z' if i in (0, 2, 16, 18) else l for i, l in enumerate(good)], split=['train']*24), ['no test slides']),
+], ids=['one class', 'two labels', 'missing', 'spelling', 'typing error', 'split'])
+def test_bad_labels_are_named_before_training(run, tmp_path, columns, says):
+    from hipt_nb.cli import knn, train
+    for verb in (knn, train):
+        with pytest.raises(HIPTError) as e: verb(manifest(tmp_path, **columns), run.root, folds=3)
+        for text in says: assert text in str(e.value)
+        assert '\n' not in str(e.value)
+    assert not (run.root/'models'/'slide').exists()
+
+
+def test_all_that_is_wrong_is_said_at_once(run, tmp_path):
+    from hipt_nb.cli import knn
+    with pytest.raises(HIPTError) as e: knn(manifest(tmp_path, label=[None, 'X ', 'Y', *good[3:]]), run.root, folds=3)
+    for text in ('no label for slide s00', "'X ', 'x' differ only", "'Y', 'y' differ only", "patient 'p01'", "patient 'p02'"): assert text in str(e.value).replace("'x', 'X '", "'X ', 'x'").replace("'y', 'Y'", "'Y', 'y'")
+
+
+def test_survival_times_are_named_before_folds(tmp_path):
+    m = pd.DataFrame(dict(slide_id=[f's{i}' for i in range(20)], patient=[f'p{i}' for i in range(20)], time=[float('nan'), -3, 0, float('inf')]+[5.]*16, event=[1, 0, 1, 0, 2]+[1]*15))
+    with pytest.raises(HIPTError) as e: make_folds(m, 3, survival=True)
+    for text in ('no time for slide s0', 'not a number above 0 for slide s1, s2, s3', 'neither 0 nor 1 for slide s4'): assert text in str(e.value)
+
+
+def test_leaky_split_files(run, tmp_path, capsys):
+    "Split files that share patients are refused, by name; allowed, they are reported with their number"
+    from hipt_nb.cli import knn
+    m, ids = manifest(tmp_path), [f's{i:02}' for i in range(24)]
+    write_splits([dict(train=[s for i, s in enumerate(ids) if i % 3 != k], val=[], test=[s for i, s in enumerate(ids) if i % 3 == k]) for k in range(3)], tmp_path/'splits')
+    with pytest.raises(HIPTError) as e: knn(m, run.root, splits=tmp_path/'splits')
+    assert '16 of 24 test slides (66.7%)' in str(e.value) and 's00 (patient p00)' in str(e.value)
+    knn(m, run.root, splits=tmp_path/'splits', allow_leakage=True)
+    out = capsys.readouterr().out
+    assert 'folds: 16 of 24 test slides (66.7%) share a patient' in out and 'AUC' in out
+    knn(manifest(tmp_path, site=[f'c{i%8//2}' for i in range(24)]), run.root, folds=3, by_site=True, repeats=2, metric='cosine', weights='distance', curve=True)
+    assert {'curve-tiny.csv', 'curve-tiny.png'} <= {p.name for p in (run.root/'evaluation').iterdir()}
