@@ -110,12 +110,13 @@ def tile(
     min_region:Annotated[float, typer.Option(help="Share of tissue patches below which a region is left out.", min=0, max=1)]=.1,
     blur:Annotated[Blur, typer.Option(help="Look for blur in a sample of windows, in full (reads all tissue at 1 µm per pixel), or not at all.")]=Blur.sample,
     previews:Annotated[bool, typer.Option(help="Write a picture of each slide with outline and grid.")]=True,
+    upsample:Annotated[bool, typer.Option('--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
     slide_mpp:SlideMpp=None, workers:Workers=1,
 ):
     "Find tissue, lay regions and patches over it. Writes tiles/{slide}.h5, .jpg and .geojson, and tiles.csv."
     from hipt_nb.tiling import tile_cohort, tile_table
     run, manifest = Run(out), read_manifest(slides)
-    counts = tile_cohort(run, manifest, tissue, slide_mpp, workers, dict(mask=mask, include=include, exclude=exclude), _settings(setting), previews,
+    counts = tile_cohort(run, manifest, tissue, slide_mpp, workers, dict(mask=mask, include=include, exclude=exclude), _settings(setting), previews, upsample,
         region_size=region_size, patch_size=patch_size, mpp=mpp, overlap=overlap, min_tissue=min_tissue, min_region=min_region, blur=Blur(blur).value)
     table = tile_table(run, manifest)
     write_csv(run.root/'tiles.csv', table)

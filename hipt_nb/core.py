@@ -10,7 +10,7 @@ __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'HIPTError', 'atomic', 'write_jso
            'progress', 'each_slide', 'prefetch', 'set_seed', 'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
-import csv, hashlib, io, json, os, random, sys, warnings
+import csv, hashlib, io, json, os, random, re, sys, warnings
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -131,13 +131,15 @@ def _one_per_series(paths):
         if series not in seen: seen.add(series); res.append(p)
     return res
 
+# StudyInstanceUID (0020,000D) and right behind it SeriesInstanceUID (0020,000E): so they stand at the top level only, not where another series is referred to
+_series_tag = re.compile(rb'\x20\x00\x0d\x00UI(?s:..)[\d.\x00]*\x20\x00\x0e\x00UI(?s:..)([\d.]+)')
+
 def _series(path):
-    "Folder and series of a DICOM file, from its header: to open it would read every file beside it"
-    with open(path, 'rb') as f: head = f.read(2**16)
-    at = head.find(b'\x20\x00\x0e\x00UI')  # (0020,000E), Series Instance UID, in explicit little endian
-    if at<0: return path
-    n = int.from_bytes(head[at+6:at+8], 'little')
-    return path.parent, head[at+8:at+8+n]
+    "The series that a DICOM file belongs to, from its first 256 KB; the file itself if it does not say"
+    try:
+        with open(path, 'rb') as f: uid = _series_tag.search(f.read(2**18))
+    except OSError: uid = None
+    return (path.parent, uid[1]) if uid else path
 
 # %% ../nbs/00_core.ipynb #53947e37
 def slide_id_of(

@@ -132,7 +132,8 @@ def evaluate_run(
     models = {name: pred for name,(pred,_) in found.items()} | _baselines(run, manifest, folders)
     table = pd.concat([score_table({name: pool_patients(p) if 'risk' in p else p}, n, figures_of(p)) for name,p in models.items()], ignore_index=True)
     leaks = {line.split(': ')[0]: line.split(': ', 1)[1] for line in leak_notes(run, manifest, folders)}
-    table['note'] = [' '.join(filter(None, [o, leaks.get(m, '')])) for m,o in zip(table.model, table.note)]
+    leaks |= {name.replace('HIPT on ', 'mean of patches, ', 1): line for name,line in leaks.items()}   # the baseline was tested on the same folds
+    table['note'] = ['; '.join(filter(None, [o, leaks.get(m, '')])) for m,o in zip(table.model, table.note)]
     write_csv(run.root/'evaluation.csv', table)
     write_csv(out/'comparisons.csv', comparisons(models, n))
     chosen = [used.assign(model=name) for name,(_,used) in found.items() if len(used)]

@@ -24,11 +24,12 @@ def find_mpp(
     scanner = tuple(_number(properties.get(f'openslide.mpp-{o}')) for o in 'xy')
     for source, (x, y) in [('openslide.mpp', scanner), ('OME-XML', properties.get('ome', (0,0))), ('TIFF resolution', properties.get('tiff', (0,0)))]:
         x, y = x or y, y or x
-        if not x or not (.01<x<60 and .01<y<60): continue
+        if not x: continue
+        if not all(.01<v<60 for v in (x,y)): warnings.warn(f"slide '{name}': {x:g} × {y:g} µm per pixel ({source}) cannot be right and is not used", stacklevel=3); continue
         if abs(x/y-1)>.02: raise HIPTError(f"slide '{name}' has pixels that are not square ({x:g} × {y:g} µm): resample it to square pixels first, or give the right µm per pixel with --slide-mpp")
         return float(x), source
     power = _number(properties.get('openslide.objective-power'))
-    if not power: return None, None
+    if not power or not .01<10/power<60: return None, None
     warnings.warn(f"slide '{name}' gives no µm per pixel; {10/power:g} is assumed from its objective power {power:g}", stacklevel=3)
     return 10/power, 'objective power'
 

@@ -52,7 +52,7 @@ class Tiles:
     scale = property(lambda self: self.mpp/self.mpp_level0, doc="level-0 pixels per pixel at `mpp`")
     def mask(self, min_tissue:float=None): "Which patches hold tissue: bool `[M, rows, cols]`"; return self.tissue >= (self.params.get('min_tissue', .1) if min_tissue is None else min_tissue)
     def patch_xy(self, m, row, col): "Level-0 corner of a patch"; return tuple(int(round(v)) for v in self.coords[m] + np.array([col, row])*self.patch_size*self.scale)
-    def open(self, path): "The slide, at the µm per pixel and under the id that it was tiled with"; return _named(Slide(path, self.mpp_level0), self.slide_id)
+    def open(self, path): "The slide, at the µm per pixel and under the id that it was tiled with"; return _named(Slide(path, self.mpp_level0, self.params.get('upsample', False)), self.slide_id)
     def read(self, slide, m): "Region `m` as uint8 `[region, region, 3]`"; return slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
     def xy(self): "Level-0 corners of all patches: two int64 arrays `[M, rows, cols]`"; return _corners(self.coords, self.grid, self.patch_size*self.scale)
     def read_patch(self, slide, m, row, col): "One patch as uint8 `[patch, patch, 3]`"; return slide.read(*self.patch_xy(m, row, col), self.patch_size, self.patch_size, self.mpp)
@@ -86,7 +86,7 @@ def tile_slide(
     counts = fractions>=min_tissue
     keep = counts.any((1,2)) & (counts.sum((1,2)) >= min_region*inside.sum((1,2)))
     blurred = shares(blur_mask(slide, tissue=tissue, every=BLUR[blur]), keep) if keep.any() and blur!='none' else np.zeros_like(fractions[keep])
-    params = dict(region_size=region_size, patch_size=patch_size, mpp=mpp, overlap=overlap, min_tissue=min_tissue, min_region=min_region, blur=blur,
+    params = dict(region_size=region_size, patch_size=patch_size, mpp=mpp, overlap=overlap, min_tissue=min_tissue, min_region=min_region, blur=blur, upsample=slide.upsample,
         tissue=tissue.params, kept=round(float(counts[keep].sum()/max(1, counts.sum())), 4))  # `kept`: share of the tissue patches
     return Tiles(slide.name, coords[keep], fractions[keep], shares(pen_mask(slide, view=view), keep), blurred, slide.mpp, effective, region_size, patch_size, params)
 
@@ -170,11 +170,12 @@ def read_tiles(
 def open_row(
     row,                   # a manifest row
     mpp_level0:float=None, # µm per level-0 pixel, if the row gives none
+    upsample:bool=False,   # allow reading finer than level 0
 )->Slide:
     "Open the slide of a manifest row, with the row's own µm per pixel if it has one"
     mpp = getattr(row, 'mpp', None)
-    slide = Slide(row.path, None if mpp is None or mpp!=mpp else float(mpp))
-    if mpp_level0 and slide.mpp_source in (None, 'objective power'): slide.close(); slide = Slide(row.path, mpp_level0)
+    slide = Slide(row.path, None if mpp is None or mpp!=mpp else float(mpp), upsample)
+    if mpp_level0 and slide.mpp_source in (None, 'objective power'): slide.close(); slide = Slide(row.path, mpp_level0, upsample)
     return _named(slide, row.slide_id)
 
 def _named(slide, slide_id):
@@ -210,6 +211,7 @@ def tile_cohort(
     areas:dict=None,       # folders with a slide's own tissue: any of `mask`, `include`, `exclude`
     settings:dict=None,    # numbers that differ from the preset, for `segment`
     previews:bool=True,    # write a picture beside each tiles file
+    upsample:bool=False,   # allow `mpp` finer than level 0
     **params,              # for `tile_slide`
 )->dict:                   # how many were done, skipped and failed
     "Tile every slide of a cohort"
@@ -219,13 +221,13 @@ def tile_cohort(
     for f in areas.values():
         if not Path(f).is_dir(): raise HIPTError(f"'{f}' is no folder: give one with a file for each slide, named by its slide_id")
     _check_sizes(**params)
-    run.record('tile', dict(preset=preset, **settings, **areas, **params), 'tiles')
+    run.record('tile', dict(preset=preset, upsample=upsample, **settings, **areas, **params), 'tiles')
     run.keep_manifest(manifest)
-    return each_slide(manifest, partial(_tile_row, run, preset, mpp_level0, areas, settings, previews, params), run, 'tile', workers)
+    return each_slide(manifest, partial(_tile_row, run, preset, mpp_level0, areas, settings, previews, upsample, params), run, 'tile', workers)
 
-def _tile_row(run, preset, mpp_level0, areas, settings, previews, params, row):
+def _tile_row(run, preset, mpp_level0, areas, settings, previews, upsample, params, row):
     path = run.tiles(row.slide_id)
-    with open_row(row, mpp_level0) as slide:
+    with open_row(row, mpp_level0, upsample) as slide:
         if path.exists(): return _check_mpp(read_tiles(path), slide)
         view = overview(slide, settings.get('mpp', 8.))
         tissue = find_tissue(slide, preset, view=view, **_own_areas(row, areas), **settings)

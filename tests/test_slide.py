@@ -120,17 +120,66 @@ def test_a_tile_that_cannot_be_decoded(slides, tmp_path):
 @real
 @pytest.mark.parametrize('name', ['CMU-1-Small-Region.svs','tcga-cr-7395-01a-01-ts1.svs'])
 def test_quick_reader_gives_openslides_pixels(name):
-    "Every level, 30 random windows at whole pixels of the level, over the edge too"
-    from hipt_nb.readers import OpenSlideFile, open_file
+    "Every level, 40 random windows: equal on whole pixels, over the edge too; between pixels (downsample 2.0005) both round"
+    from hipt_nb.readers import open_file
     f, rng = open_file(DATA/name), np.random.default_rng(0)
     assert f.quick
-    for level,(w,h,d) in enumerate(f.levels):
-        for _ in range(30):
-            x, y, n = int(rng.integers(-50, min(w, 500 if d%1 else w))), int(rng.integers(-50, min(h, 500 if d%1 else h))), int(rng.integers(1, 300))
-            a, b = f.quick.pixels(round(x*d), round(y*d), level, n, n).astype(int), OpenSlideFile.pixels(f, round(x*d), round(y*d), level, n, n)
-            if d%1==0: assert np.abs(a-b).max()<=1
-            else: assert np.abs(a-b).mean()<12  # OpenSlide blends neighbours at fractions of a pixel
+    (W, H, _), edge = f.levels[0], 50
+    for level,(_,_,d) in enumerate(f.levels):
+        for _ in range(40):
+            n = int(rng.integers(1, 300))
+            x, y = (int(rng.integers(-edge, m)) if d==1 else int(rng.integers(0, m-n*d)) for m in (W, H))
+            a, b = f.quick.pixels(x, y, level, n, n), np.asarray(f.handle.read_region((x, y), level, (n, n)))
+            if d==1: assert (a==np.where(b[...,3:]>0, b[...,:3], 255)).all()
+            else: assert np.abs(a.astype(int)-b[...,:3]).max()<=3
     f.close()
+
+
+def test_equal_names_in_different_folders(tmp_path):
+    from hipt_nb.core import HIPTError, read_manifest
+    for n in ('x/a.svs','y/a.svs'): (tmp_path/n).parent.mkdir(); (tmp_path/n).touch()
+    with pytest.raises(HIPTError, match="id 'a'.*x/a.svs and .*y/a.svs"): read_manifest(tmp_path)
+
+
+def test_finer_than_level_0_is_asked_for(slides, tmp_path):
+    "A run says so once, and everything that opens the slide by its tiles knows it"
+    from hipt_nb.core import HIPTError, Run, read_manifest
+    from hipt_nb.tiling import read_tiles, tile_cohort
+    m, sizes = read_manifest(slides/'aperio.svs'), dict(region_size=256, patch_size=64, mpp=.25, min_region=0, blur='none')
+    refused, allowed = Run(tmp_path/'refused'), Run(tmp_path/'allowed')
+    assert tile_cohort(refused, m, **sizes)['failed']==1 and '--upsample' in refused.read_log()['aperio','tile'][1]
+    assert tile_cohort(allowed, m, upsample=True, **sizes)['done']==1
+    tiles = read_tiles(allowed.tiles('aperio'))
+    with tiles.open(slides/'aperio.svs') as s: assert tiles.mpp==.25 and tiles.read(s, 0).shape==(256,256,3)
+    with pytest.raises(HIPTError, match='upsample'): tile_cohort(allowed, m, **sizes)
+
+
+def test_cut_off_is_said_at_opening(tmp_path):
+    "An interrupted copy whose directory is whole"
+    from hipt_nb.core import HIPTError
+    from hipt_nb.slide import Slide
+    a = image()
+    for layout, words in [(dict(rowsperstrip=16), 'cut off'), (dict(tile=(128,128)), 'damaged')]:  # by tifffile, and by OpenSlide
+        tifffile.imwrite(tmp_path/'whole.tif', a, photometric='rgb', compression='deflate', **layout)
+        (tmp_path/'cut.tif').write_bytes((tmp_path/'whole.tif').read_bytes()[:-5000])
+        with pytest.raises(HIPTError, match=f'cut.tif.*{words}'): Slide(tmp_path/'cut.tif')
+
+
+def test_broken_slides_leave_no_files(slides, tmp_path):
+    "A cohort goes on past them; what they leave is a line in the log"
+    from hipt_nb.core import Run, read_manifest
+    from hipt_nb.tiling import tile_cohort
+    folder = tmp_path/'cohort'; folder.mkdir()
+    data = (slides/'aperio.svs').read_bytes()
+    with tifffile.TiffFile(slides/'aperio.svs') as t: offset, n = t.pages[0].dataoffsets[4], t.pages[0].databytecounts[4]
+    dead = bytearray(data); dead[offset:offset+n] = bytes(n)
+    for name, what in [('good', data), ('dead_tile', dead), ('half', data[:len(data)//2]), ('empty', b''), ('text', b'hello')]: (folder/f'{name}.svs').write_bytes(what)
+    run = Run(tmp_path/'run')
+    counts = tile_cohort(run, read_manifest(folder), region_size=256, patch_size=64, min_region=0, settings=dict(mpp=.5), blur='full')
+    log = run.read_log()
+    assert counts['failed']>=3 and log['good','tile'][0]=='done' and all(name in log[name,'tile'][1] for name in ('half','empty','text','dead_tile') if log[name,'tile'][0]=='failed')
+    left = {p.name.split('.')[0] for p in (tmp_path/'run'/'tiles').iterdir()}
+    assert left=={k[0] for k,v in log.items() if v[0]=='done'}
 
 
 @real
