@@ -21,7 +21,9 @@ from torch import nn
 from .core import HIPTError, atomic, changed, write_json, read_json, params_hash, pick_device, progress
 from fastai.callback.core import Callback, CancelFitException
 from .tiling import read_tiles
-from .hipt import HIPT, backbone_weights, load_strict, pick_dtype, read_checkpoint, vit_config, weights_hash
+from .weights import backbone_weights, load_strict, read_checkpoint, weights_hash
+from .hipt import HIPT, pick_dtype
+from .encoders import vit_config
 from .features import any_in_squares, check_alike, read_features
 from .views import uniforms
 from .dino import all_sum, get_recipe, ranks

@@ -33,7 +33,7 @@ def run(out, data, ranks=1, accumulate=1, centering='mean'):
     from safetensors.torch import load_file
     return read_log(out/'log.csv'), load_file(out/'model.safetensors')
 
-@pytest.mark.parametrize('centering', ['mean', 'sinkhorn'])
+@pytest.mark.parametrize('centering', ['mean', pytest.param('sinkhorn', marks=pytest.mark.faults)])
 def test_two_processes_train_as_one(tmp_path, centering):
     data = features(tmp_path/'a.h5')
     (one, m1), (two, m2) = run(tmp_path/'one', data, centering=centering), run(tmp_path/'two', data, 2, centering=centering)
@@ -41,6 +41,7 @@ def test_two_processes_train_as_one(tmp_path, centering):
     for c in ('loss', 'kl', 'center_norm', 'teacher_entropy'): np.testing.assert_allclose(two[c], one[c], atol=1e-4, rtol=1e-4)
     assert max((m1[k]-m2[k]).abs().max() for k in m1) < 1e-3
 
+@pytest.mark.faults
 def test_parts_and_processes_together(tmp_path):
     data = features(tmp_path/'a.h5')
     (one, _), (two, _) = run(tmp_path/'one', data), run(tmp_path/'two', data, 2, accumulate=2)
@@ -74,7 +75,9 @@ def test_three_levels(tmp_path):
     regions = GridSource([path], level=3)
     assert regions.side==(3,3) and regions(np.array([[0,0]]))[0].shape==(1,8,3,3)
     before = hipt.weights_sha256
-    log = pretrain_grid([path], hipt, tmp_path/'level3', level=3, **tiny)
+    x, mask = regions(np.array([[k,0] for k in range(20)]))
+    log = pretrain_grid([path], hipt, tmp_path/'level3', level=3, judge=((x, mask), np.arange(20)%2, np.arange(20)), **tiny)
+    assert 0<=log.knn_accuracy.iloc[-1]<=1 and log.knn_accuracy.isna().sum()==3
     load_level(hipt.level3, tmp_path/'level3'); after = hipt.weights_sha256
     assert np.isfinite(log.loss).all() and after['level3']!=before['level3'] and after['level2']==before['level2']
     with pytest.raises(HIPTError, match='made by another level 1'): pretrain_grid([path], HIPT(image_vit(12, 1, 3), hipt.level2, hipt.level3, patch_size=(256,512)), tmp_path/'x', **tiny)
