@@ -281,14 +281,15 @@ def train_cohort(
         with atomic(out/'command.txt') as tmp: tmp.write_text(train_command(out.name, options)+'\n', encoding='utf-8')
     return out, preds
 
-# %% ../nbs/12d_finetune.ipynb #bf20d2db
+# %% ../nbs/12d_finetune.ipynb #a1a3552c
 def train_command(
     name:str,      # folder below `models/slide/`, where the manifest of this training lies
     options:dict,  # option → value; None and False are left out
 )->str:
     "The command that trains this model again, to be given in the run folder"
     import shlex
-    flags = [f"--{k.replace('_','-')}" + ('' if v is True else f' {shlex.quote(str(v))}') for k,v in options.items() if v is not None and v is not False]
+    told = lambda v: shlex.quote(v.name if isinstance(v, Path) else str(v))
+    flags = [f"--{k.replace('_','-')}" + ('' if v is True else f' {told(v)}') for k,v in options.items() if v is not None and v is not False]
     return ' '.join([f"hipt train {shlex.quote(f'models/slide/{name}/manifest.csv')} --out .", *flags])
 
 # %% ../nbs/12d_finetune.ipynb #098e7755

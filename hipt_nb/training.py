@@ -230,7 +230,7 @@ class KeepBest(Callback):
         if self.bar is not None: self.bar.update(); self.bar.set_postfix_str(f'{self.where} val loss {val:.3f}')
         if self.patience and self.epoch-self.best_epoch>=self.patience: raise CancelFitException()
 
-# %% ../nbs/12c_training.ipynb #f360412f
+# %% ../nbs/12c_training.ipynb #a79cae1a
 RECIPES = {'fixed': dict(divide=1, keep='best'), 'paper': dict(divide=32, keep='last')}
 
 @dataclass
@@ -242,7 +242,7 @@ class Training:
     lr:float=2e-4           # learning rate of Adam
     wd:float=1e-5           # L2 weight decay
     update_every:int=None   # slides for one update; `fixed`: an eighth of the training slides, at most 32; `paper`: 1
-    batch_size:int=8        # bags computed at once; does not change the result beyond rounding and dropout
+    batch_size:int=None     # bags computed at once: 32 of region tokens, 2 of patch grids; does not change the result beyond rounding and dropout
     patience:int=None       # stop after so many epochs without a better validation loss
     dim:int=None            # width; as published, or 96 for tokens narrower than 192
     dropout:float=.25       # everywhere
@@ -258,16 +258,17 @@ class Training:
         if self.recipe not in RECIPES: raise HIPTError(f"unknown recipe '{self.recipe}': use {' or '.join(RECIPES)}")
         if self.epochs<1: raise HIPTError(f"{self.epochs} epochs: at least 1 is needed")
 
-# %% ../nbs/12c_training.ipynb #c970808f
+# %% ../nbs/12c_training.ipynb #a2a19034
 def updates_of(
     t:Training,   # settings
     n_train:int,  # training slides
     whole=False,  # compute all slides of an update at once, as Cox needs it
+    grids=False,  # bags hold patch grids, which are large
 )->tuple:         # slides for one update, bags computed at once
     "How many slides make an update; bags at once divide it, so that groups come out exact"
     every = t.update_every or (1 if t.recipe=='paper' else max(1, min(32, n_train//8)))
     if whole: every = min(n_train, 32) if every<2 else every
-    return every, every if whole else max(d for d in range(1, every+1) if every%d==0 and d<=max(1, t.batch_size))
+    return every, every if whole else max(d for d in range(1, every+1) if every%d==0 and d<=(t.batch_size or (2 if grids else 32)))
 
 # %% ../nbs/12c_training.ipynb #76b54654
 @torch.no_grad()
@@ -294,7 +295,7 @@ def new_model(
     copy = load_strict(make_vit(vit_config(level2)), level2.state_dict(), 'level 2')
     return make_slide_model(t.model, level2.embed_dim, task.n_out, t.dim, t.dropout, t.seed, level2=copy, tune_level2=t.tune_level2)
 
-# %% ../nbs/12c_training.ipynb #992d2514
+# %% ../nbs/12c_training.ipynb #932abdcd
 def train_fold(
     bags,              # all bags
     split:dict,        # `{'train':[...], 'val':[...], 'test':[...]}`
@@ -316,7 +317,7 @@ def train_fold(
     train, val = ([by_id[s] for s in split.get(side, [])] for side in ('train','val'))
     if recipe['keep']=='best' and not val: raise HIPTError("recipe 'fixed' chooses its epoch by validation, and the split has no validation slides: use val_fraction above 0, or recipe 'paper'")
     task = task.fit(train)
-    every, batch_size = updates_of(t, len(train), getattr(task, 'whole_batches', False))
+    every, batch_size = updates_of(t, len(train), getattr(task, 'whole_batches', False), train[0].x.ndim==4)
     keep = KeepBest(task, train, val, recipe['keep'], t.patience, bar, where)
     dtype = pick_dtype(t.precision, device)
     extra = [SAM(t.sam)]*(t.sam>0) + [Autocast(dtype)]*(dtype!=torch.float32)

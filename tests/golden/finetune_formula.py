@@ -12,10 +12,15 @@ def value(name, shape):
 PUBLISHED = {'level2':'local_vit', 'phi':'global_phi', 'transformer':'global_transformer', 'pool.tanh':'global_attn_pool.attention_a.0',
              'pool.gate':'global_attn_pool.attention_b.0', 'pool.score':'global_attn_pool.attention_c', 'rho':'global_rho', 'classifier':'classifier'}
 
-def published_name(ours):
+LOCAL = {'local_phi':'local_phi', 'phi':'global_phi', 'rho':'global_rho', 'classifier':'classifier',
+         **{f'{ours}.{part}':f'{theirs}.{name}' for ours,theirs in (('local_pool','local_attn_pool'), ('pool','global_attn_pool')) for part,name in (('tanh','attention_a.0'), ('gate','attention_b.0'), ('score','attention_c'))}}
+
+def published_name(ours, names=PUBLISHED):
     "Our parameter name as the published code calls it"
-    part = max((p for p in PUBLISHED if ours.startswith(p+'.')), key=len)
-    return PUBLISHED[part] + ours[len(part):]
+    part = max((p for p in names if ours.startswith(p+'.')), key=len)
+    return names[part] + ours[len(part):]
+
+def local_name(ours): return published_name(ours, LOCAL)
 
 def fill(module, name=lambda n: n):
     "Give every parameter the value of its published name"
@@ -25,3 +30,8 @@ def fill(module, name=lambda n: n):
 
 def region_tokens(m=7, seed=31): return torch.from_numpy(2*numbers(m*192, seed).reshape(m,192)).float()
 def patch_grids(m=3, seed=32): return torch.from_numpy(2*numbers(m*256*384, seed).reshape(m,16,16,384)).float()
+
+def survival(n=24, bins=4, seed=33):
+    "Logits `[n, bins]`, stretch and event of made-up patients; some logits are large"
+    z = torch.from_numpy(4*numbers(n*bins, seed).reshape(n, bins)).float()
+    return z, torch.arange(n)%bins, (torch.arange(n)%3>0).long()
