@@ -11,12 +11,12 @@ __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Device', 'Workers', 'Slid
            'export', 'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
-import os, sys, time
+import os, signal, sys, time
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, List, Optional
 import typer
-from .core import HIPTError, Run, read_manifest, write_csv
+from .core import HIPTError, Run, check_interrupt, remember_interrupt, read_manifest, write_csv
 
 # %% ../nbs/16_cli.ipynb #f41f330e
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
@@ -420,6 +420,7 @@ def demo(
     for i,(what,step) in enumerate(steps, 1):
         print(f"[{i}/{len(steps)}] {what}", flush=True)
         step()
+        check_interrupt()
     print(f"\nDone in {time.time()-start:.0f} s. Open {out/'index.html'} in a browser.")
 
 # %% ../nbs/16_cli.ipynb #03a2ed96
@@ -461,6 +462,7 @@ def main():
     "The entry point: input errors are one line and exit code 1, Ctrl-C one line and 130"
     os.environ.setdefault('MPLBACKEND', 'Agg')  # figures go to files; no window is wanted or, on a server, to be had
     stopped = 'hipt: stopped; what was finished is kept, the same command goes on from there'
+    signal.signal(signal.SIGINT, remember_interrupt)
     try: app()
     except HIPTError as e: print(f'hipt: {e}', file=sys.stderr); sys.exit(1)
     except KeyboardInterrupt: print(stopped, file=sys.stderr); sys.exit(130)

@@ -7,7 +7,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 # %% auto #0
 __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'HIPTError', 'atomic', 'write_json', 'write_csv', 'read_json', 'write_h5',
            'read_h5', 'params_hash', 'changed', 'find_slides', 'slide_id_of', 'read_manifest', 'Run', 'versions',
-           'progress', 'each_slide', 'prefetch', 'set_seed', 'pick_device', 'show_as']
+           'progress', 'remember_interrupt', 'check_interrupt', 'each_slide', 'prefetch', 'set_seed', 'pick_device',
+           'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import csv, hashlib, io, json, os, random, re, sys, warnings
@@ -308,6 +309,18 @@ def progress(
     shown = sys.stderr.isatty() or 'ipykernel.zmqshell' in sys.modules
     return tqdm(iterable, total=total, desc=desc, disable=not shown, dynamic_ncols=True)
 
+# %% ../nbs/00_core.ipynb #19c09c2a
+_interrupts = []
+
+def remember_interrupt(*_):
+    "A handler of SIGINT: raise `KeyboardInterrupt`, and remember it, as a library may swallow it"
+    _interrupts.append(1)
+    raise KeyboardInterrupt
+
+def check_interrupt():
+    "Raise a `KeyboardInterrupt` that somebody swallowed"
+    if _interrupts: _interrupts.clear(); raise KeyboardInterrupt
+
 # %% ../nbs/00_core.ipynb #46a297f3
 def each_slide(
     manifest,     # table from `read_manifest`
@@ -322,6 +335,7 @@ def each_slide(
     bar = progress(found, total=len(rows), desc=verb)
     try:
         for row,(status,reason) in zip(rows, bar):
+            check_interrupt()
             run.log(row.slide_id, verb, status, reason)
             counts[status] += 1
             if reason and (len(rows)>1 or status!='failed'): bar.write(f"{verb} {'failed' if status=='failed' else 'warns'}: {reason}", file=sys.stderr)
