@@ -46,7 +46,7 @@ def attend_slide(
 )->Maps:
     "Where every level looked on one slide"
     if features.attrs['level1_sha256']!=hipt.weights_sha256['level1']: raise HIPTError(f"the features of slide '{features.slide_id}' were made by other weights than '{hipt.name}': embed it with this model first")
-    mask = features.mask()
+    hipt, mask = hipt.frozen(), features.mask()
     region = slide_scores(slide_model, as_bag(features)) if slide_model is not None else None
     best = np.argsort(-(mask.mean((1,2)) if region is None else np.nan_to_num(region)), kind='stable')[:top]
     look = lambda m: region_scores(hipt, tiles.read(slide, m), offsets, mask=mask[m], blocks=blocks)[:2]
@@ -206,6 +206,7 @@ def attend_cohort(
     trained=None,          # folder of a cross-validation, for the slide level; the run's own for these features if it has one
 )->dict:                   # how many were done, skipped and failed
     "Maps file and figure for every slide: `maps/{encoder}/{slide_id}.h5` and `.jpg`"
+    if 'fused' in (plan := run.recorded(f'embed/{hipt.name}')): hipt.dtype = plan['precision']; hipt.use_plan(plan['batch_size'], plan['fused'])  # look as the features were made
     folder, own = run.maps/hipt.name, run.models/'slide'/hipt.name
     trained = trained or (own if (own/'predictions.csv').exists() else None)
     run.record(f'attend/{hipt.name}', dict(hipt.weights_sha256, top=top, offsets=list(offsets), trained=trained and Path(trained).name), f'maps/{hipt.name}')

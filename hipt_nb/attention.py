@@ -90,16 +90,16 @@ def patch_pass(
     hipt:HIPT,             # model
     patches:Tensor,        # `[rows,cols,3,size,size]`, uint8 or normalised
     seen:np.ndarray,       # `[rows,cols]` bool: which to compute
-    batch_size:int=None,   # patches at once; None: 16 on a CPU, 256 elsewhere
+    batch_size:int=None,   # patches at once; None: as for `patch_tokens`
     block:int=-1           # whose attention, the last block's unless said otherwise
 )->tuple:                  # class tokens `[rows,cols,D]`; attention `[rows,cols,heads,h,w]`, NaN where not seen
     "Level 1 on a grid of patches: what they are and where it looked"
-    v,(rows,cols) = hipt.level1,patches.shape[:2]
+    v,(rows,cols) = hipt.working(),patches.shape[:2]
     h,w = (n//v.patch_size for n in patches.shape[-2:])
     tokens,att = torch.zeros(rows, cols, v.embed_dim, device=hipt.device),torch.full((rows,cols,v.num_heads,h,w), torch.nan)
-    for at in torch.as_tensor(seen).nonzero().split(batch_size or (16 if hipt.device.type=='cpu' else 256)):
+    for at in torch.as_tensor(seen).nonzero().split(batch_size or hipt.batch_size or (16 if hipt.device.type=='cpu' else 256)):
         at = tuple(at.T)
-        with hipt.precision(): t,a = v.class_attention(hipt.as_input(patches[at]), block=block)
+        t,a = v.class_attention(hipt.as_input(patches[at]).to(next(v.parameters()).dtype), block=block)
         tokens[at],att[at] = t.float(),a.float().cpu()
     return tokens,att.numpy()
 
@@ -130,7 +130,7 @@ def grid_pass(
     up,any_seen = torch.zeros(*grids.shape[:2], hipt.levels[level-1].embed_dim, device=tokens.device), there.flatten(2).any(2)
     att = torch.full((*grids.shape[:2], hipt.levels[level-1].num_heads, *size), torch.nan)
     for at in map(tuple, any_seen.nonzero()):
-        with hipt.precision(): t,a = hipt.levels[level-1].class_attention(grids[at].permute(2, 0, 1)[None], there[at][None].to(tokens.device), block=block)
+        t,a = hipt.levels[level-1].class_attention(grids[at].permute(2, 0, 1)[None], there[at][None].to(tokens.device), block=block)
         up[at],att[at] = t[0].float(),a[0].float().cpu().masked_fill(~there[at], torch.nan)
     here = mosaic(scale_scores(att.numpy(), scaling))[:, :tokens.shape[0], :tokens.shape[1]]
     return [here] + (grid_pass(hipt, up, any_seen.numpy(), block, scaling, level+1) if level<len(hipt.levels) else [])
@@ -172,7 +172,7 @@ def region_scores(
     blocks=(-1,-1)         # whose attention, in level 1 and in the levels above; the last blocks' unless said otherwise
 )->tuple:                  # token scores `[heads1,H/16,W/16]`, patch scores `[heads2,H/256,W/256]`, then any higher level's likewise; float32, NaN off the mask
     "Where every level looked in a region"
-    P,T = hipt.patch_size,hipt.level1.patch_size
+    hipt,P,T = hipt.frozen(),hipt.patch_size,hipt.level1.patch_size
     x,white = as_image(image, hipt.mean, hipt.std)
     check_offsets(offsets, T, padding)
     H,W = x.shape[-2:]; rows,cols,canvas = H//P,W//P,(H//T,W//T)

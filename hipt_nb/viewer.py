@@ -50,7 +50,7 @@ def cut_tile(
     x,y = column*tile,row*tile
     if not (0<=x<w and 0<=y<h): raise HIPTError(f"slide '{slide.name}' has no tile {column}, {row} in this level")
     a = slide._scaled(x*step, y*step, min(tile,w-x), min(tile,h-y), step)
-    return cv2.imencode('.jpg', a[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return cv2.imencode('.jpg', cv2.cvtColor(a, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 def write_tiles(
     slide:Slide,          # an open slide
@@ -253,19 +253,23 @@ class Source:
         open,         # function that opens the slide
         notes=None,   # GeoJSON file for what a pathologist marks; None: nothing is saved
         layers=None,  # function that gives the page's maps, for the agreement with what was marked
-    ): self.open,self.notes,self.layers,self.lock,self.slide,self.coarse = open,notes,layers or (lambda: []),threading.Lock(),None,{}
+    ):
+        self.open,self.notes,self.layers,self.slide,self.coarse = open,notes,layers or (lambda: []),None,{}
+        self.opening,self.cutting = threading.Lock(),threading.Lock()
     def tile(self, level, column, row):
-        with self.lock:
+        with self.opening:
             if self.slide is None: self.slide = self.open(); self.levels = tile_levels(*self.slide.dimensions, max_side=None)
             slide = self.slide
         if not 0<=level<len(self.levels): raise HIPTError(f"slide '{slide.name}' has no tile level {level}")
-        if (level,column,row) in self.coarse: return self.coarse[level,column,row]
-        data = cut_tile(slide, self.levels[level], column, row)
-        if level<4: self.coarse[level,column,row] = data  # at most 85 tiles, dear where a file has no small levels
-        return data
+        if level>=4: return cut_tile(slide, self.levels[level], column, row)
+        key = level,column,row
+        with self.cutting:  # at most 85 tiles, dear where a file has no small levels: cut once, whoever asks
+            if key not in self.coarse: self.coarse[key] = cut_tile(slide, self.levels[level], column, row)
+        return self.coarse[key]
     def close(self):
         if self.slide is not None: self.slide.close(); self.slide = None
 
+# %% ../nbs/14_viewer.ipynb #51de1401
 def reopen(
     slide:Slide,  # an open slide
 ):                # function that opens it again, under the same name
@@ -275,8 +279,13 @@ def reopen(
         return s
     return again
 
+# %% ../nbs/14_viewer.ipynb #51de1403
+# the drawing tool compiles its shaders, which needs unsafe-eval; all scripts are the package's own
+_policy = "default-src 'self' data:; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:; connect-src 'self' data: blob:"
+
 class _Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version, timeout = 'HTTP/1.1', 30
+    disable_nagle_algorithm, wbufsize = True, -1  # else the kernel holds a tile back until the browser has acknowledged its headers, up to 40 ms
     def log_message(self, *args): pass
     def list_directory(self, path): return self.send_error(404)
     def allowed(self):
@@ -314,9 +323,6 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     def end_headers(self):
         for k,v in [('X-Content-Type-Options','nosniff'), ('Cache-Control','no-cache'), ('Content-Security-Policy',_policy)]: self.send_header(k, v)
         super().end_headers()
-
-# the drawing tool compiles its shaders, which needs unsafe-eval; all scripts are the package's own
-_policy = "default-src 'self' data:; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:; connect-src 'self' data: blob:"
 
 # %% ../nbs/14_viewer.ipynb #f1db78a4
 class _Server(http.server.ThreadingHTTPServer):

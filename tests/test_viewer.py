@@ -1,7 +1,9 @@
 "The viewer in a real browser: pages load without an error from disk and from their server, layers switch and lie where they should, a polygon is drawn and saved, names stay text"
+import http.client
 import json
 import re
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -149,6 +151,32 @@ def test_polygon_is_drawn_and_saved(live, slide, tmp_path, visit):
     page.wait_for_function("document.body.dataset.notes === '1'")  # it is there again
 
 
+def test_region_is_marked(live, slide, tmp_path, visit):
+    "The most attended one, by key and by button; marked again it stays one note, and its words are kept"
+    page = visit(live)
+    page.wait_for_function("document.body.dataset.notes !== undefined")
+    page.keyboard.press('n')
+    page.wait_for_timeout(800)
+    def saved(press, want):
+        page.evaluate("delete document.body.dataset.saved")
+        press()
+        page.wait_for_function("document.body.dataset.saved === '1'")
+        (polygon, relevant, note), = read_notes(tmp_path/'notes.geojson', slide)
+        assert polygon.bounds == (600, 0, 1200, 600) and (relevant, note) == want
+    saved(lambda: page.locator('#no').click(), (False, ''))
+    page.locator('#text').fill('no tumour here')
+    saved(lambda: page.get_by_role('button', name='Save').click(), (False, 'no tumour here'))
+    page.locator('h1').click()
+    saved(lambda: page.keyboard.press('r'), (True, 'no tumour here'))
+    page.keyboard.press('ArrowDown')  # in the text, where it moves no layer
+    assert state(page, 'layer') == '0'
+    rows = page.locator('#agreement tr').all_inner_texts()
+    assert rows[0].startswith('Agreement with') and not any('raw' in r or 'rank' in r for r in rows)  # the scaling that is shown
+    page.locator('#layers input').nth(2).check()
+    rows = page.locator('#agreement tr').all_inner_texts()
+    assert any('patches head 1 raw' in r for r in rows) and not any('rank' in r for r in rows)
+
+
 def test_names_stay_text(slide, tmp_path, visit):
     "A name full of markup is only a name"
     slide.name = name = '"><img src=x onerror="document.body.dataset.error=1"> <b>&amp;'
@@ -161,6 +189,19 @@ def test_names_stay_text(slide, tmp_path, visit):
         server.server_close()
     assert page.locator('#layers input').count() == 3 and page.locator('img, #label i, u').count() == 0
     assert page.locator('#name').inner_text() == name and page.locator('#label').inner_text() == '<i>ill</i>'
+
+
+def test_answers_are_not_held_back(live):
+    "On one connection, as a browser keeps it: without the kernel's wait for an acknowledgement, some 40 ms"
+    c = http.client.HTTPConnection('127.0.0.1', int(live.split(':')[2].split('/')[0]))
+    def one():
+        t = time.perf_counter()
+        c.request('GET', '/square/tiles/0/0_0.jpg')
+        assert c.getresponse().read()[:2] == b'\xff\xd8'
+        return time.perf_counter()-t
+    times = sorted(one() for _ in range(40))
+    c.close()
+    assert times[10] < .03, times
 
 
 def test_page_asks_for_nothing_elsewhere(slide, tmp_path):
