@@ -162,8 +162,7 @@ class DropPath(nn.Module):
 
     def forward(self, x:Tensor)->Tensor:
         if not (self.training and self.p): return x
-        keep = x.new_empty([len(x)]+[1]*(x.ndim-1)).bernoulli_(1-self.p)
-        return x*keep/(1-self.p)
+        return x * x.new_empty([len(x)]+[1]*(x.ndim-1)).bernoulli_(1-self.p).div_(1-self.p)
 
     def extra_repr(self)->str: return f'p={self.p}'
 
