@@ -341,6 +341,9 @@ def attend(
     shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one looks into every region.", min=1)]=1,
     trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
     truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores.", show_default=False)]=None,
+    ome_tiff:Annotated[bool, typer.Option('--ome-tiff', help="Also the map of the whole slide as a pyramidal image that lies on it: {slide}.ome.tif.")]=False,
+    geojson:Annotated[Optional[float], typer.Option(help="Also the patches with more than so many times the average attention, for QuPath: {slide}.geojson.", show_default=False)]=None,
+    sheets:Annotated[bool, typer.Option('--sheets', help="Also contact sheets of the regions and patches looked at most and least, in sheets/.")]=False,
     device:Device='auto',
 ):
     "Draw attention of patch, region and slide. Writes maps/{model}/{slide}.jpg and .h5."
@@ -350,6 +353,9 @@ def attend(
     hipt = get_model(model, run, device)
     _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, offsets=[k*hipt.patch_size//2 for k in range(shifts)], trained=trained), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
+    if ome_tiff or sheets or geojson is not None:
+        from hipt_nb.figures import export_maps
+        _say('attend: files', export_maps(run, read_manifest(slides), hipt.name, ome_tiff, geojson, sheets), run, f'attend/{hipt.name}/files')
     if truth:
         from hipt_nb.truth import cohort_truth
         print(f"attend: agreement with annotations in {cohort_truth(run, read_manifest(slides), hipt, truth)}")
