@@ -142,7 +142,7 @@ def pretrain(
     save_memory:Annotated[bool, typer.Option('--save-memory', help="Compute activations again in the backward pass: a third slower, much less memory.")]=False,
     seed:Seed=0, device:Device='auto',
 ):
-    "Teach the levels of a pyramid without labels (DINO). Writes models/{preset}/. Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."
+    "Teach the levels of a pyramid without labels (DINO). Writes models/{preset}/. With a column label in the manifest, nearest neighbours judge the training (log.csv). Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."
     from hipt_nb.dino import get_recipe, ranks
     from hipt_nb.hipt import create_hipt
     from hipt_nb.pretrain import first_does, join_ranks
@@ -151,12 +151,13 @@ def pretrain(
     hipt = create_hipt(preset, seed=seed)
     levels = _levels(level, len(hipt.levels))
     if run.recorded(f'embed/{preset}') and not (run.models/f'{preset}-level1').exists(): raise HIPTError(f"'{run.root}' already holds features '{preset}' made by a model from elsewhere: pretrain into another --out")
+    labelled = {r.slide_id:(r.label, r.patient) for r in manifest.itertuples()} if 'label' in manifest else None
     given = dict(batch_size=batch_size, seed=seed, recipe=recipe)
     def record():
         for k in levels: run.record(f'pretrain/{preset}-level{k}', dict(given, samples=samples1 if k==1 else samples2, start=start if k==levels[0] else None), f'models/{preset}-level{k}')
     first_does(record)
     for k in range(1, levels[-1]+1):
-        args = _given(**given, samples=samples1 if k==1 else samples2, device=device, precision=precision, accumulate=accumulate, save_memory=save_memory)
+        args = _given(**given, samples=samples1 if k==1 else samples2, device=device, precision=precision, accumulate=accumulate, save_memory=save_memory, labelled=labelled)
         _pretrain_level(run, manifest, hipt, preset, k, k in levels, start if k==levels[0] else None, args)
     hipt.name = preset
     if levels[-1]<len(hipt.levels) or ranks()[0]: return
