@@ -340,7 +340,7 @@ def attend(
     top:Annotated[int, typer.Option(help="Regions of each slide to look into, most attended first.", min=1)]=2,
     shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one looks into every region.", min=1)]=1,
     trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
-    truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores.", show_default=False)]=None,
+    truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores; with several slides also truth-patients.csv.", show_default=False)]=None,
     ome_tiff:Annotated[bool, typer.Option('--ome-tiff', help="Also the map of the whole slide as a pyramidal image that lies on it: {slide}.ome.tif.")]=False,
     geojson:Annotated[Optional[float], typer.Option(help="Also the patches with more than so many times the average attention, for QuPath: {slide}.geojson.", show_default=False)]=None,
     sheets:Annotated[bool, typer.Option('--sheets', help="Also contact sheets of the regions and patches looked at most and least, in sheets/.")]=False,
