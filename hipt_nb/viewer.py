@@ -111,7 +111,8 @@ def _layer(m, i):
 
 # %% ../nbs/14_viewer.ipynb #c6ee9236
 _static = files('hipt_nb')/'static'
-_parts = 'viewer.css', 'viewer.js', 'openseadragon.min.js', 'openseadragon.LICENSE.txt', 'annotorious.min.js', 'annotorious.css', 'annotorious.LICENSE.txt'
+_parts = 'viewer.css', 'viewer.js', 'openseadragon.min.js', 'openseadragon.LICENSE.txt'
+_drawing = 'annotorious.min.js', 'annotorious.css', 'annotorious.LICENSE.txt'  # of live pages, where what is drawn can be saved
 
 def _data_js(data): return 'window.HIPT = ' + json.dumps(data).replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029') + ';\n'
 
@@ -147,7 +148,7 @@ def build_viewer(
         for i,m in enumerate(maps): _write_map(m, new/f'maps/{i}.png')
         page = dict(_page(slide, maps, tile, None if live else max_side), label=str(label), live=live, listed=listed, regions=list(regions))
         (new/'data.js').write_text(_data_js(page), encoding='utf-8')
-        for p in _parts: shutil.copyfile(_static/p, new/p)
+        for p in _parts+_drawing*live: shutil.copyfile(_static/p, new/p)
         shutil.copyfile(_static/'viewer.html', new/'index.html')
         write_json(new/'viewer.json', dict(slide_id=slide.name, label=str(label), prediction=str(prediction), layers=[m['name'] for m in maps]))
         _replace(new, out)

@@ -164,10 +164,13 @@ function mark(relevant) {
   annotator.setSelected(a.id); edit(annotator.state.store.getAnnotation(a.id));
   save();
 }
+// what only a live page needs is loaded when it is needed
+function part(tag, what) { return new Promise((done, failed) => { const e = Object.assign(document.createElement(tag), what); e.onload = done; e.onerror = () => failed(new Error(e.src || e.href)); document.head.append(e); }); }
 async function notes() {
   const s = await (await fetch('session.json')).json();
   token = s.token;
   if (!token) return;
+  await Promise.all([part('link', { rel: 'stylesheet', href: 'annotorious.css' }), part('script', { src: 'annotorious.min.js' })]);
   annotator = AnnotoriousOSD.createOSDAnnotator(viewer, { drawingMode: 'click', style: a => ({ fill: (marks.get(a.id) || { relevant: true }).relevant ? '#0072b2' : '#d55e00', fillOpacity: .15, stroke: (marks.get(a.id) || { relevant: true }).relevant ? '#0072b2' : '#d55e00', strokeWidth: 2 }) });
   $('notes').hidden = $('keydraw').hidden = false; $('mark').hidden = !D.regions.length;
   const old = s.notes.map((n, i) => toPage(n, 'note-' + i));
