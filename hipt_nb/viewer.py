@@ -101,7 +101,7 @@ def _write_map(m, path):
     k = max(1, min(16, 1024//max(a.shape[:2]), int(m['height']/a.shape[0])))  # no finer than the slide: the drawing tool counts in pixels of the finest image
     h = a.shape[0]*k; w = max(1, round(h*m['width']/m['height']))
     a = cv2.resize(a, (w,h), interpolation=cv2.INTER_NEAREST)
-    with atomic(path) as tmp: tmp.write_bytes(cv2.imencode('.png', cv2.cvtColor(a, cv2.COLOR_RGBA2BGRA))[1].tobytes())
+    with atomic(path) as tmp: tmp.write_bytes(cv2.imencode('.png', cv2.cvtColor(a, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes())
 
 def _layer(m, i):
     low,high = _range(np.asarray(m['array'],dtype=np.float32), m.get('low'), m.get('high'))
