@@ -373,6 +373,8 @@ def view(
     run:Annotated[Path, typer.Argument(help="Run folder with maps from 'hipt attend'.", show_default=False)],
     model:Annotated[Optional[str], typer.Option('--model', '-m', help="Whose maps, if there are several.", show_default=False)]=None,
     port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
+    address:Annotated[str, typer.Option(help="Where to listen. Any other than this machine's own lets others on the network see the slides.")]='127.0.0.1',
+    host:Annotated[Optional[List[str]], typer.Option(help="A further name by which browsers reach the page, behind a proxy or with --address. May be given several times.", show_default=False)]=None,
     static:Annotated[Optional[Path], typer.Option('--static', help="Only write the pages, with all tiles, into this folder, for any web server.", show_default=False)]=None,
 ):
     "See slides and their maps in the browser, draw and keep notes. Writes viewer/{model}/{slide}/ and notes/{slide}.geojson."
@@ -384,7 +386,7 @@ def view(
     out = static or r.viewer/name
     sources = run_pages(r, name, out, live=static is None)
     print(f"view: {len(sources)} pages in {out}")
-    if static is None: serve(out, port, sources=sources)
+    if static is None: serve(out, port, hosts=host or (), sources=sources, address=address)
 
 # %% ../nbs/16_cli.ipynb #cf0e011c
 class To(str, Enum): qupath, clam, trident = 'qupath', 'clam', 'trident'

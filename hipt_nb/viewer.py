@@ -344,18 +344,19 @@ def serve(
     port:int=0,        # 0 takes any that is free
     block:bool=True,   # wait here until Ctrl-C; else answer in the background
     hosts=(),          # further names by which the server may be called, behind a proxy of your own
+    address:str='127.0.0.1', # where to listen; any other lets others on the network see the slides
     sources=None,      # {name of a page's folder, '' for the folder itself: its `Source`}, for pages that are live
 ):                     # the server: `.server_port`, `.shutdown()`
-    "Show viewer pages to this machine only"
+    "Show viewer pages, to this machine only unless told otherwise"
     root = Path(folder).resolve()
     if not root.is_dir(): raise HIPTError(f"'{folder}' is no folder: build a viewer first")
     handler = lambda *a: _Handler(*a, directory=str(root))
-    try: server = _Server(('127.0.0.1', port), handler)
-    except OSError as e: raise HIPTError(f"port {port} cannot be used ({e.strerror}): choose another, or 0 for any that is free") from None
-    server.root, server.hosts, server.sources, server.token = root, {'127.0.0.1', 'localhost', *map(str.lower, hosts)}, dict(sources or {}), secrets.token_urlsafe(24)
+    try: server = _Server((address, port), handler)
+    except OSError as e: raise HIPTError(f"port {port} of {address} cannot be used ({e.strerror}): choose another, or 0 for any that is free") from None
+    server.root, server.hosts, server.sources, server.token = root, {'127.0.0.1', 'localhost', address.lower(), *map(str.lower, hosts)}, dict(sources or {}), secrets.token_urlsafe(24)
     if not block: threading.Thread(target=server.serve_forever, daemon=True).start()
     else:
-        print(f'http://127.0.0.1:{server.server_port}/ (stop with Ctrl-C)', flush=True)
+        print(f'http://{address}:{server.server_port}/ (stop with Ctrl-C)', flush=True)
         try: server.serve_forever()
         except KeyboardInterrupt: pass
         finally: server.server_close()
