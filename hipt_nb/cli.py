@@ -476,3 +476,6 @@ def main():
     except SystemExit as e:
         if e.code==130: print(stopped, file=sys.stderr)
         raise
+
+# %% ../nbs/16_cli.ipynb #32b4fe5e
+if __name__=='__main__': main()
