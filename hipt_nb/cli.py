@@ -340,7 +340,7 @@ def attend(
     top:Annotated[int, typer.Option(help="Regions of each slide to look into, most attended first.", min=1)]=2,
     shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one looks into every region.", min=1)]=1,
     trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
-    truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores.", show_default=False)]=None,
+    truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores; with several slides also truth-patients.csv.", show_default=False)]=None,
     ome_tiff:Annotated[bool, typer.Option('--ome-tiff', help="Also the map of the whole slide as a pyramidal image that lies on it: {slide}.ome.tif.")]=False,
     geojson:Annotated[Optional[float], typer.Option(help="Also the patches with more than so many times the average attention, for QuPath: {slide}.geojson.", show_default=False)]=None,
     sheets:Annotated[bool, typer.Option('--sheets', help="Also contact sheets of the regions and patches looked at most and least, in sheets/.")]=False,
@@ -373,6 +373,8 @@ def view(
     run:Annotated[Path, typer.Argument(help="Run folder with maps from 'hipt attend'.", show_default=False)],
     model:Annotated[Optional[str], typer.Option('--model', '-m', help="Whose maps, if there are several.", show_default=False)]=None,
     port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
+    address:Annotated[str, typer.Option(help="Where to listen. Any other than this machine's own lets others on the network see the slides.")]='127.0.0.1',
+    host:Annotated[Optional[List[str]], typer.Option(help="A further name by which browsers reach the page, behind a proxy or with --address. May be given several times.", show_default=False)]=None,
     static:Annotated[Optional[Path], typer.Option('--static', help="Only write the pages, with all tiles, into this folder, for any web server.", show_default=False)]=None,
 ):
     "See slides and their maps in the browser, draw and keep notes. Writes viewer/{model}/{slide}/ and notes/{slide}.geojson."
@@ -384,7 +386,7 @@ def view(
     out = static or r.viewer/name
     sources = run_pages(r, name, out, live=static is None)
     print(f"view: {len(sources)} pages in {out}")
-    if static is None: serve(out, port, sources=sources)
+    if static is None: serve(out, port, hosts=host or (), sources=sources, address=address)
 
 # %% ../nbs/16_cli.ipynb #cf0e011c
 class To(str, Enum): qupath, clam, trident = 'qupath', 'clam', 'trident'

@@ -144,6 +144,9 @@ def test_quick_demo_and_again(tmp_path):
     files = {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
     assert hipt('demo', '--quick', '--out', out).returncode==0
     assert files=={p: p.stat().st_mtime_ns for p in files}
+    r = hipt('view', out, '--model', 'hipt-tiny', '--static', tmp_path/'pages')
+    listed = (tmp_path/'pages'/'slides.js').read_text()
+    assert r.returncode==0 and re.search(r'"label": "(glandular|infiltrative)", "prediction": "predicted (glandular|infiltrative), \d+%"', listed), listed  # the slide's own class, the one predicted for it, and how probable
     cohort = out/'cohort'/'manifest.csv'
     r = hipt('predict', cohort, '--out', out, '--encoder', 'hipt-tiny')
     assert r.returncode==0 and '12 slides' in r.stdout and (out/'predictions.csv').read_text().count('\n')==13, r.stderr
