@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 import torch
 from torch.nn import functional as F
-from hipt_nb.hipt import create_hipt, cut_patches
+from hipt_nb.hipt import create_hipt, cut_patches, pick_dtype
 from hipt_nb.vit import flops
 
 def explicit(q, k, v, attn_mask=None): return (q @ k.transpose(-2, -1) * q.shape[-1]**-.5).softmax(-1) @ v
@@ -55,14 +55,15 @@ def main(out, device, runs, memory):
     device = torch.device(device)
     if memory: return only_features(device)
     models, plans = {}, {}
-    for dtype in ('float32','bfloat16'):
+    dtypes = list(dict.fromkeys(['float32', str(pick_dtype('auto', device)).split('.')[-1]]))   # bfloat16 only where `auto` takes it
+    for dtype in dtypes:
         m = create_hipt('hipt-4k', dtype=dtype).to(device); plans[dtype] = m.tune(); models[dtype] = m.frozen()
-    plain, fast = models['float32'], models['bfloat16']
+    plain, fast = models['float32'], models[dtypes[-1]]
     x = torch.randn(1, 3, 4096, 4096, device=device)
     tissue = torch.arange(256).view(1, 16, 16)%5<2   # 40 % of the patches
-    ways = {'published': lambda: published(plain, x), 'float32': lambda: plain(x), 'bfloat16': lambda: fast(x),
+    ways = {'published': lambda: published(plain, x), **{d: lambda m=m: m(x) for d,m in models.items()},
         'attention': lambda: fast.features(x, attention=True)['region'], 'tissue': lambda: fast(x, tissue)}
-    times, outs, rates = {k:[] for k in ways}, {}, {'float32':[], 'bfloat16':[]}
+    times, outs, rates = {k:[] for k in ways}, {}, {d:[] for d in dtypes}
     for i in range(runs):
         for k in rates: rates[k].append(matrix_rates(getattr(torch, k), device))
         for k,fn in ways.items():
@@ -72,14 +73,17 @@ def main(out, device, runs, memory):
     best = {k:[max(r) for r in zip(*v)] for k,v in rates.items()}
     ops = {k: 256*flops(plain.level1, 16, 16, k=='done') + flops(plain.level2, 16, 16, k=='done') for k in ('full','done')}
     share = lambda dtype, what, of: round(ops[what]/t[dtype]/best[dtype][of], 3)
-    res = dict(machine=torch.cuda.get_device_name() if device.type=='cuda' else f'{platform.machine()} CPU, {torch.get_num_threads()} threads', torch=torch.__version__, plans=plans,
-        bfloat16_matrix_products_times_faster_than_float32=round(best['bfloat16'][0]/best['float32'][0], 2),
-        features_times_faster_than_published=round(t['published']/t['bfloat16'], 2), in_float32=round(t['published']/t['float32'], 2),
+    cosine = lambda d: round(F.cosine_similarity(outs['published'], outs[d]).item(), 6)
+    used = dtypes[-1]
+    res = dict(machine=torch.cuda.get_device_name() if device.type=='cuda' else f'{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads', torch=torch.__version__,
+        arithmetic=used if len(dtypes)>1 else 'float32 alone: bfloat16 is not fast here', plans=plans,
+        matrix_products_times_faster_than_in_float32=round(best[used][0]/best['float32'][0], 2),
+        times_faster_than_published={d:round(t['published']/t[d], 2) for d in dtypes},
         features_and_attention_times_faster_than_published_two_passes=round(2*t['published']/t['attention'], 2),
-        share_of_matrix_rate={d:dict(done_of_large=share(d,'done',0), full_of_large=share(d,'full',0), done_of_its_own_shapes=share(d,'done',1), full_of_its_own_shapes=share(d,'full',1)) for d in ('float32','bfloat16')},
-        share_of_time_with_40_percent_tissue=round(t['tissue']/t['bfloat16'], 3), share_of_time_with_attention=round(t['attention']/t['bfloat16'], 3), peak_memory_gb=round(peak_memory(device), 2),
-        cosine_of_bfloat16=round(F.cosine_similarity(outs['published'], outs['bfloat16']).item(), 5), cosine_of_float32=round(F.cosine_similarity(outs['published'], outs['float32']).item(), 6))
-    if device.type=='cuda': res['patches_per_second'] = round(256/t['bfloat16'])
+        share_of_matrix_rate={d:dict(done_of_large=share(d,'done',0), full_of_large=share(d,'full',0), done_of_its_own_shapes=share(d,'done',1), full_of_its_own_shapes=share(d,'full',1)) for d in dtypes},
+        share_of_time_with_40_percent_tissue=round(t['tissue']/t[used], 3), share_of_time_with_attention=round(t['attention']/t[used], 3), peak_memory_gb=round(peak_memory(device), 2),
+        cosine_to_published={d:cosine(d) for d in dtypes})
+    if device.type=='cuda': res['patches_per_second'] = round(256/t[used])
     print(json.dumps(res, indent=1))
     if out: Path(out).parent.mkdir(parents=True, exist_ok=True); Path(out).write_text(json.dumps(res, indent=1)+'\n')
 

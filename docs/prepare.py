@@ -21,6 +21,7 @@ from nbdev.doclinks import _get_exps
 from nbdev.process import Processor
 from nbdev.processors import FilterDefaults, _show_docs, add_show_docs, exec_show_docs
 
+import example
 from book import notebooks
 
 root = Path(__file__).resolve().parents[1]
@@ -280,6 +281,7 @@ def main():
         text.parent.mkdir(parents=True, exist_ok=True)
         text.write_text(plain_text(nb), 'utf-8')
     if (nbs/'images').exists(): shutil.copytree(nbs/'images', src/'images')
+    example.cached(extra/'viewer-example')
     script = fetch_mathjax(root/'docs'/'_build'/'npm')
     if script: shutil.copy(script, static/'mathjax.js')
     else: print('npm is not here: formulas on the pages will need a network')

@@ -142,7 +142,7 @@ def pretrain(
     save_memory:Annotated[bool, typer.Option('--save-memory', help="Compute activations again in the backward pass: a third slower, much less memory.")]=False,
     seed:Seed=0, device:Device='auto',
 ):
-    "Teach the levels of a pyramid without labels (DINO). Writes models/{preset}/. Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."
+    "Teach the levels of a pyramid without labels (DINO). Writes models/{preset}/. With a column label in the manifest, nearest neighbours judge the training (log.csv). Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."
     from hipt_nb.dino import get_recipe, ranks
     from hipt_nb.hipt import create_hipt
     from hipt_nb.pretrain import first_does, join_ranks
@@ -151,12 +151,13 @@ def pretrain(
     hipt = create_hipt(preset, seed=seed)
     levels = _levels(level, len(hipt.levels))
     if run.recorded(f'embed/{preset}') and not (run.models/f'{preset}-level1').exists(): raise HIPTError(f"'{run.root}' already holds features '{preset}' made by a model from elsewhere: pretrain into another --out")
+    labelled = {r.slide_id:(r.label, r.patient) for r in manifest.itertuples()} if 'label' in manifest else None
     given = dict(batch_size=batch_size, seed=seed, recipe=recipe)
     def record():
         for k in levels: run.record(f'pretrain/{preset}-level{k}', dict(given, samples=samples1 if k==1 else samples2, start=start if k==levels[0] else None), f'models/{preset}-level{k}')
     first_does(record)
     for k in range(1, levels[-1]+1):
-        args = _given(**given, samples=samples1 if k==1 else samples2, device=device, precision=precision, accumulate=accumulate, save_memory=save_memory)
+        args = _given(**given, samples=samples1 if k==1 else samples2, device=device, precision=precision, accumulate=accumulate, save_memory=save_memory, labelled=labelled)
         _pretrain_level(run, manifest, hipt, preset, k, k in levels, start if k==levels[0] else None, args)
     hipt.name = preset
     if levels[-1]<len(hipt.levels) or ranks()[0]: return
@@ -347,7 +348,10 @@ def attend(
     top:Annotated[int, typer.Option(help="Regions of each slide to look into, most attended first.", min=1)]=2,
     shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one looks into every region.", min=1)]=1,
     trained:Annotated[Optional[Path], typer.Option(help="Folder of a trained slide model, for the slide level; the run's own if not given.", show_default=False)]=None,
-    truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores.", show_default=False)]=None,
+    truth:Annotated[Optional[Path], typer.Option(help="Folder of annotations, {slide}.geojson or .png: also writes maps/{model}/truth.csv, how well attention finds them, beside random weights and shuffled scores; with several slides also truth-patients.csv.", show_default=False)]=None,
+    ome_tiff:Annotated[bool, typer.Option('--ome-tiff', help="Also the map of the whole slide as a pyramidal image that lies on it: {slide}.ome.tif.")]=False,
+    geojson:Annotated[Optional[float], typer.Option(help="Also the patches with more than so many times the average attention, for QuPath: {slide}.geojson.", show_default=False)]=None,
+    sheets:Annotated[bool, typer.Option('--sheets', help="Also contact sheets of the regions and patches looked at most and least, in sheets/.")]=False,
     device:Device='auto',
 ):
     "Draw attention of patch, region and slide. Writes maps/{model}/{slide}.jpg and .h5."
@@ -357,6 +361,9 @@ def attend(
     hipt = get_model(model, run, device)
     _say(f'attend {hipt.name}', attend_cohort(run, read_manifest(slides), hipt, top=top, offsets=[k*hipt.patch_size//2 for k in range(shifts)], trained=trained), run, f'attend/{hipt.name}')
     print(f"attend: maps in {run.maps/hipt.name}")
+    if ome_tiff or sheets or geojson is not None:
+        from hipt_nb.figures import export_maps
+        _say('attend: files', export_maps(run, read_manifest(slides), hipt.name, ome_tiff, geojson, sheets), run, f'attend/{hipt.name}/files')
     if truth:
         from hipt_nb.truth import cohort_truth
         print(f"attend: agreement with annotations in {cohort_truth(run, read_manifest(slides), hipt, truth)}")
@@ -374,6 +381,8 @@ def view(
     run:Annotated[Path, typer.Argument(help="Run folder with maps from 'hipt attend'.", show_default=False)],
     model:Annotated[Optional[str], typer.Option('--model', '-m', help="Whose maps, if there are several.", show_default=False)]=None,
     port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
+    address:Annotated[str, typer.Option(help="Where to listen. Any other than this machine's own lets others on the network see the slides.")]='127.0.0.1',
+    host:Annotated[Optional[List[str]], typer.Option(help="A further name by which browsers reach the page, behind a proxy or with --address. May be given several times.", show_default=False)]=None,
     static:Annotated[Optional[Path], typer.Option('--static', help="Only write the pages, with all tiles, into this folder, for any web server.", show_default=False)]=None,
 ):
     "See slides and their maps in the browser, draw and keep notes. Writes viewer/{model}/{slide}/ and notes/{slide}.geojson."
@@ -385,7 +394,7 @@ def view(
     out = static or r.viewer/name
     sources = run_pages(r, name, out, live=static is None)
     print(f"view: {len(sources)} pages in {out}")
-    if static is None: serve(out, port, sources=sources)
+    if static is None: serve(out, port, hosts=host or (), sources=sources, address=address)
 
 # %% ../nbs/16_cli.ipynb #cf0e011c
 class To(str, Enum): qupath, clam, trident = 'qupath', 'clam', 'trident'
@@ -477,3 +486,6 @@ def main():
     except SystemExit as e:
         if e.code==130: print(stopped, file=sys.stderr)
         raise
+
+# %% ../nbs/16_cli.ipynb #32b4fe5e
+if __name__=='__main__': main()

@@ -151,12 +151,6 @@ def pick_dtype(
 
 # %% ../nbs/06_hipt.ipynb #6195204f
 @patch
-def precision(self:HIPT):
-    "The context for code that runs the levels itself, such as attention maps"
-    dtype = pick_dtype(self.dtype, self.device)
-    return torch.autocast(self.device.type, dtype, enabled=dtype!=torch.float32)
-
-@patch
 def working(self:HIPT)->nn.Module:
     "Level 1 in the arithmetic asked for: itself, or a copy in fewer bits"
     dtype = pick_dtype(self.dtype, self.device)

@@ -77,20 +77,29 @@ def neighbour_accuracy(
 
 # %% ../nbs/09d_monitor.ipynb #e8887853
 class Judge(Callback):
-    "Write the accuracy of nearest neighbours on labelled samples into the log, at every checkpoint"
+    "Write the accuracy of nearest neighbours on labelled samples into the log, before the first step and at every checkpoint"
     order = 55
     def __init__(self,
-        inputs,      # tuple of tensors that the backbone takes: normalised patches, or grids and masks
+        inputs,      # tuple of tensors: patches, uint8 or normalised, or grids and masks
         labels,      # of each
         groups,      # patient or slide of each
-    ): self.inputs,self.labels,self.groups = inputs,labels,groups
+    ): self.inputs,self.labels,self.groups,self.first = inputs,labels,groups,None
 
     @torch.no_grad()
+    def accuracy(self)->float:
+        net,views = self.learn.teacher.backbone,self.learn.views.settings
+        def ready(x):
+            x = x.to(self.dls.device)
+            return (x/255 - x.new_tensor(views.mean, dtype=torch.float32).view(3, 1, 1))/x.new_tensor(views.std, dtype=torch.float32).view(3, 1, 1) if x.dtype==torch.uint8 else x
+        x = torch.cat([net(*map(ready, part)).float().cpu() for part in zip(*(o.split(64) for o in self.inputs))])
+        return neighbour_accuracy(x, self.labels, self.groups)
+
+    def before_fit(self):
+        if not ranks()[0] and not self.learn.it: self.first = self.accuracy()
+    def after_batch(self):
+        if self.first is not None and self.learn.last: self.learn.monitor.rows[0]['knn_accuracy'],self.first = self.first,None
     def after_train(self):
-        if ranks()[0] or not self.learn.monitor.rows: return
-        net,device = self.learn.teacher.backbone,self.dls.device
-        x = torch.cat([net(*(o.to(device) for o in part)).float().cpu() for part in zip(*(o.split(64) for o in self.inputs))])
-        self.learn.monitor.rows[-1]['knn_accuracy'] = neighbour_accuracy(x, self.labels, self.groups)
+        if not ranks()[0] and self.learn.monitor.rows: self.learn.monitor.rows[-1]['knn_accuracy'] = self.accuracy()
 
 # %% ../nbs/09d_monitor.ipynb #5138297a
 def draw_log(

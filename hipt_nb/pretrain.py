@@ -6,8 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/pretrain.html.md"""
 
 # %% auto #0
 __all__ = ['SampleOrder', 'Cache', 'KeepOpen', 'Source', 'PatchSource', 'GridSource', 'Stream', 'Checkpoint', 'resume',
-           'join_ranks', 'first_does', 'finished', 'train_level', 'pretrain_patches', 'pretrain_grid', 'load_level',
-           'start_from']
+           'join_ranks', 'first_does', 'finished', 'whole_steps', 'to_judge', 'train_level', 'pretrain_patches',
+           'pretrain_grid', 'load_level', 'start_from']
 
 # %% ../nbs/10_pretrain.ipynb #d4dcdbe1
 import os, signal, sys, threading
@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
+from fastcore.basics import patch
 from .core import HIPTError, atomic, changed, write_json, read_json, params_hash, pick_device, progress
 from fastai.callback.core import Callback, CancelFitException
 from .tiling import read_tiles
@@ -113,7 +114,8 @@ class KeepOpen:
 class Source:
     "Where samples come from: what patches and grids have in common"
     tries = 1000                            # samples to try in place of an unreadable one
-    def name(self, unit): raise NotImplementedError
+    def slide(self, unit): raise NotImplementedError
+    def name(self, unit): return f"slide '{self.slide(unit)}'"
     def one(self, unit, member): raise NotImplementedError
     def __len__(self): return int(self.counts.sum())
 
@@ -157,7 +159,7 @@ class PatchSource(Source):
     @property
     def params(self): return dict(slides=len(self.tiles), patches=len(self), tiles=params_hash({t.slide_id:[t.coords.tolist(), t.mpp, t.patch_size, self.counts[a:b].tolist()] for t,a,b in zip(self.tiles, self.first, self.first[1:])}))
 
-    def name(self, unit): return f"slide '{self.tiles[self.slide_of[unit]].slide_id}'"
+    def slide(self, unit): return self.tiles[self.slide_of[unit]].slide_id
     def one(self, unit, member):
         i = self.slide_of[unit]
         t,(row,col) = self.tiles[i],np.divmod(self.cells[unit][member], self.tiles[i].grid[1])
@@ -202,7 +204,7 @@ class GridSource(Source):
     def made_by(self): return str(self.attrs.get(f'level{self.level-1}_sha256'))
     @property
     def params(self): return dict(slides=len(self.paths), regions=len(self), level_below=self.made_by, features=params_hash([(i, m.sum((1, 2)).tolist()) for i,m in zip(self.ids, self.masks)]))
-    def name(self, unit): return f"slide '{self.ids[self.units[unit][0]]}'"
+    def slide(self, unit): return self.ids[self.units[unit][0]]
 
     def one(self, unit, member=0):
         i,m,r,c = self.units[unit]
@@ -219,13 +221,15 @@ class GridSource(Source):
         x = torch.from_numpy(np.stack([self.read(int(u), 0) for u in where[:,0]]).astype(np.float32)).permute(0, 3, 1, 2)
         return x[:,:-1].contiguous(), x[:,-1]>0
 
-    def stats(self,
-        n:int=1000,  # regions to look at
-    )->tuple:        # mean and standard deviation of every feature over tissue `[D]`
-        "What is common to all cells, for the masked-token term"
-        x,mask = self(SampleOrder(self.counts)(range(min(n, len(self)))))
-        x = x.permute(0, 2, 3, 1)[mask]
-        return x.mean(0), x.std(0, correction=0).clamp(min=1e-3)
+# %% ../nbs/10_pretrain.ipynb #a9479878
+@patch
+def stats(self:GridSource,
+    n:int=1000,  # regions to look at
+)->tuple:        # mean and standard deviation of every feature over tissue `[D]`
+    "What is common to all cells, for the masked-token term"
+    x,mask = self(SampleOrder(self.counts)(range(min(n, len(self)))))
+    x = x.permute(0, 2, 3, 1)[mask]
+    return x.mean(0), x.std(0, correction=0).clamp(min=1e-3)
 
 # %% ../nbs/10_pretrain.ipynb #aae18bd8
 class Stream:
@@ -371,6 +375,38 @@ def finished(
     if diff: raise HIPTError(f"'{out}' holds a training with other parameters ({', '.join(diff)}): use the same ones, or another folder")
     return (out/'model.safetensors').exists()
 
+def whole_steps(
+    samples:int,     # to be shown in all
+    batch_size:int,  # of a step, all processes together
+    there:int,       # samples that there are
+)->tuple:            # samples, batch size
+    "Steps that the data can fill and the processes can share"
+    n = ranks()[1]
+    if batch_size>there: raise HIPTError(f"a batch of {batch_size} is larger than the data ({there} samples): use a smaller batch size or more slides")
+    if batch_size<n: raise HIPTError(f"a batch of {batch_size} cannot be shared by {n} processes: use a larger batch size or fewer processes")
+    return samples - (samples%batch_size if 0<samples%batch_size<n and samples>batch_size else 0), batch_size
+
+def _kept_precision(out, wanted):
+    "A training goes on in the arithmetic that it was begun with"
+    begun = read_json(out/'config.json').get('precision') if wanted=='auto' and (out/'config.json').exists() else None
+    return begun or wanted
+
+# %% ../nbs/10_pretrain.ipynb #04229187
+def to_judge(
+    source,        # `PatchSource` or `GridSource`
+    labelled:dict, # slide id to (label, patient)
+    n:int=256,     # samples in all
+):                 # inputs, labels and groups for `Judge`; None if there is nothing to tell apart
+    "Samples by which nearest neighbours judge a training, the same number of every slide"
+    rng,slides = np.random.default_rng(0),np.array([source.slide(u) for u in range(len(source.counts))])
+    ids = [s for s in dict.fromkeys(slides.tolist()) if s in labelled and isinstance(labelled[s][0], str)]
+    if len({labelled[s][0] for s in ids})<2 or len({labelled[s][1] for s in ids})<3: return None
+    where = np.concatenate([rng.permutation(np.flatnonzero((slides==s) & (source.counts>0)))[:max(1, n//len(ids))] for s in ids])
+    where = np.stack([where, rng.integers(0, source.counts[where])], 1)
+    inputs,ok = source(where),np.array([source.name(u) not in source.broken for u,_ in where])
+    labels,groups = (np.array([labelled[slides[u]][i] for u in where[ok,0]]) for i in (0, 1))
+    return tuple(o[torch.from_numpy(ok)] for o in inputs), labels, groups
+
 # %% ../nbs/10_pretrain.ipynb #327236c8
 def train_level(
     source,              # `PatchSource` or `GridSource`
@@ -396,10 +432,7 @@ def train_level(
     "Train a ViT with DINO on whatever a source gives"
     from safetensors.torch import save_file
     r,out,device = get_recipe(recipe),Path(out),join_ranks(device)
-    batch_size = batch_size or min(r.batch_size, len(source))
-    if batch_size>len(source): raise HIPTError(f"a batch of {batch_size} is larger than the data ({len(source)} samples): use a smaller batch size or more slides")
-    if batch_size<ranks()[1]: raise HIPTError(f"a batch of {batch_size} cannot be shared by {ranks()[1]} processes: use a larger batch size or fewer processes")
-    if 0<samples%batch_size<ranks()[1] and samples>batch_size: samples -= samples%batch_size     # too few to share
+    samples,batch_size = whole_steps(samples, batch_size or min(r.batch_size, len(source)), len(source))
     dtype = getattr(torch, precision) if precision=='float16' else pick_dtype(_kept_precision(out, precision), device)
     params = dict(vit=vit_config(vit), start=weights_hash(vit), data=source.params, recipe=asdict(r), samples=samples, batch_size=batch_size, seed=seed, window=window, mean=mean, std=std, precision=str(dtype).removeprefix('torch.'), accumulate=accumulate)
     if finished(out, params): return read_log(out/'log.csv')
@@ -411,17 +444,13 @@ def train_level(
     first_does(lambda: write_json(out/'config.json', params))
     try:
         if start<steps: learn.fit(-(-steps//every), start_epoch=start//every)
+    except HIPTError as e: raise HIPTError(str(e).split('\n\t')[-1]) from None        # without fastai's line on the callback it came from
     finally: learn.checkpoint.release()
     if learn.it<steps: raise KeyboardInterrupt(f"stopped after step {learn.it} of {steps}; the same command goes on from there")
     def keep():
         with atomic(out/'model.safetensors') as tmp: save_file({k:v.cpu().contiguous() for k,v in learn.teacher.backbone.state_dict().items()}, tmp)
     first_does(keep)
     return read_log(out/'log.csv')
-
-def _kept_precision(out, wanted):
-    "A training goes on in the arithmetic that it was begun with"
-    begun = read_json(out/'config.json').get('precision') if wanted=='auto' and (out/'config.json').exists() else None
-    return begun or wanted
 
 # %% ../nbs/10_pretrain.ipynb #08051092
 def pretrain_patches(
@@ -435,12 +464,15 @@ def pretrain_patches(
     device=None,           # `cpu`, `cuda`, ...; default: the best there is
     min_tissue:float=None, # a patch with less is left out; default: as tiled
     cache_mb:float=1024,   # memory for patches that were read
+    labelled:dict=None,    # slide id to (label, patient): nearest neighbours judge the training by them
     **kwargs               # to `train_level`
 ):                         # DataFrame: the log
     "Level 1: learn from patches, read straight from slides"
     vit,norm = (model.level1, dict(mean=model.mean, std=model.std)) if isinstance(model, HIPT) else (model, {})
-    return train_level(PatchSource(sources, min_tissue, cache_mb), vit, out, recipe, samples, batch_size, seed, device, **{'desc':'pretrain level 1', **norm, **kwargs})
+    source = PatchSource(sources, min_tissue, cache_mb)
+    return train_level(source, vit, out, recipe, samples, batch_size, seed, device, **{'desc':'pretrain level 1', 'judge':to_judge(source, labelled or {}), **norm, **kwargs})
 
+# %% ../nbs/10_pretrain.ipynb #08051093
 def pretrain_grid(
     features,             # paths of features files that hold the level below
     model:nn.Module,      # a ViT that reads grids, or a `HIPT`, of which the level is trained
@@ -451,6 +483,7 @@ def pretrain_grid(
     seed:int=0,           # of order, views and the head's first weights
     device=None,          # `cpu`, `cuda`, ...; default: the best there is
     cache_mb:float=1024,  # memory for grids that were read
+    labelled:dict=None,   # slide id to (label, patient): nearest neighbours judge the training by them
     level:int=2,          # level to train, on the tokens of the one below
     **kwargs              # to `train_level`
 ):                        # DataFrame: the log
@@ -459,7 +492,9 @@ def pretrain_grid(
     D = source(np.array([[0, 0]]))[0].shape[1]
     if D!=vit.in_dim: raise HIPTError(f"the features hold {D} numbers per cell, the model reads {vit.in_dim}: give features of the level below it")
     if isinstance(model, HIPT) and source.made_by!=(sha := weights_hash(model.levels[level-2])): raise HIPTError(f"the features were made by another level {level-1} (weights {source.made_by[:8]}, the model's are {sha[:8]}): embed the slides with this model first")
-    return train_level(source, vit, out, recipe, samples, batch_size, seed, device, **{'desc':f'pretrain level {level}', 'window':4096, **kwargs})
+    norm = {k:list(map(float, source.attrs[k])) for k in ('mean','std')}
+    if isinstance(model, HIPT) and norm!=(own := {k:list(map(float, getattr(model, k))) for k in norm}): raise HIPTError(f"the features were made from images with another normalisation ({norm}, the model's is {own}): embed the slides with this model first")
+    return train_level(source, vit, out, recipe, samples, batch_size, seed, device, **{'desc':f'pretrain level {level}', 'window':4096, 'judge':to_judge(source, labelled or {}), **kwargs})
 
 # %% ../nbs/10_pretrain.ipynb #02c2ecf5
 def load_level(

@@ -111,7 +111,9 @@ def _pages_of(t):
     if not t.series: raise ValueError('it holds no image')
     series = t.series[0]
     if any(len(l.pages)!=1 for l in series.levels): raise ValueError(f'its axes are {series.axes} {series.shape}: channels or planes are stored apart, as in fluorescence; export it as 8-bit RGB')
-    return [_plain_page(l.pages[0].aspage()) for l in series.levels]
+    pages = [l.pages[0].aspage() for l in series.levels]
+    if any(p.parent is not t for p in pages): raise ValueError(f'its pixels lie in another file, {pages[0].parent.filehandle.name}: open that one, or put them together into one OME-TIFF')
+    return [_plain_page(p) for p in pages]
 
 def _pages_like(t, levels):
     "The one tiled page of each level's size"
@@ -147,6 +149,23 @@ def _bytes(self:TiffFile, offset, n):
     if len(data)!=n: raise OSError('the file ends too early')
     return data
 
+# %% ../nbs/00a_readers.ipynb #5ab1c0d2
+@patch
+def _window(self:TiffFile, level, x, y, width, height):
+    "A window from a level's own column and row"
+    (W, H, _), page = self.levels[level], self.pages[level]
+    th, tw = page.chunks[:2]
+    out,across = np.full((height, width, 3), 255, np.uint8), -(-W//tw)
+    left, right, top, bottom = max(x,0), min(x+width,W), max(y,0), min(y+height,H)
+    if left>=right or top>=bottom: return out
+    for r in range(top//th, -(-bottom//th)):
+        for c in range(left//tw, -(-right//tw)):
+            if (a := self.piece(level, r*across+c)) is None: continue
+            y0, y1, x0, x1 = max(top,r*th), min(bottom,(r+1)*th), max(left,c*tw), min(right,(c+1)*tw)
+            out[y0-y:y1-y, x0-x:x1-x] = a[y0-r*th:y1-r*th, x0-c*tw:x1-c*tw]
+    return out
+
+# %% ../nbs/00a_readers.ipynb #5ab1c0d4
 @patch
 def pixels(self:TiffFile,
     x:int,       # left edge, level-0 pixels
@@ -171,21 +190,6 @@ def _moved(a, fraction, axis):
     if not fraction: return a
     before, behind = (a[:,:-1], a[:,1:]) if axis else (a[:-1], a[1:])
     return cv2.addWeighted(before, 1-fraction, behind, fraction, 0)
-
-@patch
-def _window(self:TiffFile, level, x, y, width, height):
-    "A window from a level's own column and row"
-    (W, H, _), page = self.levels[level], self.pages[level]
-    th, tw = page.chunks[:2]
-    out,across = np.full((height, width, 3), 255, np.uint8), -(-W//tw)
-    left, right, top, bottom = max(x,0), min(x+width,W), max(y,0), min(y+height,H)
-    if left>=right or top>=bottom: return out
-    for r in range(top//th, -(-bottom//th)):
-        for c in range(left//tw, -(-right//tw)):
-            if (a := self.piece(level, r*across+c)) is None: continue
-            y0, y1, x0, x1 = max(top,r*th), min(bottom,(r+1)*th), max(left,c*tw), min(right,(c+1)*tw)
-            out[y0-y:y1-y, x0-x:x1-x] = a[y0-r*th:y1-r*th, x0-c*tw:x1-c*tw]
-    return out
 
 # %% ../nbs/00a_readers.ipynb #88b6900b
 _pillow = threading.Lock()

@@ -106,7 +106,7 @@ def preview(
     import cv2
     (image, scale), side, patch = view, tiles.region_size*tiles.scale, tiles.patch_size*tiles.scale
     (h, w), ends = (np.array(image.shape[:2])*scale), tiles.coords.max(0, initial=0)+side*(len(tiles)>0)
-    k = max_side/max(w, h, *ends)
+    k, line = max_side/max(w, h, *ends), 1 if max_side<600 else 2
     at = lambda x, y: (round(x*k), round(y*k))
     out = np.full((*at(max(h, ends[1]), max(w, ends[0])), 3), 255, np.uint8)
     small = cv2.resize(image, at(w, h), interpolation=cv2.INTER_AREA)
@@ -116,8 +116,8 @@ def preview(
     out[grey>0] = (.65*out[grey>0] + .35*102).astype(np.uint8)
     if tissue is not None:
         lines = cv2.findContours(cv2.resize(tissue.mask.astype(np.uint8), small.shape[1::-1], interpolation=cv2.INTER_AREA), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
-        cv2.drawContours(out, lines, -1, (18,160,92), 2)
-    for x,y in tiles.coords: cv2.rectangle(out, at(x, y), at(x+side, y+side), (214,39,40), 2)
+        cv2.drawContours(out, lines, -1, (18,160,92), line)
+    for x,y in tiles.coords: cv2.rectangle(out, at(x, y), at(x+side, y+side), (214,39,40), line)
     return out
 
 def draw_tiles(

@@ -50,7 +50,7 @@ def cut_tile(
     x,y = column*tile,row*tile
     if not (0<=x<w and 0<=y<h): raise HIPTError(f"slide '{slide.name}' has no tile {column}, {row} in this level")
     a = slide._scaled(x*step, y*step, min(tile,w-x), min(tile,h-y), step)
-    return cv2.imencode('.jpg', a[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return cv2.imencode('.jpg', cv2.cvtColor(a, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 def write_tiles(
     slide:Slide,          # an open slide
@@ -101,7 +101,7 @@ def _write_map(m, path):
     k = max(1, min(16, 1024//max(a.shape[:2]), int(m['height']/a.shape[0])))  # no finer than the slide: the drawing tool counts in pixels of the finest image
     h = a.shape[0]*k; w = max(1, round(h*m['width']/m['height']))
     a = cv2.resize(a, (w,h), interpolation=cv2.INTER_NEAREST)
-    with atomic(path) as tmp: tmp.write_bytes(cv2.imencode('.png', cv2.cvtColor(a, cv2.COLOR_RGBA2BGRA))[1].tobytes())
+    with atomic(path) as tmp: tmp.write_bytes(cv2.imencode('.png', cv2.cvtColor(a, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes())
 
 def _layer(m, i):
     low,high = _range(np.asarray(m['array'],dtype=np.float32), m.get('low'), m.get('high'))
@@ -111,7 +111,8 @@ def _layer(m, i):
 
 # %% ../nbs/14_viewer.ipynb #c6ee9236
 _static = files('hipt_nb')/'static'
-_parts = 'viewer.css', 'viewer.js', 'openseadragon.min.js', 'openseadragon.LICENSE.txt', 'annotorious.min.js', 'annotorious.css', 'annotorious.LICENSE.txt'
+_parts = 'viewer.css', 'viewer.js', 'openseadragon.min.js', 'openseadragon.LICENSE.txt'
+_drawing = 'annotorious.min.js', 'annotorious.css', 'annotorious.LICENSE.txt'  # of live pages, where what is drawn can be saved
 
 def _data_js(data): return 'window.HIPT = ' + json.dumps(data).replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029') + ';\n'
 
@@ -147,7 +148,7 @@ def build_viewer(
         for i,m in enumerate(maps): _write_map(m, new/f'maps/{i}.png')
         page = dict(_page(slide, maps, tile, None if live else max_side), label=str(label), live=live, listed=listed, regions=list(regions))
         (new/'data.js').write_text(_data_js(page), encoding='utf-8')
-        for p in _parts: shutil.copyfile(_static/p, new/p)
+        for p in _parts+_drawing*live: shutil.copyfile(_static/p, new/p)
         shutil.copyfile(_static/'viewer.html', new/'index.html')
         write_json(new/'viewer.json', dict(slide_id=slide.name, label=str(label), prediction=str(prediction), layers=[m['name'] for m in maps]))
         _replace(new, out)
@@ -253,19 +254,23 @@ class Source:
         open,         # function that opens the slide
         notes=None,   # GeoJSON file for what a pathologist marks; None: nothing is saved
         layers=None,  # function that gives the page's maps, for the agreement with what was marked
-    ): self.open,self.notes,self.layers,self.lock,self.slide,self.coarse = open,notes,layers or (lambda: []),threading.Lock(),None,{}
+    ):
+        self.open,self.notes,self.layers,self.slide,self.coarse = open,notes,layers or (lambda: []),None,{}
+        self.opening,self.cutting = threading.Lock(),threading.Lock()
     def tile(self, level, column, row):
-        with self.lock:
+        with self.opening:
             if self.slide is None: self.slide = self.open(); self.levels = tile_levels(*self.slide.dimensions, max_side=None)
             slide = self.slide
         if not 0<=level<len(self.levels): raise HIPTError(f"slide '{slide.name}' has no tile level {level}")
-        if (level,column,row) in self.coarse: return self.coarse[level,column,row]
-        data = cut_tile(slide, self.levels[level], column, row)
-        if level<4: self.coarse[level,column,row] = data  # at most 85 tiles, dear where a file has no small levels
-        return data
+        if level>=4: return cut_tile(slide, self.levels[level], column, row)
+        key = level,column,row
+        with self.cutting:  # at most 85 tiles, dear where a file has no small levels: cut once, whoever asks
+            if key not in self.coarse: self.coarse[key] = cut_tile(slide, self.levels[level], column, row)
+        return self.coarse[key]
     def close(self):
         if self.slide is not None: self.slide.close(); self.slide = None
 
+# %% ../nbs/14_viewer.ipynb #51de1401
 def reopen(
     slide:Slide,  # an open slide
 ):                # function that opens it again, under the same name
@@ -275,8 +280,13 @@ def reopen(
         return s
     return again
 
+# %% ../nbs/14_viewer.ipynb #51de1403
+# the drawing tool compiles its shaders, which needs unsafe-eval; all scripts are the package's own
+_policy = "default-src 'self' data:; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:; connect-src 'self' data: blob:"
+
 class _Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version, timeout = 'HTTP/1.1', 30
+    disable_nagle_algorithm, wbufsize = True, -1  # else the kernel holds a tile back until the browser has acknowledged its headers, up to 40 ms
     def log_message(self, *args): pass
     def list_directory(self, path): return self.send_error(404)
     def allowed(self):
@@ -315,9 +325,6 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         for k,v in [('X-Content-Type-Options','nosniff'), ('Cache-Control','no-cache'), ('Content-Security-Policy',_policy)]: self.send_header(k, v)
         super().end_headers()
 
-# the drawing tool compiles its shaders, which needs unsafe-eval; all scripts are the package's own
-_policy = "default-src 'self' data:; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:; connect-src 'self' data: blob:"
-
 # %% ../nbs/14_viewer.ipynb #f1db78a4
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads, sources = True, {}
@@ -337,18 +344,19 @@ def serve(
     port:int=0,        # 0 takes any that is free
     block:bool=True,   # wait here until Ctrl-C; else answer in the background
     hosts=(),          # further names by which the server may be called, behind a proxy of your own
+    address:str='127.0.0.1', # where to listen; any other lets others on the network see the slides
     sources=None,      # {name of a page's folder, '' for the folder itself: its `Source`}, for pages that are live
 ):                     # the server: `.server_port`, `.shutdown()`
-    "Show viewer pages to this machine only"
+    "Show viewer pages, to this machine only unless told otherwise"
     root = Path(folder).resolve()
     if not root.is_dir(): raise HIPTError(f"'{folder}' is no folder: build a viewer first")
     handler = lambda *a: _Handler(*a, directory=str(root))
-    try: server = _Server(('127.0.0.1', port), handler)
-    except OSError as e: raise HIPTError(f"port {port} cannot be used ({e.strerror}): choose another, or 0 for any that is free") from None
-    server.root, server.hosts, server.sources, server.token = root, {'127.0.0.1', 'localhost', *map(str.lower, hosts)}, dict(sources or {}), secrets.token_urlsafe(24)
+    try: server = _Server((address, port), handler)
+    except OSError as e: raise HIPTError(f"port {port} of {address} cannot be used ({e.strerror}): choose another, or 0 for any that is free") from None
+    server.root, server.hosts, server.sources, server.token = root, {'127.0.0.1', 'localhost', address.lower(), *map(str.lower, hosts)}, dict(sources or {}), secrets.token_urlsafe(24)
     if not block: threading.Thread(target=server.serve_forever, daemon=True).start()
     else:
-        print(f'http://127.0.0.1:{server.server_port}/ (stop with Ctrl-C)', flush=True)
+        print(f'http://{address}:{server.server_port}/ (stop with Ctrl-C)', flush=True)
         try: server.serve_forever()
         except KeyboardInterrupt: pass
         finally: server.server_close()

@@ -123,13 +123,12 @@ def resized_crops(
     (top,left,h,w),flip = boxes.transpose(0, 1).reshape(-1, 4).unbind(-1),flip.transpose(0, 1).reshape(-1, 2)
     H,W = int(h.max()),int(w.max())
     y,xx = top.clamp(max=x.shape[-2]-H),left.clamp(max=x.shape[-1]-W)            # the window's corner
-    rows,cols = [(o.long()[:,None] + torch.arange(s, device=x.device)) for o,s in ((y,H),(xx,W))]
     b = torch.arange(B, device=x.device).repeat(n)
-    win = x.permute(0, 2, 3, 1)[b[:,None,None], rows[:,:,None], cols[:,None,:]]  # `[n*B,H,W,3]`
+    win = x.unfold(2, H, 1).unfold(3, W, 1)[b,:,y.long(),xx.long()]              # `[n*B,3,H,W]`
     R = resize_weights(top-y, h, H, size, flip[:,0])
     C = resize_weights(left-xx, w, W, size, flip[:,1])
-    v = (R @ win.flatten(2)).view(n*B, size, W, 3).permute(0, 3, 1, 2)
-    return (v.reshape(n*B, 3*size, W) @ C.mT).view(n*B, 3, size, size).clamp(0, 1)
+    v = (win.flatten(1, 2) @ C.mT).view(n*B, 3, H, size)
+    return (R[:,None] @ v).clamp(0, 1)
 
 # %% ../nbs/09a_views.ipynb #3c038e87
 def grey(

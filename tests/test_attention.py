@@ -5,7 +5,7 @@ import numpy as np, pytest, torch
 GOLDEN = Path(__file__).parent/'golden'
 sys.path.insert(0, str(GOLDEN))
 from formula import fill, picture
-from hipt_nb.attention import coverage, factorised, finish, patch_scores, place, region_scores
+from hipt_nb.attention import coverage, factorised, finish, patch_scores, place, region_scores, scale_scores
 from hipt_nb.hipt import HIPT, create_hipt
 from hipt_nb.vit import grid_vit, image_vit
 
@@ -38,6 +38,16 @@ def test_raw_region(golden, model, image):
     t = t.reshape(6,16,16,16,16).transpose(1,3,0,2,4).reshape(256,6,16,16)
     assert np.abs(t[::37]-golden['raw256']).max() < 1e-5
     assert golden['raw4k'].max() > 3/256 and golden['raw256'].max() > 2/256  # worth comparing: not flat
+
+def test_ranking_itself(golden):
+    "Of the published raw arrays, exactly as published: patch by patch; and over a region, whose cells were enlarged to 16 × 16 ties before"
+    ranks = lambda a: np.round(2*a.astype(float)).astype(int)  # means of tied ranks are whole or half
+    n = 16*16
+    np.testing.assert_array_equal(ranks(scale_scores(golden['raw256'], 'rank')*n), ranks(golden['rank256']/100*n))
+    big = scale_scores(golden['raw4k'].repeat(16, 1).repeat(16, 2), 'rank')[:,::16,::16]
+    np.testing.assert_array_equal(ranks(big*n*n), ranks(golden['rank4k']/100*n*n))
+    np.testing.assert_allclose(scale_scores(golden['raw4k'], 'rank')-TIES, golden['rank4k']/100, atol=1e-6)
+    assert all(len(np.unique(golden[k])) > 200 for k in ('rank256','rank4k'))
 
 def test_ranks_of_region(golden, published):
     t,p = published

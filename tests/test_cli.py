@@ -85,6 +85,45 @@ def test_the_readmes_road(tmp_path):
     assert (tmp_path/'pages'/'S1'/'tiles'/'0'/'0_0.jpg').exists()
     for p in [run/'index.html', *(tmp_path/'pages').rglob('*.js*'), *(tmp_path/'pages').rglob('*.html'), *(run/'export').iterdir()]: assert 'Doe-John' not in p.read_text(errors='replace'), p
 
+def test_attend_writes_for_other_programs(tmp_path):
+    "With shifts, a truth, OME-TIFF, GeoJSON and contact sheets; the map lies on the slide to one pixel, in OpenSlide as in tifffile"
+    import cv2, json, numpy as np, openslide, pandas as pd, tifffile
+    from hipt_nb.phantom import MASK_CLASSES, make_slide, mask_path
+    from hipt_nb.slide import Slide
+    from hipt_nb.tiling import read_tiles
+    make_slide(tmp_path/'a.tif', label='glandular', seed=1, size=1536)
+    run, truth = tmp_path/'run', tmp_path/'truth'
+    truth.mkdir()
+    cv2.imwrite(str(truth/'a.png'), 255*(cv2.imread(str(mask_path(tmp_path/'a.tif')), 0)>=MASK_CLASSES['gland']).astype(np.uint8))
+    for verb in (['tile', tmp_path/'a.tif', '--region-size', 512], ['embed', tmp_path/'a.tif', '--model', 'hipt-tiny:random'],
+                 ['attend', tmp_path/'a.tif', '--model', 'hipt-tiny:random', '--shifts', 4, '--truth', truth, '--ome-tiff', '--geojson', 1, '--sheets']):
+        r = hipt(*verb, '--out', run)
+        assert r.returncode==0, (verb, r.stderr)
+    assert 'attend: files: 1 done' in r.stdout and 'agreement with annotations' in r.stdout
+    maps = run/'maps'/'hipt-tiny-random'
+    assert json.loads((run/'run.json').read_text())['attend/hipt-tiny-random']['params']['offsets']==[0, 128, 256, 384]
+    assert (maps/'sheets'/'a-patches.jpg').stat().st_size > 10_000
+    table = pd.read_csv(maps/'truth.csv')
+    assert {'model','random weights','shuffled'}==set(table.scores) and {'patches','tokens of region 1'} <= set(table.level) and table.auc.between(0, 1).all()
+
+    tiles = read_tiles(run/'tiles'/'a.h5')
+    with Slide(tmp_path/'a.tif') as slide, openslide.OpenSlide(maps/'a.ome.tif') as o, tifffile.TiffFile(maps/'a.ome.tif') as t:
+        image = slide.read(0, 0, *slide.dimensions).astype(int)
+        assert o.dimensions==slide.dimensions and float(o.properties['openslide.mpp-x'])==pytest.approx(slide.mpp, rel=1e-4)
+        page, levels = np.asarray(o.read_region((0, 0), 0, o.dimensions).convert('RGB')).astype(int), t.series[0].levels
+        assert f'PhysicalSizeX="{slide.mpp:g}' in t.ome_metadata and [l.shape[:2] for l in levels]==[(1536>>k, 1536>>k) for k in range(len(levels))] and max(levels[-1].shape)<=256
+        np.testing.assert_array_equal(levels[0].asarray(), page)
+    coloured = np.abs(page-image).max(-1) > 2
+    x, y = (v[tiles.mask()] for v in tiles.xy())
+    want = np.zeros_like(coloured)
+    for x,y in zip(x, y): want[y:y+256, x:x+256] = True
+    edge = cv2.dilate(want.astype(np.uint8), np.ones((3, 3)))>cv2.erode(want.astype(np.uint8), np.ones((3, 3)))
+    assert (coloured==want)[~edge].mean() > .995 and 0 < want.mean() < 1  # a colour may equal the tissue under it
+    cells = json.loads((maps/'a.geojson').read_text())['features']
+    assert 0 < len(cells) < len(tiles)*4 and all(f['properties']['measurements']['patches, mean of heads, relative'] > 1 for f in cells)
+    corners = {tuple(map(int, np.min(f['geometry']['coordinates'][0], 0))) for f in cells}
+    assert corners <= {(int(a), int(b)) for a,b in zip(tiles.xy()[0].ravel(), tiles.xy()[1].ravel())}
+
 @pytest.mark.skipif(os.name=='nt', reason='Windows has no SIGINT to send to one process')
 def test_ctrl_c_is_one_line(tmp_path):
     p = subprocess.Popen([sys.executable, '-u', '-c', 'from hipt_nb.cli import main; main()', 'demo', '--quick', '--out', str(tmp_path/'demo')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -105,6 +144,9 @@ def test_quick_demo_and_again(tmp_path):
     files = {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
     assert hipt('demo', '--quick', '--out', out).returncode==0
     assert files=={p: p.stat().st_mtime_ns for p in files}
+    r = hipt('view', out, '--model', 'hipt-tiny', '--static', tmp_path/'pages')
+    listed = (tmp_path/'pages'/'slides.js').read_text()
+    assert r.returncode==0 and re.search(r'"label": "(glandular|infiltrative)", "prediction": "predicted (glandular|infiltrative), \d+%"', listed), listed  # the slide's own class, the one predicted for it, and how probable
     cohort = out/'cohort'/'manifest.csv'
     r = hipt('predict', cohort, '--out', out, '--encoder', 'hipt-tiny')
     assert r.returncode==0 and '12 slides' in r.stdout and (out/'predictions.csv').read_text().count('\n')==13, r.stderr

@@ -6,7 +6,7 @@ window.addEventListener('error', e => { state.error = e.message || 'a file is mi
 document.title = D.name; $('name').textContent = D.name; $('label').textContent = D.label;
 
 const viewer = OpenSeadragon({
-  element: $('slide'), drawer: 'canvas', showNavigationControl: false, showNavigator: true, navigatorPosition: 'BOTTOM_RIGHT', navigatorBackground: '#f3f3f3', navigatorBorderColor: '#888',
+  element: $('slide'), drawer: 'canvas', showNavigationControl: false, showNavigator: true, navigatorPosition: 'BOTTOM_RIGHT', navigatorOpacity: 1, navigatorBackground: '#f3f3f3', navigatorBorderColor: '#888',
   maxZoomPixelRatio: 4, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: false }, silenceMultiImageWarnings: true, animationTime: .5, imageSmoothingEnabled: true, placeholderFillStyle: '#f3f3f3',
   tileSources: [{ width: D.tiled.span, tileSource: {
     width: D.tiled.width, height: D.tiled.height, tileSize: D.tiled.tile, tileOverlap: 0, minLevel: 0, maxLevel: D.tiled.levels - 1,
@@ -28,6 +28,7 @@ function draw() {
   $('bar').hidden = !m;
   if (!m) return;
   $('bar').querySelector('i').style.background = `linear-gradient(90deg, ${m.colours.join(',')})`;
+  agreement();
   $('low').textContent = m.low; $('high').textContent = m.high; $('units').textContent = m.units;
 }
 
@@ -137,9 +138,12 @@ function edit(a) {
   const m = marks.get(a.id) || { relevant: true, note: '' };
   $('note').elements.relevant.value = +m.relevant; $('text').value = m.note; $('text').focus();
 }
-function agreement(rows) {
+let agreed = [];
+function agreement(rows = agreed) {
+  agreed = rows;
+  const now = D.maps[layer], scaled = rows.filter(r => !now || (D.maps.find(m => m.name === r.name) || now).scaling === now.scaling);
   const line = (tag, cells) => { const tr = document.createElement('tr'); for (const c of cells) tr.appendChild(document.createElement(tag)).textContent = c; return tr; };
-  $('agreement').replaceChildren(...(rows.length ? [line('th', ['Agreement with', 'AUC'])] : []), ...rows.map(r => line('td', [r.name, r.auc.toFixed(2)])));
+  $('agreement').replaceChildren(...(scaled.length ? [line('th', ['Agreement with', 'AUC'])] : []), ...scaled.map(r => line('td', [r.name, r.auc.toFixed(2)])));
 }
 async function save() {
   const features = annotator.state.store.all().filter(a => marks.has(a.id)).map(toFeature);
@@ -149,17 +153,32 @@ async function save() {
   state.saved = result.saved; $('saved').textContent = `${result.saved} saved`; agreement(result.agreement);
 }
 function drawing(on) { annotator.setDrawingTool('polygon'); annotator.setDrawingEnabled(on); state.drawing = +on; $('draw').setAttribute('aria-pressed', on); $('saved').textContent = on ? 'Click corner by corner, double-click to close' : ''; }
+function mark(relevant) {
+  const c = viewer.viewport.getCenter(true), x = c.x * D.width, y = c.y * D.width, r = D.regions.find(r => x >= r.x && x < r.x + r.size && y >= r.y && y < r.y + r.size);
+  if (!r) { $('saved').textContent = 'No region in the middle of the view'; return; }
+  const all = annotator.state.store.all(), [l, t, s] = [r.x / step0, r.y / step0, r.size / step0], same = (b, q) => Math.abs(b - q) < 1;
+  const old = all.find(a => { const p = a.target.selector.geometry, b = p.bounds; return p.points.length === 4 && same(b.minX, l) && same(b.minY, t) && same(b.maxX, l + s) && same(b.maxY, t + s); });
+  const a = old || toPage({ points: [[r.x, r.y], [r.x + r.size, r.y], [r.x + r.size, r.y + r.size], [r.x, r.y + r.size], [r.x, r.y]] }, 'region-' + Date.now());
+  marks.set(a.id, { note: '', ...marks.get(a.id), relevant });
+  if (!old) annotator.state.store.addAnnotation(a);
+  annotator.setSelected(a.id); edit(annotator.state.store.getAnnotation(a.id));
+  save();
+}
+// what only a live page needs is loaded when it is needed
+function part(tag, what) { return new Promise((done, failed) => { const e = Object.assign(document.createElement(tag), what); e.onload = done; e.onerror = () => failed(new Error(e.src || e.href)); document.head.append(e); }); }
 async function notes() {
   const s = await (await fetch('session.json')).json();
   token = s.token;
   if (!token) return;
+  await Promise.all([part('link', { rel: 'stylesheet', href: 'annotorious.css' }), part('script', { src: 'annotorious.min.js' })]);
   annotator = AnnotoriousOSD.createOSDAnnotator(viewer, { drawingMode: 'click', style: a => ({ fill: (marks.get(a.id) || { relevant: true }).relevant ? '#0072b2' : '#d55e00', fillOpacity: .15, stroke: (marks.get(a.id) || { relevant: true }).relevant ? '#0072b2' : '#d55e00', strokeWidth: 2 }) });
-  $('notes').hidden = $('keydraw').hidden = false;
+  $('notes').hidden = $('keydraw').hidden = false; $('mark').hidden = !D.regions.length;
   const old = s.notes.map((n, i) => toPage(n, 'note-' + i));
   s.notes.forEach((n, i) => marks.set('note-' + i, { relevant: n.relevant, note: n.note }));
   annotator.state.store.bulkAddAnnotations(old); agreement(s.agreement);
   annotator.on('createAnnotation', a => { drawing(false); annotator.setSelected(a.id); edit(annotator.state.store.getAnnotation(a.id)); });
   annotator.on('selectionChanged', list => edit(list.length ? annotator.state.store.getAnnotation(list[0].id) : null));
+  $('yes').addEventListener('click', () => mark(true)); $('no').addEventListener('click', () => mark(false));
   $('draw').addEventListener('click', () => drawing(!+state.drawing));
   $('note').addEventListener('submit', e => { e.preventDefault(); marks.set(chosen.id, { relevant: $('note').elements.relevant.value === '1', note: $('text').value }); annotator.cancelSelected(); edit(null); save(); });
   $('drop').addEventListener('click', () => { const id = chosen.id, kept = marks.delete(id); annotator.cancelSelected(); annotator.removeAnnotation(id); edit(null); if (kept) save(); });
@@ -168,7 +187,7 @@ async function notes() {
 if (D.live) viewer.addOnceHandler('open', () => notes().catch(e => { state.error = e.message; }));
 
 const step = k => { $('opacity').value = +$('opacity').value + k; hidden = false; draw(); };
-const keys = { ArrowDown: () => toLevel(current() + 1), ArrowUp: () => toLevel(current() - 1), h: () => next('head'), s: () => next('scaling'), n: () => visit(visited + 1), g: () => { $('gridded').checked = !$('gridded').checked; grid(); }, d: () => annotator && drawing(!+state.drawing), '[': () => step(-5), ']': () => step(5), ' ': () => { hidden = !hidden; draw(); }, '0': () => viewer.viewport.goHome() };
+const keys = { ArrowDown: () => toLevel(current() + 1), ArrowUp: () => toLevel(current() - 1), h: () => next('head'), s: () => next('scaling'), n: () => visit(visited + 1), g: () => { $('gridded').checked = !$('gridded').checked; grid(); }, d: () => annotator && drawing(!+state.drawing), r: () => annotator && mark(true), x: () => annotator && mark(false), '[': () => step(-5), ']': () => step(5), ' ': () => { hidden = !hidden; draw(); }, '0': () => viewer.viewport.goHome() };
 viewer.innerTracker.keyHandler = null; viewer.innerTracker.keyDownHandler = null;
 document.addEventListener('keydown', e => { const f = keys[e.key]; if (f && !e.target.closest('textarea, select') && !(e.ctrlKey || e.metaKey || e.altKey) && !(e.target.id === 'opacity' && e.key.startsWith('Arrow'))) { e.preventDefault(); f(); } });
 window.hiptViewer = { viewer, choose, items, annotator: () => annotator };

@@ -23,6 +23,8 @@ if __name__=='__main__':
     with tempfile.TemporaryDirectory() as d, torch.no_grad():
         _,a256,a4k = hm.get_region_attention_scores(region, m1, m2, scale=16)
         out.update(raw256=a256[::37], raw4k=a4k[:,::16,::16])
+        mosaics = np.array([hm.concat_scores256(a256[:,h], size=(16,16)) for h in range(6)]).reshape(6,16,16,16,16)  # patches down, tokens down, patches across, tokens across
+        out.update(rank256=mosaics.transpose(1,3,0,2,4).reshape(256,6,16,16)[::37], rank4k=np.array([hm.concat_scores4k(a, size=(256,256)) for a in a4k])[:,::16,::16])
         hm.create_hierarchical_heatmaps_indiv(region, m1, m2, d, 'r', scale=16, cmap=keep)
         k4,k256,both = np.array(caught[:6]),np.array(caught[6:12]),np.array(caught[12:48]).reshape(6,6,256,256)
         out.update(region4k=k4[:,4::8,4::8], region256=k256[:,3::11,5::11], both=both[::2,1::2,3::17,5::17])

@@ -3,12 +3,12 @@ DIR holds `vision_transformer.py` and `vision_transformer4k.py` of the HIPT repo
 import sys, contextlib, io
 from pathlib import Path
 import numpy as np, torch
-from formula import fill, image, grid, IMAGES, GRIDS
+from formula import fill, image, grid, summed, IMAGES, GRIDS
 
 def outputs(model, x):
-    "Class token, one other token, and the class token's row of the last block's attention"
+    "Class token, one other token, and the class token's row of the last block's attention in full; a number for every token and every row of attention"
     with torch.no_grad(): t,a = model.get_intermediate_layers(x)[0], model.get_last_selfattention(x)
-    return dict(cls=t[0,0], token=t[0,17], attention=a[0,:,0,1:])
+    return dict(cls=t[0,0], token=t[0,17], attention=a[0,:,0,1:], all_tokens=summed(t[0]), all_attention=summed(a[0]))
 
 if __name__=='__main__':
     sys.path.insert(0, sys.argv[1])
