@@ -23,7 +23,7 @@ PAPER = replace(RECIPES['paper'], out_dim=4096)  # 65,536 prototypes would only 
 def cohort(work, kind, seed, n):
     d = work/f'{kind}{seed}'
     m = read_manifest(make_cohort(d/'cohort', n_slides=n, n_patients=n, size=4096, seed=seed, workers=1, kind=kind))
-    run = Run(d/'run'); tile_cohort(run, m, region_size=1024, min_region=.25, blur=False)
+    run = Run(d/'run'); tile_cohort(run, m, region_size=1024, min_region=.25, blur='none')
     return m, run
 
 def votes(x, y, who, k=5):

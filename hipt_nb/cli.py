@@ -241,7 +241,7 @@ def train(
     asked = {k:v for k,v in locals().items() if k not in ('slides','out','device')}
     from hipt_nb.finetune import name_columns, train_cohort
     run = _existing(out)
-    manifest = _patients_named(name_columns(read_manifest(slides), task, label, time, event))
+    manifest = _patients_named(name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event))
     asked['encoder'] = encoder = _encoder(run, encoder)
     dealt = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
     path, preds = train_cohort(run, manifest, encoder, dealt, task, level2, pyramid, name, asked, by_patient, device,
@@ -250,7 +250,12 @@ def train(
 
 
 # %% ../nbs/16_cli.ipynb #508ec965
-def _labelled(slides): return _patients_named(read_manifest(slides, require=('label',)))
+def _with_regions(run, manifest):
+    "The slides that have tissue; those that were tiled and have none are named and left out"
+    from hipt_nb.tiling import with_regions
+    left = with_regions(run, manifest)
+    if not len(left): raise HIPTError(f"no slide of this cohort has a region with tissue in '{run.root}': look at the previews in tiles/, and tile with another --tissue or --min-region")
+    return left
 
 def _patients_named(manifest):
     if (manifest.patient==manifest.slide_id).all(): print("note: no column patient in the manifest, so every slide is taken for a patient of its own; two slides of one patient would leak", file=sys.stderr)
@@ -287,7 +292,8 @@ def knn(
     from hipt_nb.evaluate import score_table
     from hipt_nb.features import load_bags
     from hipt_nb.probe import knn as nearest, mean_of_patches
-    run, manifest = _existing(out), _labelled(slides)
+    run = _existing(out)
+    manifest = _patients_named(_with_regions(run, read_manifest(slides, require=('label',))))
     encoder = _encoder(run, encoder)
     dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
     bags, classes = load_bags(run, manifest[manifest.slide_id.isin({s for f in dealt for side in f.values() for s in side})], encoder)
@@ -315,7 +321,8 @@ def evaluate(
 ):
     "Judge all trained models beside the mean of patches. Intervals over patients; writes evaluation.csv and evaluation/."
     from hipt_nb.scores import evaluate_run
-    run, manifest = _existing(out), read_manifest(slides)
+    run = _existing(out)
+    manifest = _with_regions(run, read_manifest(slides))
     _show(evaluate_run(run, manifest, resamples))
     print(f"evaluate: table in {run.root/'evaluation.csv'}, comparisons, predictions per patient and pictures in {run.root/'evaluation'}")
 
@@ -328,7 +335,8 @@ def predict(
 ):
     "Apply a trained slide level to new slides. Writes predictions.csv."
     from hipt_nb.finetune import predict_cohort
-    run, manifest = _existing(out), read_manifest(slides)
+    run = _existing(out)
+    manifest = _with_regions(run, read_manifest(slides))
     table = predict_cohort(run, manifest, _encoder(run, encoder), trained, device)
     write_csv(run.root/'predictions.csv', table)
     print(table.to_string(index=False, float_format='%.3f') + f"\npredict: {len(table)} slides in {run.root/'predictions.csv'}")
@@ -478,3 +486,6 @@ def main():
     except SystemExit as e:
         if e.code==130: print(stopped, file=sys.stderr)
         raise
+
+# %% ../nbs/16_cli.ipynb #32b4fe5e
+if __name__=='__main__': main()

@@ -116,6 +116,8 @@ def cross_validate(
         if parts: write_csv(out/name, pd.concat(parts, ignore_index=True))
     return read_predictions(out/'predictions.csv')
 
+
+# %% ../nbs/12d_finetune.ipynb #afdcdc45
 def patient_splits(folds, bags):
     "The same splits, of patients instead of slides"
     who = {b.slide_id: b.patient for b in bags}

@@ -200,7 +200,7 @@ class Monitor(Callback):
         if self.learn.last: self.add_row(dict(zip(now, all_sum(torch.stack(list(now.values()))).tolist())), parts.total)
 
     def add_row(self, now, n):
-        if not math.isfinite(now['loss']): raise HIPTError(f"the loss is {now['loss']} at step {self.learn.it}: the last checkpoint is kept; lower the learning rate and start again")
+        if not math.isfinite(now['loss']): raise HIPTError(f"the loss is {now['loss']} at step {self.learn.it}: the last checkpoint is kept; lower the learning rate, or compute in float32, and start again")
         shown = self.rows[-1]['samples'] if self.rows else 0
         self.rows.append(dict(step=self.learn.it, samples=shown+n, lr=self.opt.opt.param_groups[0]['lr'], **now))
 

@@ -444,6 +444,7 @@ def train_level(
     first_does(lambda: write_json(out/'config.json', params))
     try:
         if start<steps: learn.fit(-(-steps//every), start_epoch=start//every)
+    except HIPTError as e: raise HIPTError(str(e).split('\n\t')[-1]) from None        # without fastai's line on the callback it came from
     finally: learn.checkpoint.release()
     if learn.it<steps: raise KeyboardInterrupt(f"stopped after step {learn.it} of {steps}; the same command goes on from there")
     def keep():
@@ -491,6 +492,8 @@ def pretrain_grid(
     D = source(np.array([[0, 0]]))[0].shape[1]
     if D!=vit.in_dim: raise HIPTError(f"the features hold {D} numbers per cell, the model reads {vit.in_dim}: give features of the level below it")
     if isinstance(model, HIPT) and source.made_by!=(sha := weights_hash(model.levels[level-2])): raise HIPTError(f"the features were made by another level {level-1} (weights {source.made_by[:8]}, the model's are {sha[:8]}): embed the slides with this model first")
+    norm = {k:list(map(float, source.attrs[k])) for k in ('mean','std')}
+    if isinstance(model, HIPT) and norm!=(own := {k:list(map(float, getattr(model, k))) for k in norm}): raise HIPTError(f"the features were made from images with another normalisation ({norm}, the model's is {own}): embed the slides with this model first")
     return train_level(source, vit, out, recipe, samples, batch_size, seed, device, **{'desc':f'pretrain level {level}', 'window':4096, 'judge':to_judge(source, labelled or {}), **kwargs})
 
 # %% ../nbs/10_pretrain.ipynb #02c2ecf5

@@ -91,7 +91,7 @@ def scores_section(
     link = lambda p: f'<a href="{html.escape(quote(p.relative_to(run.root).as_posix()))}">{html.escape(p.name)}</a>'
     return ('<p>Held-out slides only; folds never share a patient unless a note says so; 95 % intervals by bootstrap over patients. With few patients the intervals are wide, and that is the message. '
         '<b>HIPT on X</b> is a slide level fine-tuned on the features of encoder X; <b>mean of patches</b> is a logistic regression on the mean patch token; an encoder ending in <b>-random</b> never learnt anything.</p>'
-        + _figures_table(t) + ''.join(picture(p, f'the models side by side, {p.stem}') for p in sorted(extra.glob('models-*.png'))) + _comparisons(extra/'comparisons.csv') + _chosen(extra/'validation.csv')
+        + _figures_table(t) + ''.join(picture(p, f'the models side by side, {p.stem}') for p in sorted(extra.glob('models-*.png'))) + _comparisons(extra/'comparisons.csv') + _chosen(extra/'validation.csv') + _minima(extra/'minima.csv')
         + ''.join(f'<h3>{html.escape(m)}</h3>' + ''.join(picture(extra/f'{slug(m)}{end}.png', f'{m}: {what}') for end,what in (('', 'curves and calls'), ('-gap', 'training against held-out'))) for m in t.model.unique())
         + _curves(extra, picture) + f"<p>As tables: {', '.join(link(p) for p in [path, *sorted(extra.glob('*.csv'))])}, beside this page.</p>")
 
@@ -117,6 +117,17 @@ def _comparisons(path):
 def _chosen(path):
     rows = [(r.model, r.fold, r.validation_slides, f'{r.temperature:.2f}', f'{r.threshold:.2f}' if getattr(r, 'threshold', np.nan)==getattr(r, 'threshold', np.nan) else 'likeliest class') for r in _read(path)]
     return rows and f"<details><summary>Temperature and threshold, chosen on validation slides alone</summary>{_table(('model', 'fold', 'validation slides', 'temperature', 'threshold'), rows)}</details>" or ''
+
+def _minima(path):
+    "Gap and sharpness side by side: a row for each model, the folds below"
+    rows = _read(path)
+    if not rows: return ''
+    line = lambda r, *first: (*first, _interval(r.loss_gap, r.loss_gap_low, r.loss_gap_high), _interval(r.auc_gap, r.auc_gap_low, r.auc_gap_high), f'{r.random:.3g}', f'{r.worst:.3g}')
+    head = ('gap in loss', 'gap in AUC or c-index', 'random rise', 'worst rise')
+    return ('<h3>Generalisation gap and sharpness of the minimum</h3><p>Of the weights that each fold kept. Gap: held-out minus training loss, and training minus held-out AUC (c-index for survival), means over folds with 95 % intervals over patients. '
+        f'Sharpness: how much the training loss rises when every weight tensor is moved by {rows[0].rho:.0%} of its length, in random directions and in the worst one that was found. It has no interval: see how far the folds are apart.</p>'
+        + _table(('model', *head), [line(r, r.model) for r in rows if r.fold=='mean'])
+        + f"<details><summary>Fold by fold</summary>{_table(('model', 'fold', 'kept epoch', *head), [line(r, r.model, r.fold, int(r.epoch)) for r in rows if r.fold!='mean'])}</details>")
 
 def _curves(folder, picture):
     return ''.join(f'<h3>Learning curve, {html.escape(p.stem[6:])}</h3>{picture(p, "figures against the number of training slides")}' for p in sorted(folder.glob('curve-*.png')))

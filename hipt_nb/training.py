@@ -56,9 +56,10 @@ class BagBatches:
         bags,              # training bags
         task,              # from `make_task`; it says what is balanced and what is learned
         batch_size:int=8,  # bags computed at once
+        group:int=None,    # bags of one update, among which the order is free: short ones first, so that less is padding
         seed:int=0,        # with the epoch's number it decides what is drawn
     ):
-        self.bags, self.task, self.batch_size, self.seed, self.epoch = bags, task, batch_size, seed, 0
+        self.bags, self.task, self.batch_size, self.group, self.seed, self.epoch = bags, task, batch_size, group or batch_size, seed, 0
 
     def __len__(self): return math.ceil(len(self.bags)/self.batch_size)
 
@@ -71,7 +72,8 @@ class BagBatches:
     def batch(self, at): bags = [self.bags[i] for i in at]; return *collate(bags), self.task.target(bags)
 
     def __iter__(self):
-        order = self.order(); self.epoch += 1
+        order, length = self.order(), lambda i: len(self.bags[i].x); self.epoch += 1
+        order = [i for at in range(0, len(order), self.group) for i in sorted(order[at:at+self.group], key=length)]
         parts = [order[i:i+self.batch_size] for i in range(0, len(order), self.batch_size)]
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(self.batch, parts[0])
@@ -125,7 +127,7 @@ def slide_learner(
         low = [p for n,p in m.named_parameters() if n.startswith('level2.') and p.requires_grad]
         return ([low] if low else []) + [[p for n,p in m.named_parameters() if not n.startswith('level2.')]]
     rates = slice(lr*level2_lr, lr) if model.config.get('tune_level2') else lr
-    opt = partial(OptimWrapper, opt=torch.optim.Adam, weight_decay=wd)
+    opt = partial(OptimWrapper, opt=torch.optim.Adam, weight_decay=wd, fused=True)
     dls = DataLoaders(train, []); dls._device = next(model.parameters()).device  # else fastai moves the model to a GPU wherever there is one
     learn = Learner(dls, model, partial(bag_loss, model, task), opt, lr=lr, splitter=groups, default_cbs=False, cbs=[TrainEvalCallback(), *cbs])
     learn.create_opt()  # with one rate, since torch takes no slice; `fit` then sets a rate for each group
@@ -242,7 +244,7 @@ class Training:
     lr:float=2e-4           # learning rate of Adam
     wd:float=1e-5           # L2 weight decay
     update_every:int=None   # slides for one update; `fixed`: an eighth of the training slides, at most 32; `paper`: 1
-    batch_size:int=None     # bags computed at once: 32 of region tokens, 2 of patch grids; does not change the result beyond rounding and dropout
+    batch_size:int=None     # bags computed at once: up to 8 of region tokens, 2 of patch grids; does not change the result beyond rounding and dropout
     patience:int=None       # stop after so many epochs without a better validation loss
     dim:int=None            # width; as published, or 96 for tokens narrower than 192
     dropout:float=.25       # everywhere
@@ -268,7 +270,8 @@ def updates_of(
     "How many slides make an update; bags at once divide it, so that groups come out exact"
     every = t.update_every or (1 if t.recipe=='paper' else max(1, min(32, n_train//8)))
     if whole: every = min(n_train, 32) if every<2 else every
-    return every, every if whole else max(d for d in range(1, every+1) if every%d==0 and d<=(t.batch_size or (2 if grids else 32)))
+    return every, every if whole else max(d for d in range(1, every+1) if every%d==0 and d<=(t.batch_size or (2 if grids else 8)))
+
 
 # %% ../nbs/12c_training.ipynb #76b54654
 @torch.no_grad()
@@ -322,7 +325,7 @@ def train_fold(
     dtype = pick_dtype(t.precision, device)
     extra = [SAM(t.sam)]*(t.sam>0) + [Autocast(dtype)]*(dtype!=torch.float32)
     set_seed(t.seed)
-    slide_learner(model, task, BagBatches(train, task, batch_size, t.seed), t.lr, t.wd, t.level2_lr, [Accumulate(every, recipe['divide']), keep, *extra, *cbs]).fit(t.epochs)
+    slide_learner(model, task, BagBatches(train, task, batch_size, every, t.seed), t.lr, t.wd, t.level2_lr, [Accumulate(every, recipe['divide']), keep, *extra, *cbs]).fit(t.epochs)
     model.load_state_dict(keep.state, strict=True)
     if tables is not None: tables += keep.tables
     history = pd.DataFrame(keep.rows); history.attrs.update(best_epoch=keep.best_epoch, task=task)

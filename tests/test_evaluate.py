@@ -140,3 +140,23 @@ def test_leaky_split_files(run, tmp_path, capsys):
     assert 'folds: 16 of 24 test slides (66.7%) share a patient' in out and 'AUC' in out
     knn(manifest(tmp_path, site=[f'c{i%8//2}' for i in range(24)]), run.root, folds=3, by_site=True, repeats=2, metric='cosine', weights='distance', curve=True)
     assert {'curve-tiny.csv', 'curve-tiny.png'} <= {p.name for p in (run.root/'evaluation').iterdir()}
+
+
+def test_a_slide_without_tissue_is_left_out(run, tmp_path, capsys):
+    "Tiled, and nothing found on it: it has no features, and every verb says so and goes on with the others"
+    import h5py
+
+    from hipt_nb.cli import evaluate, knn, predict, train
+    m = pd.DataFrame(dict(path=[f's{i:02}.svs' for i in range(24)]+['glass.svs'], patient=[f'p{i%16:02}' for i in range(24)]+['p00'], label=['xy'[i % 2] for i in range(24)]+['x']))
+    m.to_csv(tmp_path/'m.csv', index=False)
+    with h5py.File(run.tiles('glass'), 'w') as f: f['coords'] = np.zeros((0, 2), int)
+    cohort = [tmp_path/'m.csv']
+    for verb, kw in ((knn, dict(folds=3)), (train, dict(folds=3, epochs=2, device='cpu')), (evaluate, dict(resamples=20)), (predict, dict(device='cpu'))):
+        verb(cohort, run.root, **kw)
+        said = capsys.readouterr()
+        assert said.err.count('left out, for they have no regions: glass') == 1, (verb, said.err)
+    assert len(pd.read_csv(run.root/'predictions.csv')) == 24
+    minima = pd.read_csv(run.root/'evaluation'/'minima.csv')
+    assert minima.fold.tolist() == ['0', '1', '2', 'mean'] and (minima.worst >= minima.random).all() and minima.loss_gap_low.notna().all()
+    m[24:].to_csv(tmp_path/'m.csv', index=False)
+    with pytest.raises(HIPTError, match='no slide of this cohort has a region with tissue'): predict(cohort, run.root)

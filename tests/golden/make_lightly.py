@@ -1,0 +1,24 @@
+"""Golden numbers of lightly's losses (github.com/lightly-ai/lightly, MIT), run beside this project on inputs made by a formula.
+
+    pip install --no-deps --target FOLDER lightly && PYTHONPATH=FOLDER python tests/golden/make_lightly.py    # writes tests/golden/lightly.json"""
+import json
+from pathlib import Path
+import torch
+from lightly.loss import DINOLoss, KoLeoLoss
+from lightly.loss.swav_loss import sinkhorn
+from dino import formula
+
+def numbers(loss, x):
+    g, = torch.autograd.grad(loss, x)
+    return dict(loss=loss.item(), grad_norm=g.norm().item(), grad=g.flatten()[:5].tolist())
+
+if __name__=='__main__':
+    K, ncrops, B, temp = 40, 6, 4, .06
+    loss, dino = DINOLoss(output_dim=K, student_temp=.1), []
+    for step in range(4):
+        s, t = formula(ncrops*B, K, k=.9+step).requires_grad_(), formula(2*B, K, k=.2+step)
+        dino.append(numbers(loss(list(t.chunk(2)), list(s.chunk(ncrops)), teacher_temp=temp), s) | dict(center=loss.center.flatten()[:5].tolist()))
+    x = formula(24, 8, k=.37).requires_grad_()
+    balanced = sinkhorn(formula(12, 6, k=.61), iterations=3, epsilon=.5)
+    res = dict(dino=dict(out_dim=K, ncrops=ncrops, batch=B, teacher_temp=temp, steps=dino), koleo=dict(shape=[24,8], **numbers(KoLeoLoss()(x), x)), sinkhorn=dict(shape=[12,6], temperature=.5, answer=balanced.tolist()))
+    Path(__file__).with_name('lightly.json').write_text(json.dumps(res)+'\n')
