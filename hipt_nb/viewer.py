@@ -10,7 +10,7 @@ __all__ = ['MOST_BYTES', 'MOST_NOTES', 'MOST_POINTS', 'MOST_TEXT', 'CLASSES', 't
            'serve', 'show', 'list_viewers', 'run_pages']
 
 # %% ../nbs/14_viewer.ipynb #4829436f
-import atexit, http.server, json, math, os, re, secrets, shutil, tempfile, threading
+import atexit, http.server, json, math, os, re, secrets, shutil, sys, tempfile, threading
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -297,6 +297,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         else: return True
     def send_head(self):
         if not self.allowed(): return
+        if '%00' in self.path: return self.send_error(404)
         source, rest = self.server.source_of(self.path)
         if source and (m := re.fullmatch(r'tiles/(\d{1,2})/(\d{1,6})_(\d{1,6})\.jpg', rest)): return self.answer(lambda: source.tile(*map(int, m.groups())), 'image/jpeg')
         if source and rest=='session.json': return self.answer(lambda: session(self.server, source), 'application/json')
@@ -335,6 +336,8 @@ class _Server(http.server.ThreadingHTTPServer):
             prefix = f'{name}/' if name else ''
             if parts.startswith(prefix) and '..' not in parts.split('/'): return source, parts[len(prefix):]
         return None, ''
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError): super().handle_error(request, client_address)  # a browser that has moved on hangs up
     def server_close(self):
         super().server_close()
         for s in self.sources.values(): s.close()
