@@ -48,7 +48,7 @@ def attend_slide(
     "Where every level looked on one slide"
     if features.attrs['level1_sha256']!=hipt.weights_sha256['level1']: raise HIPTError(f"the features of slide '{features.slide_id}' were made by other weights than '{hipt.name}': embed it with this model first")
     hipt, mask = hipt.frozen(), features.mask()
-    region = slide_scores(slide_model, as_bag(features)) if slide_model is not None else None
+    region = slide_scores(slide_model, as_bag(features, _reads(slide_model))) if slide_model is not None else None
     best = np.argsort(-(mask.mean((1,2)) if region is None else np.nan_to_num(region)), kind='stable')[:top]
     look = lambda m: region_scores(hipt, tiles.read(slide, m), offsets, mask=mask[m], blocks=blocks)[:2]
     if tuple(offsets)==(0,):  # stored patch tokens are enough for level 2
@@ -62,6 +62,9 @@ def attend_slide(
             if m in best: token[m] = t.astype(np.float16)
     attrs = {k:features.attrs[k] for k in ('encoder','mpp','mpp_level0','region_size','patch_size')} | dict(offsets=list(offsets), blocks=list(blocks))
     return Maps(features.slide_id, features.coords, region, np.stack(patch), best, np.stack([token[m] for m in best]), attrs)
+
+def _reads(model): return 'patch' if getattr(model, 'level2', None) is not None else getattr(model, 'reads', 'region')
+
 
 # %% ../nbs/13b_attend.ipynb #a5084250
 def write_maps(

@@ -284,7 +284,7 @@ def slide_scores(
     scaling:str='raw'  # one of `SCALINGS`
 )->np.ndarray:         # `[M]` float32, NaN for regions without tissue
     "How much each region of a slide counted"
-    a = model.pool_attention(bag.x[None], bag.mask[None])[0].float().cpu().numpy()
+    a = model.pool_attention(bag.x[None].float(), bag.mask[None])[0].float().cpu().numpy()
     seen = np.asarray(bag.mask).reshape(len(a), -1).any(1)
     return scale_scores(np.where(seen, a, np.nan)[None], scaling)[0]
 
