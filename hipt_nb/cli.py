@@ -234,17 +234,18 @@ def train(
     sam:Annotated[float, typer.Option(help="Radius of sharpness-aware minimisation, such as 0.05; 0 for none.", min=0)]=0,
     precision:Annotated[str, typer.Option(help="Arithmetic of the model: float32, bfloat16 or auto.")]='float32',
     name:Annotated[Optional[str], typer.Option(help="Folder below models/slide/; by default the features' name and what is not usual.", show_default=False)]=None,
+    workers:Annotated[int, typer.Option(help="Folds at a time, each in a process of its own; on a GPU one after the other.", min=1)]=1,
     seed:Seed=0, device:Device='auto',
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False,
 ):
     "Train a slide model on labels or survival, fold by fold. Writes models/slide/{name}/."
-    asked = {k:v for k,v in locals().items() if k not in ('slides','out','device')}
+    asked = {k:v for k,v in locals().items() if k not in ('slides','out','device','workers')}
     from hipt_nb.finetune import name_columns, train_cohort
     run = _existing(out)
     manifest = _patients_named(name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event))
     asked['encoder'] = encoder = _encoder(run, encoder)
     dealt = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
-    path, preds = train_cohort(run, manifest, encoder, dealt, task, level2, pyramid, name, asked, by_patient, device,
+    path, preds = train_cohort(run, manifest, encoder, dealt, task, level2, pyramid, name, asked, by_patient, device, workers,
         model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout, patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
     print(f"train: {len(preds)} held-out predictions in {path/'predictions.csv'}")
 

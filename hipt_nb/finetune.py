@@ -14,6 +14,8 @@ import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
+from joblib import Parallel, delayed
+from tqdm import tqdm
 from .core import HIPTError, atomic, changed, pick_device, progress, read_json, write_csv, write_json
 from .evaluate import read_predictions
 from .features import by_patient
@@ -97,6 +99,7 @@ def cross_validate(
     encoder=None,     # what the features were made with, such as `dict(encoder=..., level1_sha256=...)`; `predict` compares it
     device='cpu',     # or `cuda`, `auto`
     pool=False,       # one bag and one answer for each patient
+    workers:int=1,    # folds at a time, each in a process of its own with its share of the processors; on a GPU one after the other
     **training,       # see `Training`: `model`, `epochs`, `recipe`, `lr`, `seed` ...
 ):                    # predictions of all test slides, or patients
     "Train and test every fold; results on disk, finished folds are kept"
@@ -110,7 +113,11 @@ def cross_validate(
         folds=folds, bags=bags_hash(bags), level2=level2 and weights_hash(level2)))
     if level2 is not None and not t.tune_level2 and level=='patch': bags = with_regions(bags, model.to(pick_device(device)).level2)
     with progress(total=t.epochs*len(folds), desc='train') as bar:
-        for k,split in enumerate(folds): _cross_fold(k, split, bags, out/f'fold{k}', task, t, level2, encoder, device, bar)
+        jobs = [(k, split, bags, out/f'fold{k}', task, t, level2, encoder, device) for k,split in enumerate(folds)]
+        if workers==1 or pick_device(device).type!='cpu':
+            for job in jobs: _cross_fold(*job, bar)
+        else:
+            for epochs in Parallel(workers, return_as='generator_unordered')(delayed(_fold_alone)(*job) for job in jobs): bar.update(epochs)
     for name in ('epochs.csv','validation.csv','predictions.csv'):
         parts = [read_predictions(p) for k in range(len(folds)) if (p := out/f'fold{k}'/name).exists()]
         if parts: write_csv(out/name, pd.concat(parts, ignore_index=True))
@@ -122,6 +129,11 @@ def patient_splits(folds, bags):
     "The same splits, of patients instead of slides"
     who = {b.slide_id: b.patient for b in bags}
     return [{side: list(dict.fromkeys(who.get(s, s) for s in ids)) for side,ids in f.items()} for f in folds]
+
+def _fold_alone(*job):
+    "A fold in a process of its own, which shows no bar; its epochs"
+    _cross_fold(*job, tqdm(disable=True))
+    return job[5].epochs
 
 def _cross_fold(k, split, bags, path, task, t, level2, encoder, device, bar):
     if (path/'predictions.csv').exists(): return bar.update(t.epochs)
@@ -265,6 +277,7 @@ def train_cohort(
     name=None,          # folder below `models/slide/`
     options=None,       # of the `hipt train` that asks for this, to be kept with the result
     pool=False,         # one bag and one answer for each patient
+    workers:int=1,      # folds at a time, see `cross_validate`
     device='cpu',       # or `cuda`, `auto`
     **training,         # see `Training`
 ):                      # folder, predictions
@@ -277,7 +290,7 @@ def train_cohort(
     top = _level2_of(run, encoder, pyramid, made['level1_sha256']) if level2!='none' else None
     parts = [encoder, t.model*(t.model!='hipt'), f'{level2}-level2'*(level2!='none'), task*(task!='classify'), 'patients'*bool(pool)]
     out = run.models/'slide'/(name or '-'.join(filter(None, parts)))
-    preds = cross_validate(bags, folds, out, classes if task=='classify' else task, top, made, device, pool, **asdict(t))
+    preds = cross_validate(bags, folds, out, classes if task=='classify' else task, top, made, device, pool, workers, **asdict(t))
     if options is not None:
         write_csv(out/'manifest.csv', manifest.assign(path=[str(Path(p).resolve()) for p in manifest.path]))
         with atomic(out/'command.txt') as tmp: tmp.write_text(train_command(out.name, options)+'\n', encoding='utf-8')

@@ -269,6 +269,7 @@ def updates_of(
 )->tuple:         # slides for one update, bags computed at once
     "How many slides make an update; bags at once divide it, so that groups come out exact"
     every = t.update_every or (1 if t.recipe=='paper' else max(1, min(32, n_train//8)))
+    if not t.update_every and every>8: every -= every%8   # else 17, say, could only be computed one by one
     if whole: every = min(n_train, 32) if every<2 else every
     return every, every if whole else max(d for d in range(1, every+1) if every%d==0 and d<=(t.batch_size or (2 if grids else 8)))
 
