@@ -277,8 +277,8 @@ def train_cohort(
     name=None,          # folder below `models/slide/`
     options=None,       # of the `hipt train` that asks for this, to be kept with the result
     pool=False,         # one bag and one answer for each patient
-    workers:int=1,      # folds at a time, see `cross_validate`
     device='cpu',       # or `cuda`, `auto`
+    workers:int=1,      # folds at a time, see `cross_validate`
     **training,         # see `Training`
 ):                      # folder, predictions
     "Train a slide model on the features of a run; writes `models/slide/{name}/`"
