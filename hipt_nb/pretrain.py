@@ -427,6 +427,7 @@ def train_level(
     accumulate:int=1,    # parts that a step is computed in, for less memory
     save_memory:bool=False, # compute blocks again in the backward pass, for less memory still
     judge=None,          # (inputs, labels, groups) for `Judge`
+    labelled:dict=None,  # slide id to (label, patient), from which the judge is made where none is given
     cbs=(),              # more fastai callbacks
 ):                       # DataFrame: the log
     "Train a ViT with DINO on whatever a source gives"
@@ -438,6 +439,7 @@ def train_level(
     if finished(out, params): return read_log(out/'log.csv')
     stream = Stream(source, SampleOrder(source.counts, window, seed), batch_size, max(samples, ranks()[1]), every, accumulate, workers=workers)
     stats,steps = source.stats() if hasattr(source, 'stats') else (None, None),stream.steps
+    judge = judge or to_judge(source, labelled or {})
     own = [Checkpoint(out, params, steps, desc), Warn(r.out_dim, int(r.warmup*steps)), *([Judge(*judge)] if judge else [])]
     learn = dino_learner(stream, vit, r, steps, batch_size, seed, stats, mean, std, device, dtype, save_memory, stream.share, [*own, *cbs])
     start = resume(learn, learn.monitor.rows)
@@ -464,13 +466,12 @@ def pretrain_patches(
     device=None,           # `cpu`, `cuda`, ...; default: the best there is
     min_tissue:float=None, # a patch with less is left out; default: as tiled
     cache_mb:float=1024,   # memory for patches that were read
-    labelled:dict=None,    # slide id to (label, patient): nearest neighbours judge the training by them
     **kwargs               # to `train_level`
 ):                         # DataFrame: the log
     "Level 1: learn from patches, read straight from slides"
     vit,norm = (model.level1, dict(mean=model.mean, std=model.std)) if isinstance(model, HIPT) else (model, {})
     source = PatchSource(sources, min_tissue, cache_mb)
-    return train_level(source, vit, out, recipe, samples, batch_size, seed, device, **{'desc':'pretrain level 1', 'judge':to_judge(source, labelled or {}), **norm, **kwargs})
+    return train_level(source, vit, out, recipe, samples, batch_size, seed, device, **{'desc':'pretrain level 1', **norm, **kwargs})
 
 # %% ../nbs/10_pretrain.ipynb #08051093
 def pretrain_grid(
@@ -483,7 +484,6 @@ def pretrain_grid(
     seed:int=0,           # of order, views and the head's first weights
     device=None,          # `cpu`, `cuda`, ...; default: the best there is
     cache_mb:float=1024,  # memory for grids that were read
-    labelled:dict=None,   # slide id to (label, patient): nearest neighbours judge the training by them
     level:int=2,          # level to train, on the tokens of the one below
     **kwargs              # to `train_level`
 ):                        # DataFrame: the log
@@ -494,7 +494,7 @@ def pretrain_grid(
     if isinstance(model, HIPT) and source.made_by!=(sha := weights_hash(model.levels[level-2])): raise HIPTError(f"the features were made by another level {level-1} (weights {source.made_by[:8]}, the model's are {sha[:8]}): embed the slides with this model first")
     norm = {k:list(map(float, source.attrs[k])) for k in ('mean','std')}
     if isinstance(model, HIPT) and norm!=(own := {k:list(map(float, getattr(model, k))) for k in norm}): raise HIPTError(f"the features were made from images with another normalisation ({norm}, the model's is {own}): embed the slides with this model first")
-    return train_level(source, vit, out, recipe, samples, batch_size, seed, device, **{'desc':f'pretrain level {level}', 'window':4096, 'judge':to_judge(source, labelled or {}), **kwargs})
+    return train_level(source, vit, out, recipe, samples, batch_size, seed, device, **{'desc':f'pretrain level {level}', 'window':4096, **kwargs})
 
 # %% ../nbs/10_pretrain.ipynb #02c2ecf5
 def load_level(
