@@ -12,7 +12,7 @@ from hipt_nb.core import Run, set_seed
 from hipt_nb.evaluate import compare, fold_auc, patient_folds, prediction_table
 from hipt_nb.features import Features, load_bags, write_features
 from hipt_nb.finetune import cross_validate
-from hipt_nb.slide_models import Dropout, SlideModel
+from hipt_nb.slide_models import Dropout, SelfAttention, SlideModel
 from hipt_nb.training import BagBatches
 
 CLASSES = ['calm', 'signal']
@@ -31,6 +31,7 @@ def make_cohort(run, n, regions, dim=192, seed=0):
 def plain_dropout(model):
     "torch's own dropout, as the published code has it"
     for part in list(model.modules()):
+        if isinstance(part, SelfAttention): part.__class__ = torch.nn.MultiheadAttention
         for name,child in part.named_children():
             if isinstance(child, Dropout): setattr(part, name, torch.nn.Dropout(child.p))
     return model

@@ -14,7 +14,7 @@ import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 from .core import HIPTError, atomic, changed, pick_device, progress, read_json, write_csv, write_json
 from .evaluate import read_predictions
@@ -117,7 +117,8 @@ def cross_validate(
         if workers==1 or pick_device(device).type!='cpu':
             for job in jobs: _cross_fold(*job, bar)
         else:
-            for epochs in Parallel(workers, return_as='generator_unordered')(delayed(_fold_alone)(*job) for job in jobs): bar.update(epochs)
+            threads = lambda k: max(1, cpu_count()//min(workers, len(jobs)-k//workers*workers))  # the last folds may be fewer
+            for epochs in Parallel(workers, return_as='generator_unordered')(delayed(_fold_alone)(threads(job[0]), *job) for job in jobs): bar.update(epochs)
     for name in ('epochs.csv','validation.csv','predictions.csv'):
         parts = [read_predictions(p) for k in range(len(folds)) if (p := out/f'fold{k}'/name).exists()]
         if parts: write_csv(out/name, pd.concat(parts, ignore_index=True))
@@ -130,8 +131,9 @@ def patient_splits(folds, bags):
     who = {b.slide_id: b.patient for b in bags}
     return [{side: list(dict.fromkeys(who.get(s, s) for s in ids)) for side,ids in f.items()} for f in folds]
 
-def _fold_alone(*job):
+def _fold_alone(threads, *job):
     "A fold in a process of its own, which shows no bar; its epochs"
+    torch.set_num_threads(threads)   # also where OMP_NUM_THREADS says otherwise, as it does on many clusters
     _cross_fold(*job, tqdm(disable=True))
     return job[5].epochs
 

@@ -244,7 +244,7 @@ class Training:
     lr:float=2e-4           # learning rate of Adam
     wd:float=1e-5           # L2 weight decay
     update_every:int=None   # slides for one update; `fixed`: an eighth of the training slides, at most 32; `paper`: 1
-    batch_size:int=None     # bags computed at once: up to 8 of region tokens, 2 of patch grids; does not change the result beyond rounding and dropout
+    batch_size:int=None     # bags computed at once: up to 16 of region tokens, 2 of patch grids; does not change the result beyond rounding and dropout
     patience:int=None       # stop after so many epochs without a better validation loss
     dim:int=None            # width; as published, or 96 for tokens narrower than 192
     dropout:float=.25       # everywhere
@@ -271,7 +271,7 @@ def updates_of(
     every = t.update_every or (1 if t.recipe=='paper' else max(1, min(32, n_train//8)))
     if not t.update_every and every>8: every -= every%8   # else 17, say, could only be computed one by one
     if whole: every = min(n_train, 32) if every<2 else every
-    return every, every if whole else max(d for d in range(1, every+1) if every%d==0 and d<=(t.batch_size or (2 if grids else 8)))
+    return every, every if whole else max(d for d in range(1, every+1) if every%d==0 and d<=(t.batch_size or (2 if grids else 16)))
 
 
 # %% ../nbs/12c_training.ipynb #76b54654
