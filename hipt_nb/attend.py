@@ -6,14 +6,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 
 # %% auto #0
 __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 'slide_level', 'draw_maps', 'on_slide',
-           'map_layers', 'scale_maps', 'whole_scores', 'whole_map', 'map_regions', 'held_out_model', 'attend_cohort',
-           'save_figure']
+           'map_layers', 'scale_maps', 'whole_scores', 'whole_map', 'map_regions', 'held_out_model', 'attend_cohort']
 
 # %% ../nbs/13b_attend.ipynb #9f0cd12d
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
-from .core import HIPTError, Run, atomic, each_slide, read_h5, write_h5
+from .core import HIPTError, Run, each_slide, read_h5, save_figure, write_h5
 from .slide import Slide
 from .tiling import Tiles, read_tiles
 from .hipt import HIPT
@@ -226,12 +225,3 @@ def attend_cohort(
             save_figure(path.with_suffix('.jpg'), draw_maps(slide, tiles, maps))
         return 'done'
     return each_slide(manifest, one, run, f'attend/{hipt.name}')
-
-def save_figure(
-    path,      # where to
-    fig,       # matplotlib figure; closed afterwards
-):
-    "Keep a figure, complete or not at all"
-    import matplotlib.pyplot as plt
-    with atomic(path) as tmp: fig.savefig(tmp, dpi=110, pil_kwargs=dict(quality=85))
-    plt.close(fig)

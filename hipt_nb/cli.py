@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, List, Optional
 import typer
-from .core import HIPTError, Run, check_interrupt, remember_interrupt, read_manifest, write_csv
+from .core import HIPTError, Run, check_interrupt, remember_interrupt, read_manifest, save_figure, write_csv
 
 # %% ../nbs/16_cli.ipynb #f41f330e
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
@@ -307,7 +307,6 @@ def _curve(run, encoder, bags, folds, fits, seed):
     "Learning curves of ways to score features, as a table and a picture"
     import pandas as pd
     from hipt_nb.probe import draw_learning_curve, learning_curve
-    from hipt_nb.scores import save_figure
     curves = {name: learning_curve(bags, folds, fit, seed=seed) for name,fit in fits.items()}
     path = run.root/'evaluation'/f'curve-{encoder}'
     write_csv(path.with_name(path.name+'.csv'), pd.concat([c.assign(model=name) for name,c in curves.items()]))

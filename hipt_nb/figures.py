@@ -10,13 +10,13 @@ __all__ = ['draw_pairs', 'draw_panel', 'draw_sheets', 'write_map_tiff', 'write_m
 # %% ../nbs/13d_figures.ipynb #aa1c5c45
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, Run, atomic, each_slide
+from .core import HIPTError, Run, atomic, each_slide, save_figure
 from .slide import Slide
 from .tissue import write_geojson
 from .tiling import Tiles, read_tiles
 from .attention import factorised, scale_scores
 from .drawing import UNITS, contact_sheet, draw_map, fit_scores, overlay
-from .attend import Maps, read_maps, save_figure, whole_map, whole_scores
+from .attend import Maps, read_maps, whole_map, whole_scores
 
 # %% ../nbs/13d_figures.ipynb #99be181d
 def draw_pairs(

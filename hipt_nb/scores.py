@@ -7,12 +7,12 @@ Docs: https://hipt-nb.github.io/hipt_nb/scores.html.md"""
 # %% auto #0
 __all__ = ['trained_models', 'model_predictions', 'trained_on', 'same_classes', 'baseline_of', 'figures_of', 'comparisons',
            'leak_notes', 'draw_model', 'model_gap', 'kept_gap', 'fold_sharpness', 'minimum_table', 'slug',
-           'save_figure', 'evaluate_run']
+           'evaluate_run']
 
 # %% ../nbs/12e_scores.ipynb #92456fd5
 import numpy as np, pandas as pd
 from dataclasses import replace
-from .core import HIPTError, Run, atomic, params_hash, read_json, read_manifest, write_csv
+from .core import HIPTError, Run, params_hash, read_json, read_manifest, save_figure, write_csv
 from .calibration import CALIBRATION_ERROR, draw_reliability, from_validation
 from .evaluate import FIGURES, check_folds, compare, draw_confusion, draw_folds, draw_roc, pool_patients, read_predictions, score_table
 from .generalisation import draw_gap, draw_sharpness, gap_table, sharpness
@@ -185,15 +185,6 @@ def slug(
 )->str:
     "A model's name as a file name"
     return ''.join(c if c.isalnum() or c in '-_.' else '-' for c in name)
-
-def save_figure(
-    path,  # file to write, atomically
-    fig,   # matplotlib figure; closed afterwards
-):
-    "Write a figure as PNG"
-    import matplotlib.pyplot as plt
-    with atomic(path) as tmp: fig.savefig(tmp, format='png', dpi=110, bbox_inches='tight')
-    plt.close(fig)
 
 def _write_gaps(run, manifest, folders, out):
     "Of every model the gap per epoch and the minimum that was kept, as tables and a picture"
