@@ -147,10 +147,11 @@ def fold_sharpness(
     import torch
     from hipt_nb.slide_models import collate
     from hipt_nb.training import with_regions
-    level2 = getattr(model, 'level2', None)
-    most = most if bags[0].x.ndim==2 or (level2 is not None and not model.config['tune_level2']) else max(1, most//8)
+    grids, level2 = bags[0].x.ndim==4, getattr(model, 'level2', None)
+    frozen = grids and level2 is not None and not model.config['tune_level2']   # then level 2 is run once
+    most = max(1, most//8) if grids and not frozen else most
     some = [bags[i] for i in sorted(np.random.default_rng(0).permutation(len(bags))[:most])]
-    if level2 is not None and not model.config['tune_level2'] and some[0].x.ndim==4: some = with_regions(some, level2)
+    if frozen: some = with_regions(some, level2)
     some = sorted(some, key=lambda b: len(b.x))                              # alike in length: less padding
     batches, y = [collate(some[i:i+16]) for i in range(0, len(some), 16)], task.target(some)
     return sharpness(model, lambda: task.loss(torch.cat([model(*b) for b in batches]), y), rho, n=3, steps=3) | dict(slides=len(some))
