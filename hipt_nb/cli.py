@@ -227,7 +227,7 @@ def train(
     by_patient:Annotated[bool, typer.Option('--by-patient', help="Pool the slides of a patient into one bag with one answer.")]=False,
     epochs:Annotated[int, typer.Option(help="Passes over the training slides.", min=1)]=20,
     recipe:Annotated[str, typer.Option(help="fixed, or paper: as published, with an update for every slide and the last epoch scored.")]='fixed',
-    lr:Annotated[float, typer.Option(help="Learning rate of Adam.", min=0)]=2e-4,
+    lr:Annotated[Optional[float], typer.Option(help="Learning rate of Adam; by default the published 2e-4, times the root of the slides of an update.", show_default=False, min=0)]=None,
     level2_lr:Annotated[float, typer.Option(help="Share of the learning rate for a tuned level 2.", min=0)]=.1,
     dropout:Annotated[float, typer.Option(help="Share of values dropped in training.", min=0, max=1)]=.25,
     patience:Annotated[Optional[int], typer.Option(help="Stop after so many epochs without a better validation loss.", show_default=False, min=1)]=None,

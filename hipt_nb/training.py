@@ -241,7 +241,7 @@ class Training:
     model:str='hipt'        # one of `MODELS`
     epochs:int=20           # as published
     recipe:str='fixed'      # `fixed`: exact accumulation, best epoch; `paper`: an update per slide from a loss divided by 32, last epoch
-    lr:float=2e-4           # learning rate of Adam
+    lr:float=None           # learning rate of Adam; if not given, the published 2e-4 for updates from one slide, times the root of the slides of an update
     wd:float=1e-5           # L2 weight decay
     update_every:int=None   # slides for one update; `fixed`: an eighth of the training slides, at most 32; `paper`: 1
     batch_size:int=None     # bags computed at once: up to 16 of region tokens, 2 of patch grids; does not change the result beyond rounding and dropout
@@ -326,7 +326,7 @@ def train_fold(
     dtype = pick_dtype(t.precision, device)
     extra = [SAM(t.sam)]*(t.sam>0) + [Autocast(dtype)]*(dtype!=torch.float32)
     set_seed(t.seed)
-    slide_learner(model, task, BagBatches(train, task, batch_size, every, t.seed), t.lr, t.wd, t.level2_lr, [Accumulate(every, recipe['divide']), keep, *extra, *cbs]).fit(t.epochs)
+    slide_learner(model, task, BagBatches(train, task, batch_size, every, t.seed), 2e-4*every**.5 if t.lr is None else t.lr, t.wd, t.level2_lr, [Accumulate(every, recipe['divide']), keep, *extra, *cbs]).fit(t.epochs)
     model.load_state_dict(keep.state, strict=True)
     if tables is not None: tables += keep.tables
     history = pd.DataFrame(keep.rows); history.attrs.update(best_epoch=keep.best_epoch, task=task)
