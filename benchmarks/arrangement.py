@@ -86,8 +86,7 @@ def run(arm, seed, steps, bs):
     if ARMS[arm] is None: return probe(vit)
     recipe, cbs = ARMS[arm]
     x, _ = make_grids(2000, TRAIN)
-    flat = x.permute(0, 2, 3, 1).reshape(-1, DIM)
-    learn = dino_learner(Batches(x, steps, bs, seed), vit, recipe, steps, bs, seed, (flat.mean(0), flat.std(0)), cbs=cbs)
+    learn = dino_learner(Batches(x, steps, bs, seed), vit, recipe, steps, bs, seed, cbs=cbs)
     t = time.time(); learn.fit(1)
     last = learn.monitor.rows[-20:]
     mean = lambda k: round(float(np.mean([r[k] for r in last])), 3) if k in last[0] else None

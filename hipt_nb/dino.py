@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/dino.html.md"""
 # %% auto #0
 __all__ = ['RECIPES', 'Cosines', 'Prototypes', 'DINOHead', 'entropy', 'CrossEntropy', 'DINOLoss', 'ranks', 'all_sum',
            'all_logsumexp', 'sinkhorn', 'cosine_scheduler', 'Recipe', 'get_recipe', 'schedules', 'MultiCrop',
-           'drop_paths', 'make_teacher', 'follow', 'recompute', 'hide_cells', 'MaskedTokens', 'koleo_loss']
+           'drop_paths', 'make_teacher', 'follow', 'recompute', 'hide_cells', 'own_scale', 'MaskedTokens', 'koleo_loss']
 
 # %% ../nbs/09b_dino.ipynb #d02e9437
 import math
@@ -237,12 +237,13 @@ class Recipe:
     freeze_last_layer:float=.01   # share of steps in which prototypes stay
     drop_path:float=.1            # stochastic depth of the student
     masked_tokens:float=0.        # weight of the masked-token term on grids
+    standardise:bool=False        # train on grids of standardised features; the first layer is written for plain ones afterwards
     batch_size:int=64             # samples of one optimiser step
 
 RECIPES = dict(
     paper = Recipe(),
-    small = Recipe(images=HE_VIEWS, grids=GridViews(n_local=4, turns=True), out_dim=256, hidden_dim=512, bottleneck_dim=128, use_bn=True, lr=8e-3, warmup=.1,
-                   weight_decay_end=.1, momentum_teacher=.98, teacher_temp=.04, freeze_last_layer=.02, drop_path=0., masked_tokens=30., batch_size=32))
+    small = Recipe(images=HE_VIEWS, grids=GridViews(n_local=4, turns=True, shift=1.), out_dim=256, hidden_dim=512, bottleneck_dim=128, use_bn=True, lr=8e-3, warmup=.1,
+                   weight_decay_end=.1, momentum_teacher=.98, teacher_temp=.04, freeze_last_layer=.02, drop_path=0., masked_tokens=30., standardise=True, batch_size=32))
 
 def get_recipe(
     name,  # `paper`, `small`, or a `Recipe` of your own
@@ -332,30 +333,35 @@ def hide_cells(
     n = (mask.flatten(1).sum(1)*share).long().clamp(min=1)
     return (order < n[:,None]).view_as(mask) & mask
 
+def own_scale(
+    x:Tensor,     # grids `[B,D,rows,cols]`
+    mask:Tensor,  # `[B,rows,cols]` bool, True = tissue
+)->Tensor:        # the same shape; over the tissue of each grid the mean is 0, the mean square over cells and features 1
+    "How the cells of a region differ from each other, in the region's own measure"
+    seen,n = mask[:,None].to(x),mask.sum((1, 2)).clamp(min=1).view(-1, 1, 1, 1)
+    x = (x - (x*seen).sum((2, 3), keepdim=True)/n)*seen
+    return x/(x.square().sum((2, 3), keepdim=True)/n).mean(1, keepdim=True).clamp(min=1e-6).sqrt()
+
 class MaskedTokens(nn.Module):
     "Predict hidden cells of a grid from those around"
     def __init__(self,
         in_dim:int,              # numbers per cell
         dim:int,                 # numbers per token
-        mean:Tensor=None,        # of every number over the tissue of the training grids `[in_dim]`
-        std:Tensor=None,         # and its standard deviation
         share:float=.5,          # of the cells to hide
     ):
         super().__init__()
         self.share,self.token,self.decoder = share,nn.Parameter(torch.zeros(in_dim)),nn.Linear(2*dim, in_dim)
         init_vit(self.decoder)
-        self.register_buffer('mean', torch.zeros(in_dim) if mean is None else mean)
-        self.register_buffer('std', torch.ones(in_dim) if std is None else std)
 
     def forward(self,
         vit:nn.Module,  # the student's backbone
         x:Tensor,       # grids `[B,in_dim,rows,cols]`
         mask:Tensor,    # `[B,rows,cols]` bool
         hidden:Tensor,  # `[B,rows,cols]` bool
-    )->Tensor:          # squared error, a mean over cells, then over regions; 1 is what the mean feature would get
+    )->Tensor:          # squared error, a mean over cells, then over regions; 1 is what the mean of a region's cells would get
         t = vit.tokens(torch.where(hidden[:,None], self.token[None,:,None,None].to(x), x), mask)
         t = torch.cat([t[:,1:], t[:,:1].expand(-1, t.shape[1]-1, -1)], -1)[hidden.flatten(1)]
-        want = (x.permute(0, 2, 3, 1)[hidden] - self.mean)/self.std
+        want = own_scale(x, mask).movedim(1, -1)[hidden]
         error = (self.decoder(t).float() - want).square().mean(-1)
         return (error/hidden.flatten(1).sum(1)[hidden.nonzero()[:,0]]).sum()/len(x)
 

@@ -21,7 +21,7 @@ from fastai.learner import Learner
 from fastai.callback.core import Callback, CancelBatchException
 from fastai.optimizer import OptimWrapper
 from fastai.data.core import DataLoaders
-from .views import Dice, GridViews, grid_views, image_views
+from .views import Dice, GridViews, grid_views, image_views, shift_cells
 from .dino import (DINOHead, DINOLoss, MaskedTokens, MultiCrop, all_sum, drop_paths, entropy, follow, get_recipe, hide_cells, koleo_loss,
     make_teacher, ranks, recompute, schedules)
 
@@ -51,11 +51,12 @@ class Views(Callback):
     def __init__(self,
         settings,     # `ImageViews` or `GridViews`
         seed:int=0,   # of the run
-    ): self.settings,self.seed = settings,seed
+        between=None, # how slides differ, for shifts of grids `[D,k]`
+    ): self.settings,self.seed,self.between = settings,seed,between
 
     def before_batch(self):
         self.learn.samples,self.learn.whole = self.yb[0].cpu().numpy(),self.xb
-        if isinstance(self.settings, GridViews): self.learn.xb = grid_views(*self.xb, self.samples, self.seed, self.settings)
+        if isinstance(self.settings, GridViews): self.learn.xb = grid_views(*self.xb, self.samples, self.seed, self.settings, self.between)
         else: self.learn.xb = (image_views(self.xb[0], self.samples, self.seed, self.settings),)
 
 class Teacher(Callback):
@@ -91,7 +92,9 @@ class MaskedTerm(ExtraTerm):
     order,stat = 22,'masked_mse'
     def term(self):
         x,mask = self.learn.whole
-        hidden = hide_cells(mask, Dice(self.samples, self.seed+1, x.device).uniform(mask[0].numel()), self.model.masked.share)
+        views,dice = self.learn.views,Dice(self.samples, self.seed+1, x.device)
+        hidden = hide_cells(mask, dice.uniform(mask[0].numel()), self.model.masked.share)
+        if views.settings.shift and views.between is not None: x = shift_cells(x, dice, views.settings.shift*views.between)
         return self.model.masked(self.model.backbone, x, mask, hidden)
 
 # %% ../nbs/09c_loop.ipynb #44a2ebf2
@@ -228,7 +231,7 @@ def dino_learner(
     steps:int=None,           # optimiser steps of the whole training; default: one pass over `batches`
     batch_size:int=None,      # samples of a step, which scales the learning rate; default: the recipe's
     seed:int=0,               # of the run
-    stats:tuple=(None,None),  # mean and standard deviation of grid features, for the masked-token term
+    between:Tensor=None,      # how the slides of grids differ `[D,k]`, for views with a shift
     mean:tuple=None,          # what images are normalised with; default: the recipe's
     std:tuple=None,           # and divided by
     device='cpu',             # where to train
@@ -242,13 +245,13 @@ def dino_learner(
     steps,batch_size = steps or len(batches),batch_size or r.batch_size
     views = r.grids if grids else replace(r.images, mean=tuple(mean or r.images.mean), std=tuple(std or r.images.std))
     torch.manual_seed(seed)                                                             # the head's first weights
-    masked = MaskedTokens(vit.in_dim, vit.embed_dim, *stats) if grids and r.masked_tokens else None
+    masked = MaskedTokens(vit.in_dim, vit.embed_dim) if grids and r.masked_tokens else None
     student = MultiCrop(drop_paths(deepcopy(vit), r.drop_path), DINOHead(vit.embed_dim, r.out_dim, r.hidden_dim, r.bottleneck_dim, use_bn=r.use_bn), masked).to(device)
     teacher,values,monitor = make_teacher(student),schedules(r, steps, batch_size),Monitor()
     for m in filter(None, (student, teacher, masked)): in_precision(m, dtype, device)
     if save_memory: recompute(student.backbone)
     loss = DINOLoss(r.out_dim, views.ncrops, r.student_temp, r.teacher_temp, r.center_momentum, r.centering).to(device)
-    cbs = [Schedules(values, seed), Views(views, seed), Teacher(teacher, values['momentum']), *([MaskedTerm(r.masked_tokens, seed)] if masked else []),
+    cbs = [Schedules(values, seed), Views(views, seed, None if between is None else between.to(device)), Teacher(teacher, values['momentum']), *([MaskedTerm(r.masked_tokens, seed)] if masked else []),
            *([Spread(r.koleo)] if r.koleo else []), Parts(share), *([Scaler(device)] if dtype==torch.float16 else []),
            ClipEach(r.clip_grad), FreezeLastLayer(int(steps*r.freeze_last_layer)), monitor, *cbs]
     return _learner(batches, student, teacher, loss, monitor, device, cbs)

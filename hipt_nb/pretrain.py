@@ -13,11 +13,12 @@ __all__ = ['SampleOrder', 'Cache', 'KeepOpen', 'Source', 'PatchSource', 'GridSou
 import os, signal, sys, threading
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
-from torch import nn
+from torch import nn, Tensor
 from fastcore.basics import patch
 from .core import HIPTError, atomic, changed, write_json, read_json, params_hash, pick_device, progress
 from fastai.callback.core import Callback, CancelFitException
@@ -196,7 +197,7 @@ class GridSource(Source):
         self.units = [(i, *map(int, at)) for i,s in enumerate(seen) for at in np.argwhere(s)]
         if not self.units: raise HIPTError("no region of any slide holds tissue to train on")
         self.counts,self.cache,self.broken = np.ones(len(self.units), int),Cache(cache_mb),set()
-        self.open = KeepOpen(self.opener, max_open)
+        self.open,self.mean,self.std = KeepOpen(self.opener, max_open),None,None
 
     @staticmethod
     def opener(path): import h5py; return h5py.File(path)
@@ -219,17 +220,48 @@ class GridSource(Source):
     )->tuple:    # float32 `[B,D,rows,cols]`, bool `[B,rows,cols]`
         "Read grids and their masks"
         x = torch.from_numpy(np.stack([self.read(int(u), 0) for u in where[:,0]]).astype(np.float32)).permute(0, 3, 1, 2)
-        return x[:,:-1].contiguous(), x[:,-1]>0
+        mask = x[:,-1]>0
+        if self.std is None: return x[:,:-1].contiguous(), mask
+        return (x[:,:-1]-self.mean[:,None,None])/self.std[:,None,None]*mask[:,None], mask
 
 # %% ../nbs/10_pretrain.ipynb #a9479878
 @patch
-def stats(self:GridSource,
-    n:int=1000,  # regions to look at
-)->tuple:        # mean and standard deviation of every feature over tissue `[D]`
-    "What is common to all cells, for the masked-token term"
+def standardise(self:GridSource,
+    vit:nn.Module, # that is to be trained; not changed
+    n:int=1000,    # regions to look at
+)->nn.Module:      # a copy for standardised features; trained weights mean what they meant
+    "From now on give every feature with mean 0 and standard deviation 1 over tissue"
     x,mask = self(SampleOrder(self.counts)(range(min(n, len(self)))))
-    x = x.permute(0, 2, 3, 1)[mask]
-    return x.mean(0), x.std(0, correction=0).clamp(min=1e-3)
+    x = x.movedim(1, -1)[mask]
+    vit,self.mean,self.std = deepcopy(vit),x.mean(0),x.std(0, correction=0).clamp(min=1e-3)
+    with torch.no_grad():
+        l = vit.phi[0]
+        if l.bias.any(): l.bias += l.weight@self.mean.to(l.weight); l.weight *= self.std.to(l.weight)  # a bias of zeros is one that was never trained
+    return vit
+
+@patch
+def as_given(self:GridSource,
+    vit:nn.Module, # trained on what this source gives; not changed
+)->nn.Module:      # a copy
+    "The same ViT for features as they are in the files"
+    vit = deepcopy(vit)
+    with torch.no_grad():
+        l = vit.phi[0]
+        if self.std is not None: l.weight /= self.std.to(l.weight); l.bias -= l.weight@self.mean.to(l.weight)
+    return vit
+
+@patch
+def between(self:GridSource,
+    n:int=1000,  # regions to look at
+    k:int=16,    # directions at most
+)->Tensor:       # `[D,k]`, each as long as the standard deviation along it
+    "Directions in which the mean features of slides differ"
+    where = SampleOrder(self.counts)(range(min(n, len(self))))
+    x,mask = self(where)
+    of,x = np.array([self.slide(u) for u in where[:,0]]),x.movedim(1, -1)
+    means = torch.stack([x[s][mask[s]].mean(0) for i in dict.fromkeys(of) for s in [torch.from_numpy(of==i)]])
+    u,s,_ = torch.linalg.svd((means-means.mean(0)).T, full_matrices=False)
+    return u[:,:k]*s[:k]/len(means)**.5
 
 # %% ../nbs/10_pretrain.ipynb #aae18bd8
 class Stream:
@@ -438,10 +470,12 @@ def train_level(
     params = dict(vit=vit_config(vit), start=weights_hash(vit), data=source.params, recipe=asdict(r), samples=samples, batch_size=batch_size, seed=seed, window=window, mean=mean, std=std, precision=str(dtype).removeprefix('torch.'), accumulate=accumulate)
     if finished(out, params): return read_log(out/'log.csv')
     stream = Stream(source, SampleOrder(source.counts, window, seed), batch_size, max(samples, ranks()[1]), every, accumulate, workers=workers)
-    stats,steps = source.stats() if hasattr(source, 'stats') else (None, None),stream.steps
+    grids,steps = hasattr(source, 'standardise'),stream.steps
+    if grids and r.standardise: vit = source.standardise(vit)
+    between = source.between() if grids and r.grids.shift else None
     judge = judge or to_judge(source, labelled or {})
     own = [Checkpoint(out, params, steps, desc), Warn(r.out_dim, int(r.warmup*steps)), *([Judge(*judge)] if judge else [])]
-    learn = dino_learner(stream, vit, r, steps, batch_size, seed, stats, mean, std, device, dtype, save_memory, stream.share, [*own, *cbs])
+    learn = dino_learner(stream, vit, r, steps, batch_size, seed, between, mean, std, device, dtype, save_memory, stream.share, [*own, *cbs])
     start = resume(learn, learn.monitor.rows)
     first_does(lambda: write_json(out/'config.json', params))
     try:
@@ -450,7 +484,8 @@ def train_level(
     finally: learn.checkpoint.release()
     if learn.it<steps: raise KeyboardInterrupt(f"stopped after step {learn.it} of {steps}; the same command goes on from there")
     def keep():
-        with atomic(out/'model.safetensors') as tmp: save_file({k:v.cpu().contiguous() for k,v in learn.teacher.backbone.state_dict().items()}, tmp)
+        net = source.as_given(learn.teacher.backbone) if grids else learn.teacher.backbone
+        with atomic(out/'model.safetensors') as tmp: save_file({k:v.cpu().contiguous() for k,v in net.state_dict().items()}, tmp)
     first_does(keep)
     return read_log(out/'log.csv')
 

@@ -8,7 +8,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/views.html.md"""
 __all__ = ['HE_VIEWS', 'uniforms', 'Dice', 'cubic', 'resize_weights', 'crop_boxes', 'resized_crops', 'grey', 'blend',
            'brightness', 'contrast', 'saturation', 'hue', 'colour_jitter', 'stain_jitter', 'blur', 'solarise',
            'ImageViews', 'on_some', 'photometric', 'image_views', 'crop_side', 'crop_places', 'cut', 'GridViews',
-           'turn', 'grid_views']
+           'turn', 'shift_cells', 'grid_views']
 
 # %% ../nbs/09a_views.ipynb #8bee379f
 import math
@@ -331,6 +331,7 @@ class GridViews:
     turns:bool=False        # also upside down and transposed, not only left to right
     dropout:float=0.        # chance that a feature is set to zero
     noise:float=0.          # standard deviation of added noise, in standard deviations of the batch
+    shift:float=0.          # one vector added to all cells alike, as large as the difference between slides, times this
 
     @property
     def ncrops(self)->int: return 2 + self.n_local
@@ -345,12 +346,21 @@ def turn(
     return x
 
 # %% ../nbs/09a_views.ipynb #db1f6b01
+def shift_cells(
+    x:Tensor,        # features `[B,D,rows,cols]`
+    dice:Dice,       # whose next throws are used
+    between:Tensor,  # directions in which slides differ, as long as their standard deviation `[D,k]`
+)->Tensor:           # the same shape
+    "Add to all cells of a grid what another slide might have had"
+    return x + (dice.uniform(between.shape[1], -3**.5, 3**.5) @ between.T)[:,:,None,None]
+
 def grid_views(
     x:Tensor,                # features `[B,D,rows,cols]`
     mask:Tensor,             # `[B,rows,cols]` bool, True = tissue
     samples,                 # sample numbers `[B]`
     seed:int=0,              # of the run
     v:GridViews=GridViews(), # the settings
+    between:Tensor=None,     # how slides differ `[D,k]`, for shifts
 )->tuple:                    # list of `ncrops` views `[B,D,h,w]`, list of their masks
     "All views of a batch of grids, a pure function of seed and sample numbers"
     dice,views,masks = Dice(samples, seed, x.device),[],[]
@@ -360,6 +370,7 @@ def grid_views(
         c = cut(both, *crop_places(mask, h, w, dice.uniform(1)[:,0]), h, w)
         c = turn(c, dice.chance(3, (.5*v.turns, .5, .5*v.turns)))
         f,m = c[:,:-1],c[:,-1]>0
+        if v.shift and between is not None: f = shift_cells(f, dice, v.shift*between)
         if v.noise: f = f + v.noise*x.std()*dice.uniform(f[0].numel(), -3**.5, 3**.5).view_as(f)
         if v.dropout: f = f * (dice.uniform(f[0].numel()) >= v.dropout).view_as(f) / (1-v.dropout)
         views.append(f); masks.append(m)
