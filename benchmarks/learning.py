@@ -78,6 +78,7 @@ def main(out, work, minutes):
     res = json.loads(out.read_text()) if out.exists() else dict(samples={}, rows=[])
     def row(**kw):
         res['rows'].append(kw); write_json(out, res); print(kw, flush=True)
+    def there(*key): return any((r['cohort'], r['level'], r['recipe'], r.get('seed', 0))==key for r in res['rows'])
     for kind,n in (('arrangement', 40), ('cells', 24)):
         (m0, run0), (m1, run1) = cohort(work, kind, 0, n), cohort(work, kind, 1, 40)
         sources = [(r.path, run0.tiles(r.slide_id)) for r in m0.itertuples()]
@@ -85,23 +86,25 @@ def main(out, work, minutes):
             h, start = create_hipt('hipt-tiny', seed=0, name=f'level1-{name}'.replace(' ', '-')), time.time()
             if recipe: pretrain_patches(sources, h, work/f'{kind}-level1-{name}', recipe=recipe, samples=samples, device='cpu', precision='float32'); load_level(h.level1, work/f'{kind}-level1-{name}')
             took = round((time.time()-start)/60, 1)
+            if there(kind, 1, name, 0): return h
             embed_cohort(run1, m1, h)
             row(cohort=kind, level=1, recipe=name, samples=samples, minutes=took, accuracy=judge1(m1, run1, h.name))
             return h
-        def level2(name, recipe, samples):
-            h, start = create_hipt('hipt-tiny', seed=0, name=f'level2-{name}'.replace(' ', '-')), time.time()
-            h.level1.load_state_dict(base.level1.state_dict())
-            if recipe: pretrain_grid(paths, h, work/f'{kind}-level2-{name}', recipe=recipe, samples=samples, device='cpu', precision='float32'); load_level(h.level2, work/f'{kind}-level2-{name}')
+        def level2(name, recipe, samples, seed=0):
+            if there(kind, 2, name, seed): return
+            h, start = create_hipt('hipt-tiny', seed=seed, name=f'level2-{name}-{seed}'.replace(' ', '-')), time.time()
+            h.level1.load_state_dict(base.level1.state_dict()); to = work/f'{kind}-level2-{name}-{seed}'
+            if recipe: pretrain_grid(paths, h, to, recipe=recipe, samples=samples, seed=seed, device='cpu', precision='float32'); load_level(h.level2, to)
             took = round((time.time()-start)/60, 1)
             embed_cohort(run1, m1, h)
-            row(cohort=kind, level=2, recipe=name, samples=samples, minutes=took, accuracy=judge2(m1, run1, h.name))
+            row(cohort=kind, level=2, recipe=name, seed=seed, samples=samples, minutes=took, accuracy=judge2(m1, run1, h.name))
         level1('random weights', None, 0)
         base = level1('small', RECIPES['small'], minutes*1000)
         embed_cohort(run0, m0, base)
         paths = [run0.features(base.name, r.slide_id) for r in m0.itertuples()]
-        row(cohort=kind, level=2, recipe='mean of patches, of level 1 small', samples=0, accuracy=judge2(m1, run1, base.name, mean=True))
+        if not there(kind, 2, 'mean of patches, of level 1 small', 0): row(cohort=kind, level=2, recipe='mean of patches, of level 1 small', samples=0, accuracy=judge2(m1, run1, base.name, mean=True))
         level2('random weights', None, 0)
-        level2('small', RECIPES['small'], minutes*8000)
+        for seed in (0, 1): level2('small', RECIPES['small'], minutes*8000, seed)
         level2('paper', PAPER, minutes*4000)
         level1('paper', PAPER, minutes*300)   # its views are larger and more
 

@@ -220,9 +220,9 @@ class GridSource(Source):
     )->tuple:    # float32 `[B,D,rows,cols]`, bool `[B,rows,cols]`
         "Read grids and their masks"
         x = torch.from_numpy(np.stack([self.read(int(u), 0) for u in where[:,0]]).astype(np.float32)).permute(0, 3, 1, 2)
-        mask = x[:,-1]>0
-        if self.std is None: return x[:,:-1].contiguous(), mask
-        return (x[:,:-1]-self.mean[:,None,None])/self.std[:,None,None]*mask[:,None], mask
+        return self.scaled(x[:,:-1].contiguous(), x[:,-1]>0)
+
+    def scaled(self, x, mask): return (x if self.std is None else (x-self.mean[:,None,None])/self.std[:,None,None]*mask[:,None]), mask
 
 # %% ../nbs/10_pretrain.ipynb #a9479878
 @patch
@@ -250,6 +250,7 @@ def as_given(self:GridSource,
         if self.std is not None: l.weight /= self.std.to(l.weight); l.bias -= l.weight@self.mean.to(l.weight)
     return vit
 
+# %% ../nbs/10_pretrain.ipynb #a947987a
 @patch
 def between(self:GridSource,
     n:int=1000,  # regions to look at
@@ -433,6 +434,7 @@ def to_judge(
     rng,slides = np.random.default_rng(0),np.array([source.slide(u) for u in range(len(source.counts))])
     ids = [s for s in dict.fromkeys(slides.tolist()) if s in labelled and isinstance(labelled[s][0], str)]
     if len({labelled[s][0] for s in ids})<2 or len({labelled[s][1] for s in ids})<3: return None
+    if len(ids)>n: ids = sorted(np.random.default_rng(1).choice(ids, n, replace=False))
     where = np.concatenate([rng.permutation(np.flatnonzero((slides==s) & (source.counts>0)))[:max(1, n//len(ids))] for s in ids])
     where = np.stack([where, rng.integers(0, source.counts[where])], 1)
     inputs,ok = source(where),np.array([source.name(u) not in source.broken for u,_ in where])
@@ -473,7 +475,7 @@ def train_level(
     grids,steps = hasattr(source, 'standardise'),stream.steps
     if grids and r.standardise: vit = source.standardise(vit)
     between = source.between() if grids and r.grids.shift else None
-    judge = judge or to_judge(source, labelled or {})
+    judge = (source.scaled(*judge[0]) if grids else judge[0], *judge[1:]) if judge else to_judge(source, labelled or {})
     own = [Checkpoint(out, params, steps, desc), Warn(r.out_dim, int(r.warmup*steps)), *([Judge(*judge)] if judge else [])]
     learn = dino_learner(stream, vit, r, steps, batch_size, seed, between, mean, std, device, dtype, save_memory, stream.share, [*own, *cbs])
     start = resume(learn, learn.monitor.rows)
