@@ -375,17 +375,18 @@ def prefetch(
     fn,            # called with each item
     items,         # what to call it with
     workers:int=2, # threads; 0 does the work when it is asked for
+    ahead:int=None,# results made while the user has one; `workers`-1 if not given
 ):                 # yields results in the order of the items
     "`map`, computed by threads a little ahead of its use"
     from collections import deque
     from concurrent.futures import ThreadPoolExecutor
     if not workers: yield from map(fn, items); return
-    pool, ahead = ThreadPoolExecutor(workers), deque()
+    pool, queue, ahead = ThreadPoolExecutor(workers), deque(), workers-1 if ahead is None else ahead
     try:
         for o in items:
-            if len(ahead)==workers: yield ahead.popleft().result()
-            ahead.append(pool.submit(fn, o))
-        while ahead: yield ahead.popleft().result()
+            queue.append(pool.submit(fn, o))
+            if len(queue)>ahead: yield queue.popleft().result()
+        while queue: yield queue.popleft().result()
     finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/00_core.ipynb #8781d51f

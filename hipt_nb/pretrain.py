@@ -11,8 +11,7 @@ __all__ = ['SampleOrder', 'Cache', 'KeepOpen', 'Source', 'PatchSource', 'GridSou
 
 # %% ../nbs/10_pretrain.ipynb #d4dcdbe1
 import os, signal, sys, threading
-from collections import OrderedDict, deque
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict
 from copy import deepcopy
 from dataclasses import asdict
 from functools import lru_cache
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np, torch
 from torch import nn, Tensor
 from fastcore.basics import patch
-from .core import HIPTError, atomic, changed, write_json, read_json, params_hash, pick_device, progress
+from .core import HIPTError, atomic, changed, write_json, read_json, params_hash, pick_device, prefetch, progress
 from fastai.callback.core import Callback, CancelFitException
 from .tiling import read_tiles
 from .weights import backbone_weights, load_strict, read_checkpoint, weights_hash
@@ -302,14 +301,8 @@ class Stream:
         return *self.source(self.order(n)), torch.from_numpy(n)
 
     def __iter__(self):
-        jobs,queue = [(it, k) for it in range(self.it, self.end) for k in range(self.n_parts(it))],deque()
-        pool = ThreadPoolExecutor(self.workers)
-        try:
-            for job in jobs:
-                queue.append(pool.submit(self.batch, *job))
-                if len(queue)>self.ahead: yield queue.popleft().result()
-            while queue: yield queue.popleft().result()
-        finally: pool.shutdown(wait=True, cancel_futures=True)
+        jobs = [(it, k) for it in range(self.it, self.end) for k in range(self.n_parts(it))]
+        return prefetch(lambda job: self.batch(*job), jobs, self.workers, self.ahead)
 
 # %% ../nbs/10_pretrain.ipynb #5f9b9171
 class Checkpoint(Callback):

@@ -10,12 +10,11 @@ __all__ = ['RECIPES', 'check_bags', 'BagBatches', 'Accumulate', 'bag_loss', 'sli
 
 # %% ../nbs/12c_training.ipynb #70bbff48
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 import numpy as np, pandas as pd, torch
 from torch import nn, Tensor
-from .core import HIPTError, pick_device, set_seed
+from .core import HIPTError, pick_device, prefetch, set_seed
 from fastai.callback.core import Callback, CancelBatchException, CancelFitException, TrainEvalCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -75,12 +74,7 @@ class BagBatches:
         order, length = self.order(), lambda i: len(self.bags[i].x); self.epoch += 1
         order = [i for at in range(0, len(order), self.group) for i in sorted(order[at:at+self.group], key=length)]
         parts = [order[i:i+self.batch_size] for i in range(0, len(order), self.batch_size)]
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self.batch, parts[0])
-            for part in [*parts[1:], None]:
-                now = ahead.result()
-                if part is not None: ahead = pool.submit(self.batch, part)
-                yield now
+        return prefetch(self.batch, parts, workers=1, ahead=1)
 
 # %% ../nbs/12c_training.ipynb #ed12733a
 class Accumulate(Callback):
