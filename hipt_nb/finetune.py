@@ -19,7 +19,8 @@ from tqdm import tqdm
 from .core import HIPTError, atomic, changed, pick_device, progress, read_json, write_csv, write_json
 from .evaluate import read_predictions
 from .features import by_patient
-from .hipt import load_strict, make_vit, vit_config, weights_hash
+from .hipt import make_vit, vit_config
+from .weights import load_strict, save_weights, weights_hash
 from .slide_models import BagModel, collate, misfit
 from .baselines import model_class
 from .tasks import make_task
@@ -33,10 +34,9 @@ def save_slide_model(
     **extra,           # more to write to `config.json`
 ):
     "Write a slide model to a folder"
-    from safetensors.torch import save_file
     path, task = Path(path), make_task(task)
     level2 = getattr(model, 'level2', None)
-    with atomic(path/'model.safetensors') as tmp: save_file({k:v.detach().cpu().contiguous() for k,v in model.state_dict().items()}, tmp)
+    save_weights(path/'model.safetensors', model)
     write_json(path/'config.json', dict(model=dict(model.config, level2=level2 and vit_config(level2)), task=asdict(task), classes=getattr(task, 'classes', None), **extra))
 
 # %% ../nbs/12d_finetune.ipynb #a892a79b

@@ -16,10 +16,10 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from fastcore.basics import patch
-from .core import HIPTError, atomic, read_json, write_json
+from .core import HIPTError, read_json, write_json
 from .vit import ViT, image_vit, grid_vit, vit256, vit4k, flops
 from .encoders import vit_config, make_vit
-from .weights import load_strict, read_backbone, weights_hash
+from .weights import load_strict, read_backbone, save_weights, weights_hash
 
 # %% ../nbs/06_hipt.ipynb #75e846e8
 VITS = { # the usual sizes, then the published second level and the two of `hipt-tiny`
@@ -393,9 +393,8 @@ def save_pretrained(self:HIPT,
     path  # folder, made if missing
 )->Path:
     "Write the model to a folder"
-    from safetensors.torch import save_file
     path = Path(path)
-    with atomic(path/'model.safetensors') as tmp: save_file({k:v.detach().cpu().contiguous() for k,v in self.state_dict().items()}, tmp)
+    save_weights(path/'model.safetensors', self)
     write_json(path/'config.json', dict(self.config, weights_sha256=self.weights_sha256))
     return path
 

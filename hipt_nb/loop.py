@@ -94,8 +94,7 @@ class MaskedTerm(ExtraTerm):
         x,mask = self.learn.whole
         views,dice = self.learn.views,Dice(self.samples, self.seed+1, x.device)
         hidden = hide_cells(mask, dice.uniform(mask[0].numel()), self.model.masked.share)
-        if views.settings.shift and views.between is not None: x = shift_cells(x, dice, views.settings.shift*views.between)
-        return self.model.masked(self.model.backbone, x, mask, hidden)
+        return self.model.masked(self.model.backbone, shift_cells(x, dice, views.between, views.settings.shift), mask, hidden)
 
 # %% ../nbs/09c_loop.ipynb #44a2ebf2
 class Spread(ExtraTerm):
@@ -251,7 +250,7 @@ def dino_learner(
     for m in filter(None, (student, teacher, masked)): in_precision(m, dtype, device)
     if save_memory: recompute(student.backbone)
     loss = DINOLoss(r.out_dim, views.ncrops, r.student_temp, r.teacher_temp, r.center_momentum, r.centering).to(device)
-    cbs = [Schedules(values, seed), Views(views, seed, None if between is None else between.to(device)), Teacher(teacher, values['momentum']), *([MaskedTerm(r.masked_tokens, seed)] if masked else []),
+    cbs = [Schedules(values, seed), Views(views, seed, between), Teacher(teacher, values['momentum']), *([MaskedTerm(r.masked_tokens, seed)] if masked else []),
            *([Spread(r.koleo)] if r.koleo else []), Parts(share), *([Scaler(device)] if dtype==torch.float16 else []),
            ClipEach(r.clip_grad), FreezeLastLayer(int(steps*r.freeze_last_layer)), monitor, *cbs]
     return _learner(batches, student, teacher, loss, monitor, device, cbs)

@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from .core import HIPTError, atomic, changed, write_json, read_json, params_hash, pick_device, prefetch, progress
 from fastai.callback.core import Callback, CancelFitException
 from .tiling import read_tiles
-from .weights import backbone_weights, load_strict, read_checkpoint, weights_hash
+from .weights import backbone_weights, load_strict, read_checkpoint, save_weights, weights_hash
 from .hipt import HIPT, pick_dtype
 from .encoders import vit_config
 from .features import any_in_squares, check_alike, read_features
@@ -118,6 +118,10 @@ class Source:
     def name(self, unit): return f"slide '{self.slide(unit)}'"
     def one(self, unit, member): raise NotImplementedError
     def __len__(self): return int(self.counts.sum())
+    def standardise(self, vit): return vit  # these four are for grids, below
+    def as_given(self, vit): return vit
+    def scaled(self, *inputs): return inputs
+    def between(self): return None
 
     def read(self,
         unit:int,    # region
@@ -196,8 +200,9 @@ class GridSource(Source):
         self.units = [(i, *map(int, at)) for i,s in enumerate(seen) for at in np.argwhere(s)]
         if not self.units: raise HIPTError("no region of any slide holds tissue to train on")
         self.counts,self.cache,self.broken = np.ones(len(self.units), int),Cache(cache_mb),set()
-        self.open,self.mean,self.std = KeepOpen(self.opener, max_open),None,None
+        self.open = KeepOpen(self.opener, max_open)
 
+    mean,std = None,None  # of features, once they are standardised
     @staticmethod
     def opener(path): import h5py; return h5py.File(path)
     @property
@@ -221,16 +226,29 @@ class GridSource(Source):
         x = torch.from_numpy(np.stack([self.read(int(u), 0) for u in where[:,0]]).astype(np.float32)).permute(0, 3, 1, 2)
         return self.scaled(x[:,:-1].contiguous(), x[:,-1]>0)
 
-    def scaled(self, x, mask): return (x if self.std is None else (x-self.mean[:,None,None])/self.std[:,None,None]*mask[:,None]), mask
-
 # %% ../nbs/10_pretrain.ipynb #a9479878
+@patch
+def some(self:GridSource,
+    n:int,      # how many
+)->np.ndarray:  # `[n,2]`, for a call; as many as there are at most
+    "Regions from the whole cohort"
+    return SampleOrder(self.counts)(range(min(n, len(self))))
+
+@patch
+def scaled(self:GridSource,
+    x:Tensor,    # features as in the files `[B,D,rows,cols]`
+    mask:Tensor, # `[B,rows,cols]` bool, True = tissue
+)->tuple:        # features as this source gives them, zero without tissue where standardised; the mask
+    "Grids in the measure of this source"
+    return (x if self.std is None else (x-self.mean[:,None,None])/self.std[:,None,None]*mask[:,None]), mask
+
 @patch
 def standardise(self:GridSource,
     vit:nn.Module, # that is to be trained; not changed
     n:int=1000,    # regions to look at
 )->nn.Module:      # a copy for standardised features; trained weights mean what they meant
     "From now on give every feature with mean 0 and standard deviation 1 over tissue"
-    x,mask = self(SampleOrder(self.counts)(range(min(n, len(self)))))
+    x,mask = self(self.some(n))
     x = x.movedim(1, -1)[mask]
     vit,self.mean,self.std = deepcopy(vit),x.mean(0),x.std(0, correction=0).clamp(min=1e-3)
     with torch.no_grad():
@@ -241,12 +259,13 @@ def standardise(self:GridSource,
 @patch
 def as_given(self:GridSource,
     vit:nn.Module, # trained on what this source gives; not changed
-)->nn.Module:      # a copy
+)->nn.Module:      # a copy, unless features are given as they are
     "The same ViT for features as they are in the files"
+    if self.std is None: return vit
     vit = deepcopy(vit)
     with torch.no_grad():
         l = vit.phi[0]
-        if self.std is not None: l.weight /= self.std.to(l.weight); l.bias -= l.weight@self.mean.to(l.weight)
+        l.weight /= self.std.to(l.weight); l.bias -= l.weight@self.mean.to(l.weight)
     return vit
 
 # %% ../nbs/10_pretrain.ipynb #a947987a
@@ -256,7 +275,7 @@ def between(self:GridSource,
     k:int=16,    # directions at most
 )->Tensor:       # `[D,k]`, each as long as the standard deviation along it
     "Directions in which the mean features of slides differ"
-    where = SampleOrder(self.counts)(range(min(n, len(self))))
+    where = self.some(n)
     x,mask = self(where)
     of,x = np.array([self.slide(u) for u in where[:,0]]),x.movedim(1, -1)
     means = torch.stack([x[s][mask[s]].mean(0) for i in dict.fromkeys(of) for s in [torch.from_numpy(of==i)]])
@@ -458,17 +477,16 @@ def train_level(
     cbs=(),              # more fastai callbacks
 ):                       # DataFrame: the log
     "Train a ViT with DINO on whatever a source gives"
-    from safetensors.torch import save_file
     r,out,device = get_recipe(recipe),Path(out),join_ranks(device)
     samples,batch_size = whole_steps(samples, batch_size or min(r.batch_size, len(source)), len(source))
     dtype = getattr(torch, precision) if precision=='float16' else pick_dtype(_kept_precision(out, precision), device)
     params = dict(vit=vit_config(vit), start=weights_hash(vit), data=source.params, recipe=asdict(r), samples=samples, batch_size=batch_size, seed=seed, window=window, mean=mean, std=std, precision=str(dtype).removeprefix('torch.'), accumulate=accumulate)
     if finished(out, params): return read_log(out/'log.csv')
     stream = Stream(source, SampleOrder(source.counts, window, seed), batch_size, max(samples, ranks()[1]), every, accumulate, workers=workers)
-    grids,steps = hasattr(source, 'standardise'),stream.steps
-    if grids and r.standardise: vit = source.standardise(vit)
-    between = source.between() if grids and r.grids.shift else None
-    judge = (source.scaled(*judge[0]) if grids else judge[0], *judge[1:]) if judge else to_judge(source, labelled or {})
+    steps = stream.steps
+    if r.standardise: vit = source.standardise(vit)
+    between = source.between() if r.grids.shift else None
+    judge = (source.scaled(*judge[0]), *judge[1:]) if judge else to_judge(source, labelled or {})
     own = [Checkpoint(out, params, steps, desc), Warn(r.out_dim, int(r.warmup*steps)), *([Judge(*judge)] if judge else [])]
     learn = dino_learner(stream, vit, r, steps, batch_size, seed, between, mean, std, device, dtype, save_memory, stream.share, [*own, *cbs])
     start = resume(learn, learn.monitor.rows)
@@ -478,10 +496,7 @@ def train_level(
     except HIPTError as e: raise HIPTError(str(e).split('\n\t')[-1]) from None        # without fastai's line on the callback it came from
     finally: learn.checkpoint.release()
     if learn.it<steps: raise KeyboardInterrupt(f"stopped after step {learn.it} of {steps}; the same command goes on from there")
-    def keep():
-        net = source.as_given(learn.teacher.backbone) if grids else learn.teacher.backbone
-        with atomic(out/'model.safetensors') as tmp: save_file({k:v.cpu().contiguous() for k,v in net.state_dict().items()}, tmp)
-    first_does(keep)
+    first_does(lambda: save_weights(out/'model.safetensors', source.as_given(learn.teacher.backbone)))
     return read_log(out/'log.csv')
 
 # %% ../nbs/10_pretrain.ipynb #08051092

@@ -201,6 +201,16 @@ def _own_areas(row, folders):
         elif folder and kind!='exclude': raise HIPTError(f"slide '{row.slide_id}' has no file '{row.slide_id}.geojson' or '.png' in '{folder}': add it, or take the slide out of the manifest")
     return res
 
+# %% ../nbs/04_tiling.ipynb #a9a88eaf
+def _picture(slide, view, side=1024):
+    if max(view[0].shape)>=side/2: return view
+    image = slide.thumbnail(side)  # a small slide: quickly read, and better to look at
+    return image, slide.dimensions[0]/image.shape[1]
+
+def _write_jpeg(path, image):
+    import cv2
+    with atomic(path) as tmp: tmp.write_bytes(cv2.imencode('.jpg', image[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+
 # %% ../nbs/04_tiling.ipynb #a9a88eb0
 def tile_cohort(
     run,                   # the `Run` to write into
@@ -238,15 +248,6 @@ def _tile_row(run, preset, mpp_level0, areas, settings, previews, upsample, para
         write_tiles(path, tiles)
     if len(tiles): return 'done'
     return 'done', f"slide '{row.slide_id}' gets no regions: no tissue fills {tiles.params['min_region']:.0%} of a {tiles.region_size}-px region. Look at {path.with_suffix('.jpg').name}; another --tissue preset, a --mask or a smaller --region-size may find some"
-
-def _picture(slide, view, side=1024):
-    if max(view[0].shape)>=side/2: return view
-    image = slide.thumbnail(side)  # a small slide: quickly read, and better to look at
-    return image, slide.dimensions[0]/image.shape[1]
-
-def _write_jpeg(path, image):
-    import cv2
-    with atomic(path) as tmp: tmp.write_bytes(cv2.imencode('.jpg', image[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
 
 # %% ../nbs/04_tiling.ipynb #8b523a60
 def tile_table(

@@ -349,10 +349,12 @@ def turn(
 def shift_cells(
     x:Tensor,        # features `[B,D,rows,cols]`
     dice:Dice,       # whose next throws are used
-    between:Tensor,  # directions in which slides differ, as long as their standard deviation `[D,k]`
+    between:Tensor,  # directions in which slides differ, as long as their standard deviation `[D,k]`; None: no shift
+    strength:float,  # times this
 )->Tensor:           # the same shape
     "Add to all cells of a grid what another slide might have had"
-    return x + (dice.uniform(between.shape[1], -3**.5, 3**.5) @ between.T)[:,:,None,None]
+    if between is None or not strength: return x
+    return x + (dice.uniform(between.shape[1], -3**.5, 3**.5) @ (strength*between).to(x).T)[:,:,None,None]
 
 def grid_views(
     x:Tensor,                # features `[B,D,rows,cols]`
@@ -370,7 +372,7 @@ def grid_views(
         c = cut(both, *crop_places(mask, h, w, dice.uniform(1)[:,0]), h, w)
         c = turn(c, dice.chance(3, (.5*v.turns, .5, .5*v.turns)))
         f,m = c[:,:-1],c[:,-1]>0
-        if v.shift and between is not None: f = shift_cells(f, dice, v.shift*between)
+        f = shift_cells(f, dice, between, v.shift)
         if v.noise: f = f + v.noise*x.std()*dice.uniform(f[0].numel(), -3**.5, 3**.5).view_as(f)
         if v.dropout: f = f * (dice.uniform(f[0].numel()) >= v.dropout).view_as(f) / (1-v.dropout)
         views.append(f); masks.append(m)
