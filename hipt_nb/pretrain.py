@@ -219,12 +219,22 @@ class GridSource(Source):
         seen = self.masks[i][m, r*h:(r+1)*h, c*w:(c+1)*w]
         return np.pad(np.concatenate([x, seen[...,None]], -1, dtype=x.dtype), ((0, h-x.shape[0]), (0, w-x.shape[1]), (0, 0)))
 
-    def __call__(self,
-        where,   # `[B,2]` from `SampleOrder`
-    )->tuple:    # float32 `[B,D,rows,cols]`, bool `[B,rows,cols]`
-        "Read grids and their masks"
-        x = torch.from_numpy(np.stack([self.read(int(u), 0) for u in where[:,0]]).astype(np.float32)).permute(0, 3, 1, 2)
-        return self.scaled(x[:,:-1].contiguous(), x[:,-1]>0)
+# %% ../nbs/10_pretrain.ipynb #a947987c
+@patch
+def scaled(self:GridSource,
+    x:Tensor,    # features as in the files `[B,D,rows,cols]`
+    mask:Tensor, # `[B,rows,cols]` bool, True = tissue
+)->tuple:        # features as this source gives them, zero without tissue where standardised; the mask
+    "Grids in the measure of this source"
+    return (x if self.std is None else (x-self.mean[:,None,None])/self.std[:,None,None]*mask[:,None]), mask
+
+@patch
+def __call__(self:GridSource,
+    where,   # `[B,2]` from `SampleOrder`
+)->tuple:    # float32 `[B,D,rows,cols]`, bool `[B,rows,cols]`
+    "Read grids and their masks"
+    x = torch.from_numpy(np.stack([self.read(int(u), 0) for u in where[:,0]]).astype(np.float32)).permute(0, 3, 1, 2)
+    return self.scaled(x[:,:-1].contiguous(), x[:,-1]>0)
 
 # %% ../nbs/10_pretrain.ipynb #a9479878
 @patch
@@ -233,14 +243,6 @@ def some(self:GridSource,
 )->np.ndarray:  # `[n,2]`, for a call; as many as there are at most
     "Regions from the whole cohort"
     return SampleOrder(self.counts)(range(min(n, len(self))))
-
-@patch
-def scaled(self:GridSource,
-    x:Tensor,    # features as in the files `[B,D,rows,cols]`
-    mask:Tensor, # `[B,rows,cols]` bool, True = tissue
-)->tuple:        # features as this source gives them, zero without tissue where standardised; the mask
-    "Grids in the measure of this source"
-    return (x if self.std is None else (x-self.mean[:,None,None])/self.std[:,None,None]*mask[:,None]), mask
 
 @patch
 def standardise(self:GridSource,
