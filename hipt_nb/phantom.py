@@ -104,7 +104,8 @@ def blob(
     "A wobbly ellipse"
     t,k = np.linspace(0, 2*np.pi, n, endpoint=False), np.arange(2,7)
     wobble = (rng.normal(size=5)/np.sqrt(k-1)) @ np.cos(k[:,None]*t + rng.uniform(0, 2*np.pi, (5,1)))
-    p = np.stack([np.cos(t)*aspect**.5, np.sin(t)/aspect**.5], 1)*np.maximum(1+rough*wobble, .35)[:,None]*radius
+    r = np.maximum(1+rough*wobble, .35)
+    p = np.stack([np.cos(t)*aspect**.5*r*radius, np.sin(t)/aspect**.5*r*radius], 1)
     c,s = np.cos(turn:=rng.uniform(0,np.pi)), np.sin(turn)
     return p @ np.array([[c,s],[-s,c]])
 
@@ -129,20 +130,21 @@ def inset(
     depth,   # µm inwards, one number or one per point
 )->np.ndarray:
     "The outline moved inwards"
-    e = np.roll(p,-1,0) - np.roll(p,1,0)
-    inwards = np.stack([-e[:,1], e[:,0]], 1)/np.maximum(np.linalg.norm(e, axis=1, keepdims=True), 1e-6)
-    return p + inwards*np.reshape(depth, (-1,1))
+    ring = np.concatenate([p[-1:], p, p[:1]])
+    ex,ey = (ring[2:]-ring[:-2]).T
+    d = np.maximum(np.sqrt(ex*ex+ey*ey), 1e-6)
+    return p + np.stack([-ey/d*depth, ex/d*depth], 1)
 
 def along(
     p,           # `[n,2]` outline
     step:float,  # µm
 )->tuple:        # (points `[m,2]`, direction of the outline there `[m]`, radians)
     "Points along an outline in equal steps"
-    e = np.roll(p,-1,0)-p
-    d = np.maximum(np.linalg.norm(e, axis=1), 1e-6); s = np.r_[0, np.cumsum(d)]
+    e = np.concatenate([p[1:], p[:1]])-p
+    d = np.maximum(np.sqrt(e[:,0]**2+e[:,1]**2), 1e-6); s = np.concatenate([[0.], np.cumsum(d)])
     at = np.arange(0, s[-1]-step/2, step)
     i = np.searchsorted(s, at, side='right')-1
-    return p[i] + e[i]*((at-s[i])/d[i])[:,None], np.arctan2(e[i,1], e[i,0])
+    return p[i] + e[i]*((at-s[i])/d[i])[:,None], np.arctan2(e[:,1], e[:,0])[i]
 
 def fill(
     rng,               # numpy Generator
@@ -156,7 +158,7 @@ def fill(
     gx = gx + (np.arange(len(gx))%2)[:,None]*spacing/2
     pts = np.stack([gx.ravel(),gy.ravel()], 1) + rng.normal(0, spacing*.16, (gx.size,2))
     c = p.astype(np.float32).reshape(-1,1,2)
-    return pts[[cv2.pointPolygonTest(c, (float(x),float(y)), True)>margin for x,y in pts]] if len(pts) else pts
+    return pts[[cv2.pointPolygonTest(c, xy, True)>margin for xy in zip(*pts.T.tolist())]] if len(pts) else pts
 
 # %% ../nbs/02_phantom.ipynb #a4a0e18f
 NUCLEI = dict(gland=(9., 5.6, 1.2), tumour=(9.2, 7.2, 1.1), fibroblast=(14., 3., 1.3), lymphocyte=(6.2, 5.8, 1.7))  # length µm, width µm, amount of haematoxylin
@@ -212,7 +214,7 @@ def pack(
         kind, i = int(area[0]>share*sum(area)), rng.integers(len(ys))
         if labels[ys[i],xs[i]]!=1: continue
         at = np.array([xs[i],ys[i]])*MASK_MPP
-        o,l,c = (make_gland,make_nest)[kind](rng, np.clip(rng.lognormal(np.log(46-24*t/tries), .38), 17, 120))
+        o,l,c = (make_gland,make_nest)[kind](rng, min(max(rng.lognormal(math.log(46-24*t/tries), .38), 17), 120))
         if not _fits(labels, o+at): continue
         cv2.fillPoly(labels, [_cells(o+at)], kind+2, shift=4)
         shapes.append((kind, o+at, None if l is None else l+at))
