@@ -5,6 +5,13 @@ import pytest
 def hipt(*args, **kw):
     return subprocess.run([sys.executable, '-c', 'from hipt_nb.cli import main; main()', *map(str, args)], capture_output=True, text=True, timeout=600, **kw)
 
+def walk(*verbs):
+    "Several verbs one after another in one process, which imports but once; every test of an error has a process of its own"
+    code = 'import sys\nfrom hipt_nb.cli import main\nfor sys.argv[1:] in %r:\n    try: main()\n    except SystemExit as e:\n        if e.code: raise'
+    r = subprocess.run([sys.executable, '-c', code % [[str(a) for a in v] for v in verbs]], capture_output=True, text=True, timeout=600)
+    assert r.returncode==0, (r.stdout, r.stderr)
+    return r.stdout
+
 VERBS = 'info tile pretrain embed train knn evaluate predict attend report view export import demo'.split()
 
 def test_help_lists_every_verb():
@@ -75,11 +82,9 @@ def test_the_readmes_road(tmp_path):
     (tmp_path/'m.csv').write_text('path,slide_id\nDoe-John.png,S1\n')
     run, m = tmp_path/'run', tmp_path/'m.csv'
     fails('--slide-mpp', 'tile', m, '--out', run, '--region-size', 512)
-    for verb in (['tile', m, '--region-size', 512, '--slide-mpp', .5], ['pretrain', m, '--preset', 'hipt-tiny', '--recipe', 'small', '--samples1', 16, '--samples2', 4],
-                 ['embed', m], ['attend', m], ['export', m], ['report', m]):
-        r = hipt(*verb, '--out', run)
-        assert r.returncode==0, (verb, r.stderr)
-    assert hipt('view', run, '--static', tmp_path/'pages').returncode==0
+    road = (['tile', m, '--region-size', 512, '--slide-mpp', .5], ['pretrain', m, '--preset', 'hipt-tiny', '--recipe', 'small', '--samples1', 16, '--samples2', 4],
+            ['embed', m], ['attend', m], ['export', m], ['report', m])
+    walk(*([*verb, '--out', run] for verb in road), ['view', run, '--static', tmp_path/'pages'])
     made = {p.relative_to(run).as_posix() for p in run.rglob('*') if p.is_file()}
     assert {'tiles/S1.h5', 'features/hipt-tiny/S1.h5', 'maps/hipt-tiny/S1.jpg', 'export/S1.geojson', 'index.html', 'run.json', 'log.csv'} <= made
     assert (tmp_path/'pages'/'S1'/'tiles'/'0'/'0_0.jpg').exists()
@@ -95,11 +100,9 @@ def test_attend_writes_for_other_programs(tmp_path):
     run, truth = tmp_path/'run', tmp_path/'truth'
     truth.mkdir()
     cv2.imwrite(str(truth/'a.png'), 255*(cv2.imread(str(mask_path(tmp_path/'a.tif')), 0)>=MASK_CLASSES['gland']).astype(np.uint8))
-    for verb in (['tile', tmp_path/'a.tif', '--region-size', 512], ['embed', tmp_path/'a.tif', '--model', 'hipt-tiny:random'],
-                 ['attend', tmp_path/'a.tif', '--model', 'hipt-tiny:random', '--shifts', 4, '--truth', truth, '--ome-tiff', '--geojson', 1, '--sheets']):
-        r = hipt(*verb, '--out', run)
-        assert r.returncode==0, (verb, r.stderr)
-    assert 'attend: files: 1 done' in r.stdout and 'agreement with annotations' in r.stdout
+    out = walk(['tile', tmp_path/'a.tif', '--region-size', 512, '--out', run], ['embed', tmp_path/'a.tif', '--model', 'hipt-tiny:random', '--out', run],
+               ['attend', tmp_path/'a.tif', '--model', 'hipt-tiny:random', '--shifts', 4, '--truth', truth, '--ome-tiff', '--geojson', 1, '--sheets', '--out', run])
+    assert 'attend: files: 1 done' in out and 'agreement with annotations' in out
     maps = run/'maps'/'hipt-tiny-random'
     assert json.loads((run/'run.json').read_text())['attend/hipt-tiny-random']['params']['offsets']==[0, 128, 256, 384]
     assert (maps/'sheets'/'a-patches.jpg').stat().st_size > 10_000
@@ -124,36 +127,39 @@ def test_attend_writes_for_other_programs(tmp_path):
     corners = {tuple(map(int, np.min(f['geometry']['coordinates'][0], 0))) for f in cells}
     assert corners <= {(int(a), int(b)) for a,b in zip(tiles.xy()[0].ravel(), tiles.xy()[1].ravel())}
 
-@pytest.mark.skipif(os.name=='nt', reason='Windows has no SIGINT to send to one process')
-def test_ctrl_c_is_one_line(tmp_path):
-    p = subprocess.Popen([sys.executable, '-u', '-c', 'from hipt_nb.cli import main; main()', 'demo', '--quick', '--out', str(tmp_path/'demo')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def stopped(*args):
+    "Ctrl-C as the second step begins: one line, and what was made is kept"
+    p = subprocess.Popen([sys.executable, '-u', '-c', 'from hipt_nb.cli import main; main()', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in p.stdout:
         if line.startswith('[2/'): p.send_signal(signal.SIGINT); break
     err = p.communicate(timeout=120)[1].strip().splitlines()
     assert p.returncode==130 and len(err)==1 and 'the same command goes on' in err[0], err
 
+def times(out): return {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
+
 def test_quick_demo_and_again(tmp_path):
-    "The whole road; a second walk finds everything done"
+    "The whole road, stopped on the way; the same command goes on from there, and a third walk finds everything done"
     out = tmp_path/'demo'
+    if os.name!='nt':  # Windows has no SIGINT to send to one process
+        stopped('demo', '--quick', '--out', out)
+        slides = times(out/'cohort')
+        assert len(slides)==12 and not list(out.rglob('*.safetensors'))
     first = hipt('demo', '--quick', '--out', out)
     assert first.returncode==0, first.stderr
+    if os.name!='nt': assert slides==times(out/'cohort')
     assert f"Open {out/'index.html'}" in first.stdout.splitlines()[-1]
     page = (out/'index.html').read_text()
     for word in ('Slides', 'Scores', 'Attention', 'Pretraining', 'mean of patches', 'hipt-tiny-random', 'Right and wrong', 'hipt train models/slide/hipt-tiny/manifest.csv --out . --encoder hipt-tiny'): assert word in page, word
     assert page.count('<img') >= 12+1+1+1 and str(tmp_path) not in page
-    files = {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
-    assert hipt('demo', '--quick', '--out', out).returncode==0
-    assert files=={p: p.stat().st_mtime_ns for p in files}
-    r = hipt('view', out, '--model', 'hipt-tiny', '--static', tmp_path/'pages')
+    files, cohort = times(out), out/'cohort'/'manifest.csv'
+    again = walk(['demo', '--quick', '--out', out], ['view', out, '--model', 'hipt-tiny', '--static', tmp_path/'pages'], ['predict', cohort, '--out', out, '--encoder', 'hipt-tiny'])
+    assert files==times(out)
     listed = (tmp_path/'pages'/'slides.js').read_text()
-    assert r.returncode==0 and re.search(r'"label": "(glandular|infiltrative)", "prediction": "predicted (glandular|infiltrative), \d+%"', listed), listed  # the slide's own class, the one predicted for it, and how probable
-    cohort = out/'cohort'/'manifest.csv'
-    r = hipt('predict', cohort, '--out', out, '--encoder', 'hipt-tiny')
-    assert r.returncode==0 and '12 slides' in r.stdout and (out/'predictions.csv').read_text().count('\n')==13, r.stderr
-    r = hipt('train', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2, '--level2', 'tuned', '--by-patient', '--epochs', 1, '--name', 'tuned')
-    assert r.returncode==0 and '10 held-out predictions' in r.stdout, r.stderr
+    assert re.search(r'"label": "(glandular|infiltrative)", "prediction": "predicted (glandular|infiltrative), \d+%"', listed), listed  # the slide's own class, the one predicted for it, and how probable
+    assert 'predict: 12 slides' in again and (out/'predictions.csv').read_text().count('\n')==13
+    more = walk(['train', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2, '--level2', 'tuned', '--by-patient', '--epochs', 1, '--name', 'tuned'],
+                ['knn', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2])
+    assert '10 held-out predictions' in more and re.search(r'AUC \d\.\d\d \(', more), more
     (out/'cohort'/'new.csv').write_text(cohort.read_text().replace(',glandular,', ',unheard of,'))
     fails("label 'unheard of'", 'predict', out/'cohort'/'new.csv', '--out', out, '--encoder', 'hipt-tiny', '--trained', out/'models'/'slide'/'tuned')
-    r = hipt('knn', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2)
-    assert r.returncode==0 and re.search(r'AUC \d\.\d\d \(', r.stdout), r.stderr
     fails('do not belong to model', 'predict', cohort, '--out', out, '--encoder', 'hipt-tiny-random', '--trained', out/'models'/'slide'/'hipt-tiny')
