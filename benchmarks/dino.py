@@ -1,6 +1,6 @@
 """One step of DINO at each level of hipt-4k: the published way, the same under autocast, and ours, side by side.
 
-Level 1: ViT-S/16, 2 views of 224 px and 8 of 96, 65,536 prototypes, steps of 4 and of 16 patches. Level 2: grids of 16 × 16 cells, 2 views of 14 × 14 and 8 of 6 × 6, steps of 64 regions.
+Level 1: ViT-S/16, 2 views of 224 px and 8 of 96, 65,536 prototypes, steps of 4 and of 16 patches (64 and 256 on a GPU). Level 2: grids of 16 × 16 cells, 2 views of 14 × 14 and 8 of 6 × 6, steps of 64 regions (256 too on a GPU).
 The published way, written from its description: float32, explicit attention and all tokens in the last block; prototypes are normalised as a matrix in every pass; cross-entropies pair by pair; each parameter
 is clipped, updated and averaged on its own. Its views are made beforehand, as its workers would make them. Autocast is the same step with the networks in half precision.
 Ours: `dino_learner` with the recipe `paper`, making of the views and log included, in the arithmetic that `pretrain` would choose on this machine, and in float32.
@@ -8,7 +8,7 @@ The floor: the operations that a step cannot do without (the last block for the 
 Data: the same training on numbers that are there already, and on patches streamed from slides (a phantom, and `--slide` if given) or grids from features files, nothing kept in memory.
 With `--published` and a clone of facebookresearch/dino, the published functions themselves are timed beside their description, at level 1 with steps of 4.
 """
-import argparse, ast, json, math, platform, resource, subprocess, sys, tempfile, time, types, warnings
+import argparse, ast, gc, json, math, platform, resource, subprocess, sys, tempfile, time, types, warnings
 from pathlib import Path
 from statistics import median
 import numpy as np, torch
@@ -20,7 +20,7 @@ from hipt_nb.features import Features, write_features
 from hipt_nb.hipt import pick_dtype
 from hipt_nb.loop import dino_learner, param_groups
 from hipt_nb.phantom import make_slide
-from hipt_nb.pretrain import GridSource, PatchSource, SampleOrder, Stream
+from hipt_nb.pretrain import GridSource, PatchSource, SampleOrder, Stream, readers
 from hipt_nb.slide import Slide
 from hipt_nb.tiling import tile_slide, write_tiles
 from hipt_nb.views import grid_views, image_views
@@ -28,7 +28,9 @@ from hipt_nb.vit import flops, vit256, vit4k
 from region import explicit_attention, matrix_rates
 
 warnings.filterwarnings('ignore', message='.*weight_norm.*')
-PAPER, LEVELS = RECIPES['paper'], {1: (vit256, (4, 16)), 2: (vit4k, (64,))}
+PAPER, LEVELS = RECIPES['paper'], {1: vit256, 2: vit4k}
+SIZES = {'cpu': {1: (4, 16), 2: (64,)}, 'cuda': {1: (64, 256), 2: (64, 256)}}
+ROUND = {'cpu': lambda n: 1, 'cuda': lambda n: 1280//n}  # steps timed at once: a GPU works on while the next step is prepared
 
 def batch_of(level, n):
     "Patches, or grids and masks; and sample numbers"
@@ -50,7 +52,7 @@ class TwoNets(nn.Module):
 class Published:
     "A published step from its description, in float32 or under autocast"
     def __init__(self, level, dtype, device, backbone=None):
-        vit = backbone or (lambda p: drop_paths(LEVELS[level][0](), p))
+        vit = backbone or (lambda p: drop_paths(LEVELS[level](), p))
         self.student, self.teacher = TwoNets(vit(.1), backbone is None).to(device), TwoNets(vit(0.), backbone is None).to(device).requires_grad_(False)
         self.teacher.load_state_dict(self.student.state_dict())
         self.opt = torch.optim.AdamW([dict(params=g) for g in param_groups(self.student)], lr=1e-4)
@@ -102,8 +104,8 @@ class Clock(Callback):
 
 class Ours:
     "Our step, as `pretrain` takes it"
-    def __init__(self, level, dtype, device):
-        self.learn = dino_learner([], LEVELS[level][0](), PAPER, 10**5, 64, device=device, dtype=dtype, cbs=[Clock()])
+    def __init__(self, level, dtype, device, **how):
+        self.learn = dino_learner([], LEVELS[level](), PAPER, 10**5, 64, device=device, dtype=dtype, cbs=[Clock()], **how)
     def fit(self, batches):
         "Train on batches; when each step ended"
         self.learn.dls.loaders[0], self.learn.clock.ends = batches, []
@@ -116,43 +118,54 @@ def timed(fn, device):
     wait(); t = time.perf_counter(); fn(); wait()
     return time.perf_counter()-t
 
-def make_way(name, level, dtype, device, batch, repo=None):
+def make_way(name, level, dtype, device, batch, repo=None, graphs=True):
     "A function that takes one step"
     if name.startswith('ours'):
-        own = Ours(level, dtype, device)
-        return lambda: own.fit([batch])
+        own, batch = Ours(level, dtype, device, compile='compiled' in name, graphs=graphs), [*(o.to(device) for o in batch[:-1]), batch[-1].numpy()]
+        return lambda k=1: own.fit([batch]*k)
     way = PublishedCode(repo, dtype, device) if name=='published code' else Published(level, dtype, device)
     views = image_views(batch[0], batch[-1], 0, PAPER.images) if level==1 else grid_views(*batch, 0, PAPER.grids)[0]
     views = [v.to(device) for v in views]
-    return lambda: way.step(views)
+    return lambda k=1: [way.step(views) for _ in range(k)]
 
 def needed(level, batch):
     "Operations of a step that are matrix products"
-    vit, sides = LEVELS[level][0](), ((14, 2), (6, 8))
+    vit, sides = LEVELS[level](), ((14, 2), (6, 8))
     once = {n: flops(vit, n, n, only_class=True)*k for n,k in sides}
     head = 2*sum(p.numel() for p in DINOHead(vit.embed_dim).parameters() if p.ndim>1 and p.shape[1]>1)
     return batch*(3*sum(once.values()) + once[14] + head*(3*10+2))
 
-def steps_of(level, n, device, dtypes, runs, repo):
-    "Seconds of a step in each way"
-    batch, times = batch_of(level, n), {}
-    ways = {'published': torch.float32, 'ours in float32': torch.float32}
+def steps_of(level, n, device, dtypes, runs, repo, graphs):
+    "Seconds of a step in each way; larger steps than usual in half precision alone, for the memory"
+    batch, times, usual = batch_of(level, n), {}, device.type=='cpu' or n==SIZES['cuda'][level][0]
+    ways = {'published': torch.float32, 'ours in float32': torch.float32} if usual else {}
     if dtypes['half'] is not None: ways.update({'published under autocast': dtypes['half'], 'ours': dtypes['ours']})
-    if repo and (level, n)==(1, 4): ways['published code'] = torch.float32
-    fns = {k: make_way(k, level, d, device, batch, repo) for k,d in ways.items()}
-    for fn in fns.values(): timed(fn, device)              # the first step makes memory
+    if device.type=='cuda' and usual: ways['ours compiled'] = dtypes['ours']
+    if repo and level==1 and n==SIZES[device.type][1][0]: ways['published code'] = dtypes['half'] if device.type=='cuda' else torch.float32
+    fns, k = {w: make_way(w, level, d, device, batch, repo, graphs) for w,d in ways.items()}, ROUND[device.type](n)
+    for fn in fns.values(): fn(1 if k==1 else 4)           # the first steps make memory, and are recorded
     for _ in range(runs):
-        for k,fn in fns.items(): times.setdefault(k, []).append(timed(fn, device))
-    return {k: median(v) for k,v in times.items()}
+        for w,fn in fns.items(): times.setdefault(w, []).append(timed(lambda: fn(k), device)/k)
+    return {w: median(v) for w,v in times.items()}
 
-def peak_memory(name, dtype, device, batch=8):
+def told(level, n, t, rates, device):
+    "A row of the table"
+    best = 'ours compiled' if 'ours compiled' in t else 'ours' if 'ours' in t else 'ours in float32'
+    row, over = dict(level=level, batch=n), lambda a,b: {} if not {a, b}<=t.keys() else round(t[a]/t[b], 2)
+    row |= dict(times_faster_than_published=over('published', best), in_float32=over('published', 'ours in float32'), times_faster_than_autocast=over('published under autocast', best),
+        compiled_over_not=over('ours', 'ours compiled'), published_code_over_its_description=over('published code', 'published under autocast' if device.type=='cuda' else 'published'))
+    row['share_of_floor'] = {str(d).removeprefix('torch.'): round(needed(level, n)/rates[d]/t[k], 3) for k,d in (('ours in float32', torch.float32), (best, list(rates)[-1])) if k in t}
+    if device.type=='cuda': row['images_per_second'] = {k: round(n/v, 1) for k,v in t.items()}
+    return {k:v for k,v in row.items() if v!={}}
+
+def peak_memory(name, dtype, device, batch):
     "Highest memory of a process that takes steps of level 1, in GB"
     args = [sys.executable, __file__, '--device', str(device), '--memory', name, str(dtype).removeprefix('torch.'), str(batch)]
     return float(subprocess.run(args, capture_output=True, text=True, check=True).stdout)
 
 def only_steps(device, name, dtype, batch):
     step = make_way(name, 1, getattr(torch, dtype), device, batch_of(1, int(batch)))
-    step(); step()
+    step(3)
     print(torch.cuda.max_memory_allocated()/1e9 if device.type=='cuda' else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6)
 
 def sources(folder, slide):
@@ -165,43 +178,44 @@ def sources(folder, slide):
     for p in files: write_features(p, Features(p.stem, r.normal(size=(80,16,16,384)).astype(np.float16), None, np.zeros((80,2), int), np.ones((80,16,16), np.float16), dict(level1_sha256='', mean=[.5]*3, std=[.5]*3, patch_size=256, min_tissue=.1)))
     return {1: PatchSource(slides, cache_mb=0), 2: GridSource(files, cache_mb=0)}
 
-def share_of_data(level, source, n, device, dtype, rounds, steps=3):
+def share_of_data(level, source, n, device, dtype, rounds, steps):
     "Step time with streamed samples over that with samples that are there, taken in turn"
-    own, there = Ours(level, dtype, device), [batch_of(level, n)]*(steps+1)
-    stream, gaps = Stream(source, SampleOrder(source.counts), n, 10**6, steps+1), {'there': [], 'streamed': []}
+    *xs, samples = batch_of(level, n)
+    own, there = Ours(level, dtype, device), [[*(o.to(device) for o in xs), samples.numpy()]]*(steps+1)
+    own.fit(there[:4])
+    stream, gaps = Stream(source, SampleOrder(source.counts), n, 10**7, steps+1, workers=readers(device), device=device), {'there': [], 'streamed': []}
     for _ in range(rounds):
-        for k,b in (('there', there), ('streamed', stream)): gaps[k] += np.diff(own.fit(b)).tolist()
+        for k,b in (('there', there), ('streamed', stream)): ends = own.fit(b); gaps[k].append((ends[-1]-ends[0])/steps)
         stream.it += steps+1
     return round(median(gaps['streamed'])/median(gaps['there']), 3)
 
-def main(out, device, runs, slide, published, memory):
+def main(out, device, runs, slide, published, memory, no_graphs):
     device = torch.device(device)
     if memory: return only_steps(device, *memory)
     start, ours = time.time(), pick_dtype('auto', device)
     dtypes = dict(ours=ours, half=None if ours==torch.float32 else torch.float16 if device.type=='cuda' else ours)  # float16 is what the published code uses on a GPU; a CPU that is slow in bfloat16 is spared it
-    rates, rows, data = {}, [], {}
-    for level,(_,sizes) in LEVELS.items():
+    rates, res = {torch.float32: 0, ours: 0}, dict(machine=torch.cuda.get_device_name() if device.type=='cuda' else f'{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads', torch=torch.__version__,
+        ours_in=str(ours).removeprefix('torch.'), bfloat16_pays_here=ours!=torch.float32, steps=[])
+    def keep(**more):
+        res.update(more, minutes=round((time.time()-start)/60, 1))
+        if out: Path(out).parent.mkdir(parents=True, exist_ok=True); Path(out).write_text(json.dumps(res, indent=1)+'\n')
+    for level,sizes in SIZES[device.type].items():
         for n in sizes:
-            for d in {torch.float32, ours}: rates[d] = max(rates.get(d, 0), matrix_rates(d, device)[0])
-            t = steps_of(level, n, device, dtypes, runs, published)
-            best = t.get('ours', t['ours in float32'])
-            row = dict(level=level, batch=n, times_faster_than_published=round(t['published']/best, 2), in_float32=round(t['published']/t['ours in float32'], 2))
-            if 'ours' in t: row['times_faster_than_autocast'] = round(t['published under autocast']/best, 2)
-            if 'published code' in t: row['published_code_over_its_description'] = round(t['published code']/t['published'], 2)
-            row['share_of_floor'] = {str(d).removeprefix('torch.'): round(needed(level, n)/rates[d]/t[k], 3) for k,d in (('ours in float32', torch.float32), ('ours', ours)) if k in t}
-            if device.type=='cuda': row['images_per_second'] = {k: round(n/v, 1) for k,v in t.items()}
-            rows.append(row); print(row, flush=True)
+            for d in rates: rates[d] = max(rates[d], matrix_rates(d, device)[0])
+            res['steps'].append(told(level, n, steps_of(level, n, device, dtypes, runs, published, not no_graphs), rates, device)); print(res['steps'][-1], flush=True); keep()
+            gc.collect()
+            if device.type=='cuda': torch.cuda.empty_cache()
     with tempfile.TemporaryDirectory() as d:
-        for level,source in sources(Path(d), slide).items(): data[f'level {level}'] = share_of_data(level, source, (4, 16)[level-1], device, ours, 2)
-    peak = {k: round(peak_memory(k, d, device), 2) for k,d in {'published': torch.float32, 'ours': ours}.items()}
-    res = dict(machine=torch.cuda.get_device_name() if device.type=='cuda' else f'{platform.machine()} CPU, {torch.get_num_threads()} threads', torch=torch.__version__, ours_in=str(ours).removeprefix('torch.'),
-        bfloat16_pays_here=ours!=torch.float32, steps=rows, streamed_over_synthetic_step=data, peak_memory_gb=peak, minutes=round((time.time()-start)/60, 1))
+        data, sizes = {}, {'cpu': (4, 16), 'cuda': (64, 64)}[device.type]
+        for level,source in sources(Path(d), slide).items(): data[f'level {level}'] = share_of_data(level, source, sizes[level-1], device, ours, 3, 6 if device.type=='cpu' else 60)
+        keep(streamed_over_synthetic_step=data)
+    keep(peak_memory_gb={k: round(peak_memory(k, d, device, 8 if device.type=='cpu' else 64), 2) for k,d in {'published': torch.float32 if device.type=='cpu' else torch.float16, 'ours': ours}.items()})
     print(json.dumps(res, indent=1))
-    if out: Path(out).parent.mkdir(parents=True, exist_ok=True); Path(out).write_text(json.dumps(res, indent=1)+'\n')
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--out', help='JSON file to write'); p.add_argument('--device', default='cpu'); p.add_argument('--runs', type=int, default=2)
     p.add_argument('--slide', help='a real slide to stream from, beside the phantom'); p.add_argument('--published', help='a clone of facebookresearch/dino, to time its own functions too')
+    p.add_argument('--no-graphs', action='store_true', help='do not record passes on a GPU')
     p.add_argument('--memory', nargs=3, metavar=('WAY', 'DTYPE', 'BATCH'), help='only print the peak memory of a process that takes steps')
     main(**vars(p.parse_args()))

@@ -171,7 +171,7 @@ def region_scores(
 )->tuple:                  # token scores `[heads1,H/16,W/16]`, patch scores `[heads2,H/256,W/256]`, then any higher level's likewise; float32, NaN off the mask
     "Where every level looked in a region"
     hipt,P,T = hipt.frozen(),hipt.patch_size,hipt.level1.patch_size
-    x,white = as_image(image, hipt.mean, hipt.std)
+    x,white = (o.to(hipt.device) for o in as_image(image, hipt.mean, hipt.std))
     check_offsets(offsets, T, padding)
     H,W = x.shape[-2:]; rows,cols,canvas = H//P,W//P,(H//T,W//T)
     if mask is not None: mask = hipt.check_mask(np.asarray(mask)[None], (1,rows,cols))[0].numpy()

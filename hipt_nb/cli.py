@@ -132,7 +132,7 @@ def pretrain(
     slides:Slides, out:Out,
     preset:Annotated[str, typer.Option(help="Sizes of the pyramid: hipt-4k, hipt-tiny or hipt-tiny-3.")]='hipt-4k',
     level:Level='all',
-    recipe:Annotated[str, typer.Option(help="paper (published settings) or small (few slides, no large GPU).")]='paper',
+    recipe:Annotated[str, typer.Option(help="paper (published settings) or small (few slides; found with and for hipt-tiny).")]='paper',
     samples1:Annotated[Optional[int], typer.Option(help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
     samples2:Annotated[Optional[int], typer.Option(help="Regions that each level above sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
     batch_size:Annotated[Optional[int], typer.Option(help="Samples per step, all processes together; the recipe's number if not given.", min=1, show_default=False)]=None,
@@ -140,6 +140,8 @@ def pretrain(
     precision:Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16, float16 (older GPUs), or auto: bfloat16 where it is clearly faster.")]='auto',
     accumulate:Annotated[int, typer.Option(help="Parts that a step is computed in; more need less memory.", min=1)]=1,
     save_memory:Annotated[bool, typer.Option('--save-memory', help="Compute activations again in the backward pass: a third slower, much less memory.")]=False,
+    compile:Annotated[bool, typer.Option('--compile', help="On a GPU, for long trainings: fuse operations (torch.compile), which takes a minute at first.")]=False,
+    no_graphs:Annotated[bool, typer.Option('--no-graphs', help="Should recording passes as CUDA graphs fail on a GPU.")]=False,
     seed:Seed=0, device:Device='auto',
 ):
     "Teach the levels of a pyramid without labels (DINO). Writes models/{preset}/. With a column label in the manifest, nearest neighbours judge the training (log.csv). Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."
@@ -157,7 +159,7 @@ def pretrain(
         for k in levels: run.record(f'pretrain/{preset}-level{k}', dict(given, samples=samples1 if k==1 else samples2, start=start if k==levels[0] else None), f'models/{preset}-level{k}')
     first_does(record)
     for k in range(1, levels[-1]+1):
-        args = _given(**given, samples=samples1 if k==1 else samples2, device=device, precision=precision, accumulate=accumulate, save_memory=save_memory, labelled=labelled)
+        args = _given(**given, samples=samples1 if k==1 else samples2, device=device, precision=precision, accumulate=accumulate, save_memory=save_memory, graphs=not no_graphs, compile=compile, labelled=labelled)
         _pretrain_level(run, manifest, hipt, preset, k, k in levels, start if k==levels[0] else None, args)
     hipt.name = preset
     if levels[-1]<len(hipt.levels) or ranks()[0]: return

@@ -281,10 +281,17 @@ class MultiCrop(nn.Module):
         views:list,       # tensors `[B,C,h,w]`, those of one size next to each other
         masks:list=None,  # of the views, for grids
     )->Tensor:            # `[len(views)*B, out_dim]`, crop by crop
+        self.features,out = self.passes(*views, *(masks or ()))
+        return out
+
+    def passes(self, *inputs):
+        "Class tokens and answers, from views and then their masks"
+        masks = [o for o in inputs if o.dtype==torch.bool]
+        views = inputs[:len(inputs)-len(masks)]
         ends = [i for i in range(1, len(views)+1) if i==len(views) or views[i].shape!=views[i-1].shape]
         groups = [slice(a, b) for a,b in zip([0]+ends, ends)]
-        self.features = torch.cat([self.backbone(torch.cat(views[g]), torch.cat(masks[g]) if masks else None) for g in groups])
-        return self.head(self.features)
+        tokens = torch.cat([self.backbone(torch.cat(views[g]), torch.cat(masks[g]) if masks else None) for g in groups])
+        return tokens,self.head(tokens)
 
 # %% ../nbs/09b_dino.ipynb #61f97fa8
 def drop_paths(

@@ -251,7 +251,7 @@ def patches(self:HIPT,
     regions  # normalised `[B,3,H,W]`, or uint8 `[B,H,W,3]`
 )->Tensor:   # `[B,rows,cols,3,size,size]`, a view
     "The patches of regions, given either way"
-    x = torch.as_tensor(regions)
+    x = torch.as_tensor(regions).to(self.device)
     if x.dtype==torch.uint8: x = (x[None] if x.ndim==3 else x).permute(0, 3, 1, 2)
     if x.ndim!=4 or x.shape[1]!=self.level1.in_dim: raise HIPTError(f"expected regions [B,3,H,W], or 8-bit [B,H,W,3]; got {x.dtype} of shape {list(x.shape)}")
     return cut_patches(x, self.patch_size)

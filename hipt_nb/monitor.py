@@ -97,9 +97,11 @@ class Judge(Callback):
     def before_fit(self):
         if not ranks()[0] and not self.learn.it: self.first = self.accuracy()
     def after_batch(self):
-        if self.first is not None and self.learn.last: self.learn.monitor.rows[0]['knn_accuracy'],self.first = self.first,None
+        if self.first is not None and self.learn.monitor.rows: self.learn.monitor.rows[0]['knn_accuracy'],self.first = self.first,None
     def after_train(self):
+        self.after_batch()
         if not ranks()[0] and self.learn.monitor.rows: self.learn.monitor.rows[-1]['knn_accuracy'] = self.accuracy()
+    def after_cancel_fit(self): self.after_batch()
 
 # %% ../nbs/09d_monitor.ipynb #5138297a
 def draw_log(

@@ -6,8 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/pretrain.html.md"""
 
 # %% auto #0
 __all__ = ['SampleOrder', 'Cache', 'KeepOpen', 'Source', 'PatchSource', 'GridSource', 'Stream', 'Checkpoint', 'resume',
-           'join_ranks', 'first_does', 'finished', 'whole_steps', 'to_judge', 'train_level', 'pretrain_patches',
-           'pretrain_grid', 'load_level', 'start_from']
+           'join_ranks', 'first_does', 'readers', 'finished', 'whole_steps', 'to_judge', 'train_level',
+           'pretrain_patches', 'pretrain_grid', 'load_level', 'start_from']
 
 # %% ../nbs/10_pretrain.ipynb #d4dcdbe1
 import os, signal, sys, threading
@@ -296,8 +296,9 @@ class Stream:
         parts:int=1,      # parts of a step
         ahead:int=4,      # batches read ahead
         workers:int=2,    # threads that read
+        device='cpu',     # where batches are wanted
     ):
-        self.source,self.order,self.batch_size,self.samples,self.every,self.parts,self.ahead,self.workers,self.it = source,order,batch_size,samples,every,parts,ahead,workers,0
+        self.source,self.order,self.batch_size,self.samples,self.every,self.parts,self.ahead,self.workers,self.device,self.it = source,order,batch_size,samples,every,parts,ahead,workers,torch.device(device),0
         self.rank,self.world = ranks()
         self.steps = -(-samples//batch_size)
 
@@ -319,11 +320,15 @@ class Stream:
     )->tuple:        # what the source gives, and the sample numbers `[B]`
         "A part of a step"
         n = it*self.batch_size + np.array_split(np.arange(self.rank, self.size(it), self.world), self.n_parts(it))[part]
-        return *self.source(self.order(n)), torch.from_numpy(n)
+        return *self.source(self.order(n)), n
 
     def __iter__(self):
         jobs = [(it, k) for it in range(self.it, self.end) for k in range(self.n_parts(it))]
-        return prefetch(lambda job: self.batch(*job), jobs, self.workers, self.ahead)
+        for *xs,n in prefetch(lambda job: self.batch(*job), jobs, self.workers, max(self.ahead, self.workers)): yield *map(self.put, xs), n
+
+    def put(self, x):
+        "On the device, which takes it while it works at the batch before"
+        return x.pin_memory().to(self.device, non_blocking=True) if self.device.type=='cuda' else x
 
 # %% ../nbs/10_pretrain.ipynb #5f9b9171
 class Checkpoint(Callback):
@@ -359,8 +364,11 @@ class Checkpoint(Callback):
 
     def after_batch(self):
         if not self.training or not self.learn.last: return
-        self.bar.update(); self.bar.set_postfix_str(f"loss {self.learn.monitor.rows[-1]['loss']:.3f}", refresh=False)
-        if all_sum(torch.tensor(float(self.signal is not None), device=self.dls.device)): raise CancelFitException
+        self.bar.update()
+        if rows := self.learn.monitor.rows: self.bar.set_postfix_str(f"loss {rows[-1]['loss']:.3f}", refresh=False)
+        stop = self.signal is not None
+        if ranks()[1]>1: stop = all_sum(torch.tensor(float(stop), device=self.dls.device))
+        if stop: raise CancelFitException
 
     def after_train(self): self.save()
     def after_cancel_fit(self): self.save()
@@ -410,6 +418,13 @@ def first_does(
     "Let the first process do something while the others wait"
     if not ranks()[0]: fn()
     if ranks()[1]>1: torch.distributed.barrier()
+
+def readers(
+    device:torch.device,  # of a training
+)->int:
+    "How many threads should read: a GPU wants a thousand patches a second, and leaves the processors free"
+    if torch.device(device).type=='cpu': return 2
+    return max(2, min(16, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 2)//int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
 
 # %% ../nbs/10_pretrain.ipynb #04229185
 def finished(
@@ -465,8 +480,8 @@ def train_level(
     batch_size:int=None, # samples of an optimiser step, all processes together; default: the recipe's, if there are as many
     seed:int=0,          # of order, views and the head's first weights
     device=None,         # `cpu`, `cuda`, ...; default: the best there is
-    every:int=100,       # optimiser steps between checkpoints
-    workers:int=2,       # threads that read
+    every:int=None,      # optimiser steps between checkpoints; default: 100, and 1000 on a GPU, which takes that many in about a minute
+    workers:int=None,    # threads that read; default: 2, and on a GPU as many as there are processors, up to 16
     window:int=64,       # regions whose samples are shuffled together
     desc:str='pretrain', # for the progress bar
     mean=None,           # images are normalised with
@@ -474,23 +489,26 @@ def train_level(
     precision:str='auto',# of the networks: `float32`, `bfloat16`, `float16`, or `auto`: bfloat16 where it is clearly faster
     accumulate:int=1,    # parts that a step is computed in, for less memory
     save_memory:bool=False, # compute blocks again in the backward pass, for less memory still
+    graphs:bool=True,    # on a GPU launch whole passes at once
+    compile:bool=False,  # let `torch.compile` fuse operations; pays in long trainings on a GPU
     judge=None,          # (inputs, labels, groups) for `Judge`
     labelled:dict=None,  # slide id to (label, patient), from which the judge is made where none is given
     cbs=(),              # more fastai callbacks
 ):                       # DataFrame: the log
     "Train a ViT with DINO on whatever a source gives"
     r,out,device = get_recipe(recipe),Path(out),join_ranks(device)
+    every = every or (100 if device.type=='cpu' else 1000)
     samples,batch_size = whole_steps(samples, batch_size or min(r.batch_size, len(source)), len(source))
     dtype = getattr(torch, precision) if precision=='float16' else pick_dtype(_kept_precision(out, precision), device)
     params = dict(vit=vit_config(vit), start=weights_hash(vit), data=source.params, recipe=asdict(r), samples=samples, batch_size=batch_size, seed=seed, window=window, mean=mean, std=std, precision=str(dtype).removeprefix('torch.'), accumulate=accumulate)
     if finished(out, params): return read_log(out/'log.csv')
-    stream = Stream(source, SampleOrder(source.counts, window, seed), batch_size, max(samples, ranks()[1]), every, accumulate, workers=workers)
+    stream = Stream(source, SampleOrder(source.counts, window, seed), batch_size, max(samples, ranks()[1]), every, accumulate, workers=workers or readers(device), device=device)
     steps = stream.steps
     if r.standardise: vit = source.standardise(vit)
     between = source.between() if r.grids.shift else None
     judge = (source.scaled(*judge[0]), *judge[1:]) if judge else to_judge(source, labelled or {})
     own = [Checkpoint(out, params, steps, desc), Warn(r.out_dim, int(r.warmup*steps)), *([Judge(*judge)] if judge else [])]
-    learn = dino_learner(stream, vit, r, steps, batch_size, seed, between, mean, std, device, dtype, save_memory, stream.share, [*own, *cbs])
+    learn = dino_learner(stream, vit, r, steps, batch_size, seed, between, mean, std, device, dtype, save_memory, graphs, compile, stream.share, [*own, *cbs])
     start = resume(learn, learn.monitor.rows)
     first_does(lambda: write_json(out/'config.json', params))
     try:

@@ -30,7 +30,10 @@ class ImageTokens(nn.Module):
         self.patch_size,self.in_dim = patch_size,in_dim
         self.proj = nn.Conv2d(in_dim, dim, kernel_size=patch_size, stride=patch_size)
 
-    def forward(self, x:Tensor)->Tensor: return self.proj(x).flatten(2).transpose(1, 2)
+    def forward(self, x:Tensor)->Tensor:
+        p,(h,w) = self.patch_size,(n//self.patch_size for n in x.shape[-2:])
+        x = x[..., :h*p, :w*p].unflatten(-1, (w,p)).unflatten(-3, (h,p)).permute(0, 2, 4, 1, 3, 5).reshape(len(x), h*w, -1)
+        return F.linear(x, self.proj.weight.flatten(1), self.proj.bias) # the convolution as the matrix product that it is
 
 # %% ../nbs/05_vit.ipynb #8eeb249e
 class GridTokens(nn.Sequential):
@@ -160,11 +163,18 @@ class DropPath(nn.Module):
         p:float=0.  # share of samples that go without
     ):
         super().__init__()
+        self.register_buffer('keep', torch.ones(()), persistent=False)  # a tensor: compiled, blocks that differ in a number only share their code
         self.p = p
 
+    @property
+    def p(self)->float: return self._p
+    @p.setter
+    def p(self, p): self._p,self.some = p,p>0; self.keep.fill_(1-p)
+
     def forward(self, x:Tensor)->Tensor:
-        if not (self.training and self.p): return x
-        return x * x.new_empty([len(x)]+[1]*(x.ndim-1)).bernoulli_(1-self.p).div_(1-self.p)
+        if not (self.training and self.some): return x
+        kept = torch.rand([len(x)]+[1]*(x.ndim-1), device=x.device) < self.keep
+        return x * (kept/self.keep).to(x.dtype)
 
     def extra_repr(self)->str: return f'p={self.p}'
 
