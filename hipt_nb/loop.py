@@ -252,7 +252,7 @@ class Monitor(Callback):
         self.now = {} if self.learn.last else now
         if not self.learn.last: return
         step = dict(step=self.learn.it, samples=parts.total, lr=self.opt.opt.param_groups[0]['lr'])
-        self.late.append((step, list(now), *(o.to('cpu', non_blocking=True) for o in (all_sum(torch.stack(list(now.values()))), x)), x.is_cuda and torch.cuda.current_stream().record_event()))
+        self.late.append((step, list(now), *(o.to('cpu', non_blocking=x.is_cuda) for o in (all_sum(torch.stack(list(now.values()))), x)), x.is_cuda and torch.cuda.current_stream().record_event()))
         self.catch_up(x.is_cuda)
 
     def catch_up(self, behind=0):

@@ -404,7 +404,8 @@ def join_ranks(
 )->torch.device:   # this process's own
     "Join the other processes if torchrun started several; alone nothing is set up"
     device = pick_device(device or 'auto')
-    if device.type=='cuda' and 'LOCAL_RANK' in os.environ: device = torch.device('cuda', int(os.environ['LOCAL_RANK'])); torch.cuda.set_device(device)
+    if device.type=='cuda' and 'LOCAL_RANK' in os.environ: device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
+    if device.type=='cuda' and device.index is not None: torch.cuda.set_device(device)
     if int(os.environ.get('WORLD_SIZE', 1))>1 and not torch.distributed.is_initialized():
         from datetime import timedelta
         import atexit

@@ -68,7 +68,7 @@ def onto(
     x:Tensor,  # what they are for
 )->Tensor:
     "The numbers on the device of `x`, without waiting for it"
-    return t.to(x.device, non_blocking=True)
+    return t.to(x.device, non_blocking=x.is_cuda)
 
 # %% ../nbs/09a_views.ipynb #78c99032
 def cubic(
