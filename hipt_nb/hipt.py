@@ -131,12 +131,13 @@ def cpu_likes_bf16(
     n:int=768  # side of the matrices tried
 )->bool:
     "Is a matrix product at least twice as fast in bfloat16 as in float32 here?"
-    def best(dtype):
+    def best(dtype, n):
         a,ts = torch.ones(n, n, dtype=dtype),[]
         for _ in range(6):
             t = time.perf_counter(); a@a; ts.append(time.perf_counter()-t)
         return min(ts[1:])
-    return best(torch.float32) > 2*best(torch.bfloat16)
+    # a CPU without bfloat16 takes seconds for a large product, and shows in a small one
+    return best(torch.float32, n//6) > best(torch.bfloat16, n//6)/4 and best(torch.float32, n) > 2*best(torch.bfloat16, n)
 
 # %% ../nbs/06_hipt.ipynb #97f75189
 def pick_dtype(

@@ -172,7 +172,8 @@ class Recorded:
 
     def __call__(self, *inputs):
         size = self.net.training, torch.is_grad_enabled(), *(o.shape for o in inputs)
-        if not self.graph: self.size,self.graph = size,self.record(inputs)  # before anything else: gradients of a pass that was not recorded would hang on another stream
+        if not self.graph:  # before anything else: gradients of a pass that was not recorded would hang on another stream
+            with torch.cuda.device(inputs[0].device): self.size,self.graph = size,self.record(inputs)
         return (self.graph if size==self.size else self.call)(*inputs)
 
     def record(self, inputs):
@@ -252,7 +253,7 @@ class Monitor(Callback):
         self.now = {} if self.learn.last else now
         if not self.learn.last: return
         step = dict(step=self.learn.it, samples=parts.total, lr=self.opt.opt.param_groups[0]['lr'])
-        self.late.append((step, list(now), *(o.to('cpu', non_blocking=x.is_cuda) for o in (all_sum(torch.stack(list(now.values()))), x)), x.is_cuda and torch.cuda.current_stream().record_event()))
+        self.late.append((step, list(now), *(o.to('cpu', non_blocking=x.is_cuda) for o in (all_sum(torch.stack(list(now.values()))), x)), x.is_cuda and torch.cuda.current_stream(x.device).record_event()))
         self.catch_up(x.is_cuda)
 
     def catch_up(self, behind=0):

@@ -349,10 +349,12 @@ class Checkpoint(Callback):
         return dict(student=self.model.state_dict(), teacher=self.learn.teacher.state_dict(), loss=self.loss_func.state_dict(), opt=self.opt.opt.state_dict(), scaler=scaler)
 
     def save(self):
+        state = self.state()
+        if not all(o.isfinite().all() for k in ('student','teacher') for o in state[k].values()): raise HIPTError(f"weights are no numbers any more after step {self.learn.it-1}: the last checkpoint is kept; lower the learning rate, or compute in float32, and start again")
         if ranks()[0]: return
         rows = self.learn.monitor.rows
         write_log(self.out/'log.csv', rows)
-        with atomic(self.path) as tmp, open(tmp, 'wb') as f: torch.save(dict(self.state(), it=self.learn.it, params=params_hash(self.params)), f)  # given a path, torch writes its name into the file
+        with atomic(self.path) as tmp, open(tmp, 'wb') as f: torch.save(dict(state, it=self.learn.it, params=params_hash(self.params)), f)  # given a path, torch writes its name into the file
         to_tensorboard(self.out, rows[self.drawn:]); self.drawn = len(rows)
 
     def before_fit(self):
@@ -425,7 +427,8 @@ def readers(
 )->int:
     "How many threads should read: a GPU wants a thousand patches a second, and leaves the processors free"
     if torch.device(device).type=='cpu': return 2
-    return max(2, min(16, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 2)//int(os.environ.get('LOCAL_WORLD_SIZE', 1)))
+    n = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 2
+    return max(2, min(16, n//int(os.environ.get('LOCAL_WORLD_SIZE', 1))))
 
 # %% ../nbs/10_pretrain.ipynb #04229185
 def finished(
@@ -481,7 +484,7 @@ def train_level(
     batch_size:int=None, # samples of an optimiser step, all processes together; default: the recipe's, if there are as many
     seed:int=0,          # of order, views and the head's first weights
     device=None,         # `cpu`, `cuda`, ...; default: the best there is
-    every:int=None,      # optimiser steps between checkpoints; default: 100, and 1000 on a GPU, which takes that many in about a minute
+    every:int=None,      # optimiser steps between checkpoints; default: 100, and in long trainings on a GPU up to 1000, which take it about a minute
     workers:int=None,    # threads that read; default: 2, and on a GPU as many as there are processors, up to 16
     window:int=64,       # regions whose samples are shuffled together
     desc:str='pretrain', # for the progress bar
@@ -498,8 +501,8 @@ def train_level(
 ):                       # DataFrame: the log
     "Train a ViT with DINO on whatever a source gives"
     r,out,device = get_recipe(recipe),Path(out),join_ranks(device)
-    every = every or (100 if device.type=='cpu' else 1000)
     samples,batch_size = whole_steps(samples, batch_size or min(r.batch_size, len(source)), len(source))
+    every = every or (min(1000, max(100, samples//batch_size//10)) if device.type=='cuda' else 100)
     dtype = getattr(torch, precision) if precision=='float16' else pick_dtype(_kept_precision(out, precision), device)
     params = dict(vit=vit_config(vit), start=weights_hash(vit), data=source.params, recipe=asdict(r), samples=samples, batch_size=batch_size, seed=seed, window=window, mean=mean, std=std, precision=str(dtype).removeprefix('torch.'), accumulate=accumulate)
     if finished(out, params): return read_log(out/'log.csv')

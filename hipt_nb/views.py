@@ -360,7 +360,7 @@ def shift_cells(
 )->Tensor:           # the same shape
     "Add to all cells of a grid what another slide might have had"
     if between is None or not strength: return x
-    return x + onto(dice.uniform(between.shape[1], -3**.5, 3**.5) @ (strength*between).to(x.dtype).T, x)[:,:,None,None]
+    return x + onto(dice.uniform(between.shape[1], -3**.5, 3**.5) @ (strength*between).to('cpu', x.dtype).T, x)[:,:,None,None]
 
 def grid_views(
     x:Tensor,                # features `[B,D,rows,cols]`

@@ -32,7 +32,7 @@ class ImageTokens(nn.Module):
 
     def forward(self, x:Tensor)->Tensor:
         p,(h,w) = self.patch_size,(n//self.patch_size for n in x.shape[-2:])
-        x = x[..., :h*p, :w*p].unflatten(-1, (w,p)).unflatten(-3, (h,p)).permute(0, 2, 4, 1, 3, 5).reshape(len(x), h*w, -1)
+        x = x[..., :h*p, :w*p].unflatten(-1, (w,p)).unflatten(-3, (h,p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return F.linear(x, self.proj.weight.flatten(1), self.proj.bias) # the convolution as the matrix product that it is
 
 # %% ../nbs/05_vit.ipynb #8eeb249e

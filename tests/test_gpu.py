@@ -78,6 +78,21 @@ def test_training_takes_the_same_road(level, recipe, how):
         logs.append([[row[k] for k in ('loss','kl','feature_std','feature_rank')] for row in learn.monitor.rows])
     assert np.allclose(*logs, rtol=2e-3, atol=1e-4), np.abs(np.subtract(*logs)).max(0)
 
+def test_steps_in_parts_and_a_smaller_last_one():
+    "Gradients of recorded passes add up, and a batch of another size goes the usual way"
+    from dataclasses import replace
+    from hipt_nb.dino import RECIPES
+    from hipt_nb.loop import dino_learner
+    from hipt_nb.vit import image_vit
+    r = replace(RECIPES['paper'], out_dim=128, hidden_dim=64, bottleneck_dim=32, drop_path=0., freeze_last_layer=0.)
+    x, sizes, logs = torch.randint(0, 256, (21,3,256,256), generator=torch.Generator().manual_seed(0), dtype=torch.uint8), [8, 8, 5], []
+    for part in (8, 4):
+        torch.manual_seed(0)
+        n = [torch.arange(21)[i:i+k][j:j+part] for i,k in zip((0, 8, 16), sizes) for j in range(0, k, part)]
+        learn = dino_learner([(x[i], i) for i in n], image_vit(24, 2, 3), r, 3, 8, device='cuda', share=lambda it: (sizes[it], sizes[it])); learn.fit(1)
+        logs.append([row['loss'] for row in learn.monitor.rows])
+    assert len(logs[0])==3 and np.allclose(*logs, rtol=1e-4)
+
 def hipt(*args):
     r = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'hipt_nb.cli', *map(str, args)], capture_output=True, text=True, timeout=300, env={**os.environ, 'PYTHONPATH':os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get('PYTHONPATH', '')])})
     assert r.returncode==0, r.stderr

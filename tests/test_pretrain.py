@@ -55,6 +55,23 @@ def test_killed_and_resumed(features, whole, tmp_path, how, precision):
     assert finish(features, tmp_path, precision)==whole(precision)
     assert not list(tmp_path.glob('.tmp*')) or how==signal.SIGKILL
 
+def test_weights_that_are_no_numbers_are_not_kept(features, tmp_path):
+    "The last step before a checkpoint goes wrong: its loss was still a number"
+    import torch
+    from dataclasses import replace
+    from fastai.callback.core import Callback
+    from hipt_nb.core import HIPTError
+    from hipt_nb.dino import RECIPES
+    from hipt_nb.pretrain import pretrain_grid
+    from hipt_nb.vit import grid_vit
+    class Broken(Callback):
+        def after_batch(self):
+            if self.learn.it==10: self.model.backbone.cls_token.data.fill_(float('nan'))
+    recipe = replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16)
+    with pytest.raises(HIPTError, match='no numbers any more after step 9: the last checkpoint is kept'):
+        pretrain_grid([features], grid_vit(12, 24, 2, 3, grid=4), tmp_path, recipe=recipe, samples=20*8, batch_size=8, device='cpu', every=5, cbs=[Broken()])
+    assert torch.load(tmp_path/'checkpoint.pt', weights_only=True)['it']==5 and not (tmp_path/'model.safetensors').exists()
+
 def test_golden_numbers_are_there():
     "Without them the comparison with the published DINO in the `dino` notebook would be skipped"
     import json
