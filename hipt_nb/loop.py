@@ -185,6 +185,7 @@ class Recorded:
         torch.cuda.set_rng_state(rng)
         return graph
 
+# %% ../nbs/09c_loop.ipynb #5e0c7a14
 def own_gradients(
     m:nn.Module,  # whose gradients go on being added to
 ):

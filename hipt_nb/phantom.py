@@ -11,7 +11,7 @@ __all__ = ['STAINS', 'MASK_MPP', 'MASK_CLASSES', 'NUCLEI', 'BLOCK_UM', 'SQUARE',
            'layout_blocks', 'render', 'phantom_params', 'mask_path', 'make_slide', 'plan_cohort', 'make_cohort']
 
 # %% ../nbs/02_phantom.ipynb #fde7514e
-import json, math, os
+import json, math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -552,14 +552,14 @@ def make_cohort(
 )->Path:                # the manifest: path, slide_id, patient, label, site
     "Make a cohort of phantoms; slides that are there already are kept"
     import pandas as pd
+    from joblib import cpu_count
     out, rows = Path(out), plan_cohort(n_slides, n_patients, seed, kind)
     params = dict(version=_version, n_slides=n_slides, n_patients=n_patients, size=size, seed=seed, mpp=mpp, kind=kind)
     if (out/'phantom.json').exists() and (old := read_json(out/'phantom.json'))!=params:
         raise HIPTError(f"{out} holds a phantom cohort made with other parameters ({old}, now {params}): choose another folder, or delete it")
     write_json(out/'phantom.json', params)
     todo = [(str(out),size,mpp,r) for r in rows if not ((p := out/f"{r['slide_id']}.tif").exists() and mask_path(p).exists())]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os,'sched_getaffinity') else os.cpu_count() or 1
-    workers = min(workers or min(cores,8), max(1,len(todo)))
+    workers = min(workers or min(cpu_count(),8), max(1,len(todo)))
     for _ in progress(_each(todo, workers), total=len(todo), desc='phantoms'): pass
     write_csv(out/'manifest.csv', pd.DataFrame([dict(path=f"{r['slide_id']}.tif", **{k:r[k] for k in ('slide_id','patient','label','site')}) for r in rows]))
     return out/'manifest.csv'

@@ -344,19 +344,6 @@ class Checkpoint(Callback):
     @property
     def path(self): return self.out/'checkpoint.pt'
 
-    def state(self):
-        scaler = self.learn.scaler.scaler.state_dict() if hasattr(self.learn, 'scaler') else {}
-        return dict(student=self.model.state_dict(), teacher=self.learn.teacher.state_dict(), loss=self.loss_func.state_dict(), opt=self.opt.opt.state_dict(), scaler=scaler)
-
-    def save(self):
-        state = self.state()
-        if not all(o.isfinite().all() for k in ('student','teacher') for o in state[k].values()): raise HIPTError(f"weights are no numbers any more after step {self.learn.it-1}: the last checkpoint is kept; lower the learning rate, or compute in float32, and start again")
-        if ranks()[0]: return
-        rows = self.learn.monitor.rows
-        write_log(self.out/'log.csv', rows)
-        with atomic(self.path) as tmp, open(tmp, 'wb') as f: torch.save(dict(state, it=self.learn.it, params=params_hash(self.params)), f)  # given a path, torch writes its name into the file
-        to_tensorboard(self.out, rows[self.drawn:]); self.drawn = len(rows)
-
     def before_fit(self):
         self.bar = progress(total=self.steps, desc=self.desc); self.bar.update(self.learn.it); self.drawn = len(self.learn.monitor.rows)
         if threading.current_thread() is threading.main_thread(): self.old = {s: signal.signal(s, self.stop) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -380,6 +367,22 @@ class Checkpoint(Callback):
         if self.bar is not None: self.bar.close()
         for s,h in self.old.items(): signal.signal(s, h)
         self.old = {}
+
+# %% ../nbs/10_pretrain.ipynb #5f9b9172
+@patch
+def state(self:Checkpoint):
+    scaler = self.learn.scaler.scaler.state_dict() if hasattr(self.learn, 'scaler') else {}
+    return dict(student=self.model.state_dict(), teacher=self.learn.teacher.state_dict(), loss=self.loss_func.state_dict(), opt=self.opt.opt.state_dict(), scaler=scaler)
+
+@patch
+def save(self:Checkpoint):
+    state = self.state()
+    if not all(o.isfinite().all() for k in ('student','teacher') for o in state[k].values()): raise HIPTError(f"weights are no numbers any more after step {self.learn.it-1}: the last checkpoint is kept; lower the learning rate, or compute in float32, and start again")
+    if ranks()[0]: return
+    rows = self.learn.monitor.rows
+    write_log(self.out/'log.csv', rows)
+    with atomic(self.path) as tmp, open(tmp, 'wb') as f: torch.save(dict(state, it=self.learn.it, params=params_hash(self.params)), f)  # given a path, torch writes its name into the file
+    to_tensorboard(self.out, rows[self.drawn:]); self.drawn = len(rows)
 
 # %% ../nbs/10_pretrain.ipynb #d6de9882
 def resume(
@@ -427,8 +430,8 @@ def readers(
 )->int:
     "How many threads should read: a GPU wants a thousand patches a second, and leaves the processors free"
     if torch.device(device).type=='cpu': return 2
-    n = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 2
-    return max(2, min(16, n//int(os.environ.get('LOCAL_WORLD_SIZE', 1))))
+    from joblib import cpu_count
+    return max(2, min(16, cpu_count()//int(os.environ.get('LOCAL_WORLD_SIZE', 1))))
 
 # %% ../nbs/10_pretrain.ipynb #04229185
 def finished(

@@ -311,7 +311,7 @@ def crop_places(
     seen = F.max_pool2d(mask[:,None].float(), (h, w), 1)[:,0]           # does a window at this place show tissue?
     ok = seen.flatten(1) > 0
     ok = ok | ~ok.any(1, keepdim=True)
-    k = (onto(u, ok)*ok.sum(1)).long()                                            # the k-th of them
+    k = (onto(u, ok)*ok.sum(1)).long()                                  # the k-th of them
     at = (ok.cumsum(1) > k[:,None]).float().argmax(1)
     return at//seen.shape[-1], at%seen.shape[-1]
 
