@@ -82,8 +82,8 @@ def main(out, work, minutes):
     for kind,n in (('arrangement', 40), ('cells', 24)):
         (m0, run0), (m1, run1) = cohort(work, kind, 0, n), cohort(work, kind, 1, 40)
         sources = [(r.path, run0.tiles(r.slide_id)) for r in m0.itertuples()]
-        def level1(name, recipe, samples):
-            h, start = create_hipt('hipt-tiny', seed=0, name=f'level1-{name}'.replace(' ', '-')), time.time()
+        def level1(name, recipe, samples, sizes='hipt-tiny'):
+            h, start = create_hipt(sizes, seed=0, name=f'level1-{name}'.replace(' ', '-')), time.time()
             if recipe: pretrain_patches(sources, h, work/f'{kind}-level1-{name}', recipe=recipe, samples=samples, device='cpu', precision='float32'); load_level(h.level1, work/f'{kind}-level1-{name}')
             took = round((time.time()-start)/60, 1)
             if there(kind, 1, name, 0): return h
@@ -107,6 +107,7 @@ def main(out, work, minutes):
         for seed in (0, 1): level2('small', RECIPES['small'], minutes*8000, seed)
         level2('paper', PAPER, minutes*4000)
         level1('paper', PAPER, minutes*300)   # its views are larger and more
+        if not there(kind, 1, 'small with ViT-T', 0): level1('small with ViT-T', RECIPES['small'], minutes*1000, 'vit-t+vit-96x3')  # does the recipe hold for a wider and deeper network?
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
