@@ -44,7 +44,7 @@ def diagnose(
     where = f'for {last} steps, up to step {rows[-1]["step"]},'
     if mean('teacher_entropy')>.98*top and mean('kl')<.02*top: return f"{where} the loss of DINO has been on the plateau ln {out_dim} = {top:.2f}: teacher and student say the same of everything, and nothing is learnt. Recipe 'small', a larger batch, a higher learning rate or batch normalisation in the head can help"
     if mean('teacher_spread')<.05*top: return f"{where} all samples have had the same answer: the training has collapsed. Check that centring is on, and lower the learning rate or the teacher's momentum"
-    if mean('feature_std')<.01 or mean('feature_rank')<1.05: return f"{where} all samples have had the same features (standard deviation {mean('feature_std'):.3g}, rank {mean('feature_rank'):.1f}): the training has collapsed. Lower the learning rate, or spread features (koleo)"
+    if mean('feature_std')<2**-8 or mean('feature_rank')<1.05: return f"{where} all samples have had the same features (standard deviation {mean('feature_std'):.3g}, rank {mean('feature_rank'):.1f}): the training has collapsed. Lower the learning rate, or spread features (koleo)"
     return ''
 
 class Warn(Callback):
