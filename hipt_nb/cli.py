@@ -132,7 +132,7 @@ def pretrain(
     slides:Slides, out:Out,
     preset:Annotated[str, typer.Option(help="Sizes of the pyramid: hipt-4k, hipt-tiny or hipt-tiny-3.")]='hipt-4k',
     level:Level='all',
-    recipe:Annotated[str, typer.Option(help="paper (published settings) or small (few slides; found with and for hipt-tiny).")]='paper',
+    recipe:Annotated[str, typer.Option(help="paper (published settings) or small (few slides and minutes; found with hipt-tiny, tried up to ViT-T).")]='paper',
     samples1:Annotated[Optional[int], typer.Option(help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
     samples2:Annotated[Optional[int], typer.Option(help="Regions that each level above sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
     batch_size:Annotated[Optional[int], typer.Option(help="Samples per step, all processes together; the recipe's number if not given.", min=1, show_default=False)]=None,
