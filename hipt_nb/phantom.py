@@ -531,14 +531,6 @@ def _make(job):
     make_slide(Path(out)/f"{row['slide_id']}.tif", size=size, mpp=mpp, **row['make'])
     return row['slide_id']
 
-def _each(jobs, workers):
-    "Run jobs in this process, or in fresh ones (a forked copy of a process that holds torch can hang)"
-    if workers<=1: yield from map(_make, jobs); return
-    import multiprocessing as mp
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    with ProcessPoolExecutor(workers, mp_context=mp.get_context('spawn')) as pool:
-        for f in as_completed([pool.submit(_make, j) for j in jobs]): yield f.result()
-
 # %% ../nbs/02_phantom.ipynb #cec3ced6
 def make_cohort(
     out,                # folder for slides, masks and manifest
@@ -552,7 +544,7 @@ def make_cohort(
 )->Path:                # the manifest: path, slide_id, patient, label, site
     "Make a cohort of phantoms; slides that are there already are kept"
     import pandas as pd
-    from joblib import cpu_count
+    from joblib import Parallel, cpu_count, delayed
     out, rows = Path(out), plan_cohort(n_slides, n_patients, seed, kind)
     params = dict(version=_version, n_slides=n_slides, n_patients=n_patients, size=size, seed=seed, mpp=mpp, kind=kind)
     if (out/'phantom.json').exists() and (old := read_json(out/'phantom.json'))!=params:
@@ -560,6 +552,6 @@ def make_cohort(
     write_json(out/'phantom.json', params)
     todo = [(str(out),size,mpp,r) for r in rows if not ((p := out/f"{r['slide_id']}.tif").exists() and mask_path(p).exists())]
     workers = min(workers or min(cpu_count(),8), max(1,len(todo)))
-    for _ in progress(_each(todo, workers), total=len(todo), desc='phantoms'): pass
+    for _ in progress(Parallel(workers, return_as='generator_unordered')(delayed(_make)(j) for j in todo), total=len(todo), desc='phantoms'): pass
     write_csv(out/'manifest.csv', pd.DataFrame([dict(path=f"{r['slide_id']}.tif", **{k:r[k] for k in ('slide_id','patient','label','site')}) for r in rows]))
     return out/'manifest.csv'
