@@ -51,14 +51,14 @@ ARMS = {
     'paper (4096 prototypes)': (paper, ()),
     'DINO as in small, no batch norm, no masked tokens': (plain, ()),
     'the same, with batch norm': (replace(plain, use_bn=True), ()),
-    'the same, with Sinkhorn and KoLeo': (replace(plain, centering='sinkhorn', koleo=.1), ()),
+    'the same, with Sinkhorn and KoLeo': (replace(plain, centering='sinkhorn', koleo_grids=.1), ()),
     'masked tokens alone': (small, (NoDINO(),)),
     'DINO, batch norm, masked tokens': (small, ()),
     'DINO, batch norm, masked tokens x 10': (replace(small, masked_tokens=10.), ()),
     'small: DINO, batch norm, masked tokens x 30': (replace(small, masked_tokens=30.), ()),
     'DINO without batch norm, masked tokens': (replace(small, use_bn=False), ()),
     'DINO with Sinkhorn, masked tokens': (replace(small, use_bn=False, centering='sinkhorn'), ()),
-    'DINO with Sinkhorn and KoLeo, masked tokens': (replace(small, use_bn=False, centering='sinkhorn', koleo=.1), ()),
+    'DINO with Sinkhorn and KoLeo, masked tokens': (replace(small, use_bn=False, centering='sinkhorn', koleo_grids=.1), ()),
 }
 
 @torch.no_grad()

@@ -72,14 +72,15 @@ def judge2(m, run, encoder, mean=False):
     x, y, who = np.concatenate(x), np.array(y), np.array(who)
     return estimate(votes(x, y, who), y, who)
 
-def main(out, work, minutes):
+def main(out, work, minutes, kinds):
     torch.set_num_threads(1)
     out, work = Path(out), Path(work)
     res = json.loads(out.read_text()) if out.exists() else dict(samples={}, rows=[])
     def row(**kw):
         res['rows'].append(kw); write_json(out, res); print(kw, flush=True)
     def there(*key): return any((r['cohort'], r['level'], r['recipe'], r.get('seed', 0))==key for r in res['rows'])
-    for kind,n in (('arrangement', 40), ('cells', 24)):
+    for kind in kinds:
+        n = dict(arrangement=40, cells=24)[kind]
         (m0, run0), (m1, run1) = cohort(work, kind, 0, n), cohort(work, kind, 1, 40)
         sources = [(r.path, run0.tiles(r.slide_id)) for r in m0.itertuples()]
         def level1(name, recipe, samples, sizes='hipt-tiny'):
@@ -113,5 +114,5 @@ def main(out, work, minutes):
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', default='benchmarks/results/learning-cpu.json', help='JSON file to write'); p.add_argument('--work', default='/tmp/hipt-learning', help='folder for cohorts and models'); p.add_argument('--minutes', type=int, default=4, help='about how long each training may take on one core')
+    p.add_argument('--out', default='benchmarks/results/learning-cpu.json', help='JSON file to write'); p.add_argument('--work', default='/tmp/hipt-learning', help='folder for cohorts and models'); p.add_argument('--kinds', nargs='+', default=['arrangement','cells'], help='cohorts'); p.add_argument('--minutes', type=int, default=4, help='about how long each training may take on one core')
     main(**vars(p.parse_args()))

@@ -232,7 +232,8 @@ class Recipe:
     center_momentum:float=.9      # how slowly the centre moves
     centering:str='mean'          # `mean` as published, or `sinkhorn`
     use_bn:bool=False             # batch normalisation in the head
-    koleo:float=0.                # weight of the term that spreads class tokens
+    koleo:float=0.                # weight of the term that spreads class tokens, on patches
+    koleo_grids:float=0.          # and on grids
     clip_grad:float=3.            # largest norm of a parameter's gradient
     freeze_last_layer:float=.01   # share of steps in which prototypes stay
     drop_path:float=.1            # stochastic depth of the student
@@ -243,7 +244,7 @@ class Recipe:
 RECIPES = dict(
     paper = Recipe(),
     small = Recipe(images=HE_VIEWS, grids=GridViews(n_local=4, turns=True, shift=1.), out_dim=256, hidden_dim=512, bottleneck_dim=128, use_bn=True, lr=8e-3, warmup=.1,
-                   weight_decay_end=.1, momentum_teacher=.98, teacher_temp=.04, freeze_last_layer=.02, drop_path=0., masked_tokens=30., standardise=True, batch_size=32))
+                   weight_decay_end=.1, momentum_teacher=.98, teacher_temp=.04, freeze_last_layer=.02, drop_path=0., koleo=.1, masked_tokens=30., standardise=True, batch_size=32))
 
 def get_recipe(
     name,  # `paper`, `small`, or a `Recipe` of your own

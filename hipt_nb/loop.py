@@ -310,6 +310,7 @@ def dino_learner(
     steps,batch_size = steps or len(batches),batch_size or r.batch_size
     views = r.grids if grids else replace(r.images, mean=tuple(mean or r.images.mean), std=tuple(std or r.images.std))
     torch.manual_seed(seed)                                                             # the head's first weights
+    koleo = r.koleo_grids if grids else r.koleo
     masked = MaskedTokens(vit.in_dim, vit.embed_dim) if grids and r.masked_tokens else None
     student = MultiCrop(drop_paths(deepcopy(vit), r.drop_path), DINOHead(vit.embed_dim, r.out_dim, r.hidden_dim, r.bottleneck_dim, use_bn=r.use_bn), masked).to(device)
     teacher,values,monitor = make_teacher(student),schedules(r, steps, batch_size),Monitor()
@@ -320,7 +321,7 @@ def dino_learner(
         if graphs and not save_memory and torch.device(device).type=='cuda': m.passes = Recorded(m)
     loss = DINOLoss(r.out_dim, views.ncrops, r.student_temp, r.teacher_temp, r.center_momentum, r.centering).to(device)
     cbs = [Schedules(values, seed), Views(views, seed, between), Teacher(teacher, values['momentum']), *([MaskedTerm(r.masked_tokens, seed)] if masked else []),
-           *([Spread(r.koleo)] if r.koleo else []), Parts(share), *([Scaler(device)] if dtype==torch.float16 else []),
+           *([Spread(koleo)] if koleo else []), Parts(share), *([Scaler(device)] if dtype==torch.float16 else []),
            ClipEach(r.clip_grad), FreezeLastLayer(int(steps*r.freeze_last_layer)), monitor, *cbs]
     return _learner(batches, student, teacher, loss, monitor, device, cbs)
 

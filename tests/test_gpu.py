@@ -66,7 +66,7 @@ def test_training_takes_the_same_road(level, recipe, how):
     from hipt_nb.dino import RECIPES
     from hipt_nb.loop import dino_learner
     from hipt_nb.vit import grid_vit, image_vit
-    r, g = replace(RECIPES[recipe], out_dim=128, hidden_dim=64, bottleneck_dim=32, drop_path=0., freeze_last_layer=.4, koleo=.1), torch.Generator().manual_seed(0)
+    r, g = replace(RECIPES[recipe], out_dim=128, hidden_dim=64, bottleneck_dim=32, drop_path=0., freeze_last_layer=.4, koleo=.1, koleo_grids=.1), torch.Generator().manual_seed(0)
     n = [torch.arange(i*8, i*8+8) for i in range(6)]
     if level==1: batches = [(torch.randint(0, 256, (8,3,256,256), generator=g, dtype=torch.uint8), i) for i in n]
     else: batches = [(torch.randn(8, 12, 8, 8, generator=g), torch.rand(8, 8, 8, generator=g)>.2, i) for i in n]
