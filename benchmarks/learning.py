@@ -87,13 +87,13 @@ def main(out, work, minutes, kinds):
             h, start = create_hipt(sizes, seed=0, name=f'level1-{name}'.replace(' ', '-')), time.time()
             if recipe: pretrain_patches(sources, h, work/f'{kind}-level1-{name}', recipe=recipe, samples=samples, device='cpu', precision='float32'); load_level(h.level1, work/f'{kind}-level1-{name}')
             took = round((time.time()-start)/60, 1)
-            if there(kind, 1, name, 0): return h
+            if there(kind, 1, name, 0): return h  # the base of level 2
             embed_cohort(run1, m1, h)
             row(cohort=kind, level=1, recipe=name, samples=samples, minutes=took, accuracy=judge1(m1, run1, h.name))
             return h
-        def level2(name, recipe, samples, seed=0, sizes='hipt-tiny'):
+        def level2(name, recipe, samples, seed=0):
             if there(kind, 2, name, seed): return
-            h, start = create_hipt(sizes, seed=seed, name=f'level2-{name}-{seed}'.replace(' ', '-')), time.time()
+            h, start = create_hipt('hipt-tiny', seed=seed, name=f'level2-{name}-{seed}'.replace(' ', '-')), time.time()
             h.level1.load_state_dict(base.level1.state_dict()); to = work/f'{kind}-level2-{name}-{seed}'
             if recipe: pretrain_grid(paths, h, to, recipe=recipe, samples=samples, seed=seed, device='cpu', precision='float32'); load_level(h.level2, to)
             took = round((time.time()-start)/60, 1)
@@ -107,10 +107,8 @@ def main(out, work, minutes, kinds):
         level2('random weights', None, 0)
         for seed in (0, 1): level2('small', RECIPES['small'], minutes*8000, seed)
         level2('paper', PAPER, minutes*4000)
-        level1('paper', PAPER, minutes*300)   # its views are larger and more
-        # does the recipe hold for wider and deeper networks?
-        if not there(kind, 1, 'small with ViT-T', 0): level1('small with ViT-T', RECIPES['small'], minutes*1000, 'vit-t+vit-96x3')
-        level2('small with ViT-XS', RECIPES['small'], minutes*8000, 0, 'vit-96x4+vit-xs')
+        if not there(kind, 1, 'paper', 0): level1('paper', PAPER, minutes*300)   # its views are larger and more
+        if not there(kind, 1, 'small with ViT-T', 0): level1('small with ViT-T', RECIPES['small'], minutes*1000, 'vit-t+vit-96x3')  # does the recipe hold for a wider and deeper network?
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
