@@ -244,7 +244,7 @@ class Recipe:
 RECIPES = dict(
     paper = Recipe(),
     small = Recipe(images=HE_VIEWS, grids=GridViews(n_local=4, turns=True, shift=1.), out_dim=256, hidden_dim=512, bottleneck_dim=128, use_bn=True, lr=8e-3, warmup=.1,
-                   weight_decay_end=.1, momentum_teacher=.98, teacher_temp=.04, freeze_last_layer=.02, drop_path=0., koleo=.1, masked_tokens=30., standardise=True, batch_size=32))
+                   weight_decay_end=.1, momentum_teacher=.98, teacher_temp=.04, freeze_last_layer=.02, drop_path=0., masked_tokens=30., standardise=True, batch_size=32))
 
 def get_recipe(
     name,  # `paper`, `small`, or a `Recipe` of your own
