@@ -211,7 +211,7 @@ def attend_cohort(
     trained=None,          # folder of a cross-validation, for the slide level; the run's own for these features if it has one
 )->dict:                   # how many were done, skipped and failed
     "Maps file and figure for every slide: `maps/{encoder}/{slide_id}.h5` and `.jpg`"
-    if 'fused' in (plan := run.recorded(f'embed/{hipt.name}')): hipt.dtype = plan['precision']; hipt.use_plan(plan['batch_size'], plan['fused'])  # look as the features were made
+    if 'fused' in (plan := run.recorded(f'embed/{hipt.name}')): hipt.precision = plan['precision']; hipt.use_plan(plan['batch_size'], plan['fused'])  # look as the features were made
     folder, own = run.maps/hipt.name, run.models/'slide'/hipt.name
     trained = trained or (own if (own/'predictions.csv').exists() else None)
     run.record(f'attend/{hipt.name}', dict(hipt.weights_sha256, top=top, offsets=list(offsets), trained=trained and Path(trained).name), f'maps/{hipt.name}')

@@ -117,12 +117,12 @@ def _tiles(run, slide_id):
 def _plan(run, step, hipt, precision, batch_size):
     "Arithmetic, batch and threads: as recorded if the step has begun, else as given or measured; and the model set to them"
     old = run.recorded(step)
-    hipt.dtype = precision if precision!='auto' else old.get('precision') or str(pick_dtype('auto', hipt.device)).removeprefix('torch.')
+    hipt.precision = precision if precision!='auto' else old.get('precision') or str(pick_dtype('auto', hipt.device)).removeprefix('torch.')
     if 'fused' in old: plan = {k: old[k] for k in ('batch_size','fused','threads')}
     else: plan = dict(hipt.tune(), threads=torch.get_num_threads())
     if hipt.device.type=='cpu': torch.set_num_threads(plan['threads'])
     hipt.use_plan(batch_size or plan['batch_size'], plan['fused'])
-    return dict(precision=hipt.dtype, **plan | ({'batch_size': batch_size} if batch_size else {}))
+    return dict(precision=hipt.precision, **plan | ({'batch_size': batch_size} if batch_size else {}))
 
 # %% ../nbs/11_embed.ipynb #ba8320b3
 def embed_cohort(

@@ -240,7 +240,7 @@ def init_vit(
 # %% ../nbs/05_vit.ipynb #3f2f479a
 class ViT(nn.Module):
     "A vision transformer over the tokens that its tokeniser makes"
-    checkpointing = False # True: gradient checkpointing, training recomputes each block instead of keeping what is inside
+    checkpointing = False # True: gradient checkpointing, blocks are recomputed in the backward pass
     def __init__(self,
         tokeniser:nn.Module,   # `ImageTokens` or `GridTokens`, or a module like them
         dim:int,               # embedding dimension

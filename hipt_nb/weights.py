@@ -129,7 +129,7 @@ def file_sha256(
 def read_backbone(
     path,        # `.pth` file of DINO's training script, or of tensors alone
     m:nn.Module  # backbone to fill, strictly
-)->dict:         # what was read: file, sha256, network, tensors, head_tensors_ignored, published; if it is, origin and licence
+)->dict:         # file, sha256, network, tensors, head_tensors_ignored, published; if it is, origin and licence
     "Fill a backbone from a checkpoint and report what was read"
     path = Path(path)
     state = read_checkpoint(path)
