@@ -13,7 +13,7 @@ __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'Features', 'any_in_squares', 'wr
 from dataclasses import dataclass, field, replace
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, changed, logger, read_h5, write_h5
+from .core import HIPTError, changed, read_h5, write_h5
 from .run import Case
 
 # %% ../nbs/07_features.ipynb #8dde200c
