@@ -14,7 +14,9 @@ cfg = config['DEFAULT']
 def lines(key): return [o.strip() for o in cfg.get(key, '').splitlines() if o.strip()]
 
 
-def version(): return re.search(r"__version__ = ['\"](.+?)['\"]", (root/cfg['lib_name']/'__init__.py').read_text('utf-8'))[1]
+def version():
+    text = (root/cfg['lib_name']/'__init__.py').read_text('utf-8')
+    return re.search(r"__version__ = ['\"](.+?)['\"]", text)[1]
 
 
 def readme():

@@ -1,6 +1,6 @@
-"""Files of earlier versions: they still read, mean what they meant, and a run that was begun then goes on with the same command
+"""Files of an earlier version: they still read, mean what they meant, and a run that was begun then goes on
 
-`golden/run-v0` was made by the version before files carried a schema; `golden/make_run_v0.py` made it."""
+`golden/run-v0` was made by 0.0.1, whose files carry no schema, with `golden/make_run_v0.py`."""
 import shutil
 import subprocess
 import sys
@@ -17,7 +17,8 @@ import make_run_v0 as v0
 
 old = golden/'run-v0'
 slide_ids = [f'P{k:02d}-1' for k in range(1, 9)]
-slide_models = {'hipt-mini': 'region', 'hipt-mini-mean': 'region', 'hipt-mini-tuned-level2': 'patch', 'hipt-mini-cox': 'region'}
+slide_models = {'hipt-mini': 'region', 'hipt-mini-mean': 'region', 'hipt-mini-cox': 'region',
+                'hipt-mini-tuned-level2': 'patch'}       # which tokens each reads
 
 
 # What was written then, read now
@@ -82,7 +83,8 @@ def test_pyramid(run):
     for s in slide_ids:
         f = read_features(run.features('hipt-mini', s))
         assert [f.attrs[f'level{k}_sha256'] for k in (1, 2)] == [sha['level1'], sha['level2']]
-        with torch.inference_mode(): again = hipt.climb(2, torch.from_numpy(f.patch).float(), torch.from_numpy(f.mask()))
+        patch, mask = torch.from_numpy(f.patch).float(), torch.from_numpy(f.mask())
+        with torch.inference_mode(): again = hipt.climb(2, patch, mask)
         np.testing.assert_allclose(again[0][:, 0, 0].numpy(), f.region, atol=1e-4)
 
 
@@ -144,7 +146,8 @@ def same_random_weights(run):
     from hipt_nb.core import read_json
     from hipt_nb.hipt import create_hipt
     v0.small_sizes()
-    return create_hipt(v0.PRESET).weights_sha256['level1'] == read_json(run.models/'hipt-mini-level1'/'config.json')['start']
+    begun = read_json(run.models/'hipt-mini-level1'/'config.json')
+    return create_hipt(v0.PRESET).weights_sha256['level1'] == begun['start']
 
 
 def test_the_same_commands_find_everything_done(run):

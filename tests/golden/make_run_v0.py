@@ -1,9 +1,9 @@
-"""A small run of the version before schemas, kept so that later versions prove that they still read it and go on with it
+"""A small run of 0.0.1, kept so that later versions prove that they still read it and go on with it
 
     PYTHONPATH=(a checkout of that version) python tests/golden/make_run_v0.py tests/golden/run-v0
 
-It runs that version's own commands on eight phantom slides, with a pyramid and a recipe small enough to be kept. The slides
-are not kept: `slides()` makes them again. `tests/test_old_files.py` imports this file for the sizes and the commands."""
+It runs that version's own commands on eight phantom slides, with a pyramid and a recipe small enough to be kept. The
+slides are not kept: `slides()` makes them again. `tests/test_old_files.py` takes sizes and commands from here."""
 import os
 import re
 import shutil
@@ -22,7 +22,8 @@ PRETRAIN = ['pretrain', 'cohort.csv', '--preset', PRESET, '--recipe', 'mini', '-
 HALFWAY = ['pretrain', 'cohort.csv', '--preset', HALF, '--level', '1', '--recipe', 'mini', '--samples1', str(8*STEPS),
            '--batch-size', '8', '--precision', 'float32', '--device', 'cpu', '--start', f'models/{PRESET}-level1']
 EMBED = ['embed', 'cohort.csv', '--model', PRESET, '--device', 'cpu']
-TRAIN = ['train', 'cohort.csv', '--encoder', PRESET, '--model', 'mean', '--folds', '2', '--epochs', '2', '--device', 'cpu']
+TRAIN = ['train', 'cohort.csv', '--encoder', PRESET, '--model', 'mean', '--folds', '2', '--epochs', '2',
+         '--device', 'cpu']
 EVALUATE = ['evaluate', 'cohort.csv', '--resamples', '50']
 PREDICT = ['predict', 'cohort.csv', '--encoder', PRESET, '--trained', f'models/slide/{PRESET}']
 ATTEND = ['attend', 'slides/P01-1.tif', '--model', PRESET, '--top', '1', '--device', 'cpu']
@@ -40,7 +41,8 @@ def small_sizes():
     hipt.VITS['vit-mini'] = dict(dim=12, depth=1, heads=2)
     for name in (PRESET, HALF): hipt.PRESETS[name] = dict(levels='vit-mini+vit-mini', patch_size=256)
     small = dino.RECIPES['small']
-    dino.RECIPES['mini'] = replace(small, out_dim=32, hidden_dim=16, bottleneck_dim=8, images=replace(small.images, n_local=2))
+    views = replace(small.images, n_local=2)
+    dino.RECIPES['mini'] = replace(small, out_dim=32, hidden_dim=16, bottleneck_dim=8, images=views)
 
 
 def command(*args):
@@ -65,14 +67,15 @@ def stop_halfway():
 
 
 def train_narrow():
-    "Slide models of 12 dimensions, which the command does not offer: on regions, on patches with level 2, and of survival"
+    "Slide models of 12 dimensions, which no option sets: on regions, on patches with level 2, and of survival"
     from hipt_nb.core import Run, read_manifest
     from hipt_nb.finetune import name_columns, train_cohort
     from hipt_nb.splits import make_folds
+    narrow = dict(dim=12, epochs=30, lr=.005, dropout=0.)
     for task, settings in [('classify', {}), ('classify', dict(level2='tuned')), ('cox', {})]:
         manifest = name_columns(read_manifest('cohort.csv'), task)
         folds, _ = make_folds(manifest, 2, 0, survival=task != 'classify')
-        train_cohort(Run('.'), manifest, PRESET, folds, task, options=dict(task=task), dim=12, epochs=30, lr=.005, dropout=0., **settings)
+        train_cohort(Run('.'), manifest, PRESET, folds, task, options=dict(task=task), **narrow, **settings)
 
 
 def cohort():
@@ -80,7 +83,8 @@ def cohort():
     import pandas as pd
     table = pd.read_csv('slides/manifest.csv')
     table['path'] = ['slides/' + o for o in table.path]
-    table.assign(mpp=.5, time=[3, 8, 2, 9, 4, 7, 1, 6], event=[1, 0, 0, 1, 1, 0, 1, 0]).to_csv('cohort.csv', index=False)
+    survival = dict(time=[3, 8, 2, 9, 4, 7, 1, 6], event=[1, 0, 0, 1, 1, 0, 1, 0])
+    table.assign(mpp=.5, **survival).to_csv('cohort.csv', index=False)
 
 
 def shrink(path):
