@@ -56,7 +56,7 @@ setup(
     install_requires=lines('requirements'),
     extras_require=extras,
     packages=[lib],
-    package_data={lib: ['static/**', 'templates/**', 'static/*', 'templates/*']},
+    package_data={lib: ['py.typed', 'static/**', 'templates/**', 'static/*', 'templates/*']},
     entry_points={'console_scripts': lines('console_scripts'), 'nbdev': [f'{lib} = {lib}._modidx:d']},
     include_package_data=False,
     zip_safe=False,
