@@ -11,7 +11,7 @@ import numpy as np, torch
 from fastai.callback.core import Callback
 from hipt_nb.core import write_json
 from hipt_nb.dino import RECIPES
-from hipt_nb.evaluate import auc, bootstrap
+from hipt_nb.metrics import auc, bootstrap
 from hipt_nb.loop import dino_learner
 from hipt_nb.vit import grid_vit
 

@@ -13,7 +13,8 @@ from matplotlib import colormaps
 from scipy.stats import rankdata
 from hipt_nb.attention import coverage, factorised, region_scores
 from hipt_nb.drawing import overlay
-from hipt_nb.hipt import cpu_likes_bf16, create_hipt, cut_patches
+from hipt_nb.precision import cpu_likes_bf16
+from hipt_nb.hipt import create_hipt, cut_patches
 from hipt_nb.vit import flops
 from region import explicit_attention, matrix_rates
 

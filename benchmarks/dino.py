@@ -17,10 +17,11 @@ from torch.nn import functional as F
 from fastai.callback.core import Callback
 from hipt_nb.dino import DINOHead, RECIPES, drop_paths, make_teacher
 from hipt_nb.features import Features, write_features
-from hipt_nb.hipt import pick_dtype
+from hipt_nb.precision import pick_dtype
 from hipt_nb.loop import dino_learner, param_groups
 from hipt_nb.phantom import make_slide
-from hipt_nb.pretrain import GridSource, PatchSource, SampleOrder, Stream, readers
+from hipt_nb.samples import GridSource, PatchSource, SampleOrder, Stream
+from hipt_nb.resume import readers
 from hipt_nb.slide import Slide
 from hipt_nb.tiling import tile_slide, write_tiles
 from hipt_nb.views import grid_views, image_views

@@ -8,8 +8,10 @@ import argparse, json, platform, tempfile, time
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch.nn import functional as F
-from hipt_nb.core import Run, set_seed
-from hipt_nb.evaluate import compare, fold_auc, patient_folds, prediction_table
+from hipt_nb.core import set_seed
+from hipt_nb.run import Run
+from hipt_nb.evaluate import patient_folds
+from hipt_nb.metrics import compare, fold_auc, prediction_table
 from hipt_nb.features import Features, load_bags, write_features
 from hipt_nb.finetune import cross_validate
 from hipt_nb.slide_models import Dropout, SelfAttention, SlideModel

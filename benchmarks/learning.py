@@ -8,10 +8,12 @@ import argparse, json, time
 from dataclasses import replace
 from pathlib import Path
 import cv2, numpy as np, torch
-from hipt_nb.core import Run, read_manifest, write_json
+from hipt_nb.core import write_json
+from hipt_nb.cohort import read_manifest
+from hipt_nb.run import Run
 from hipt_nb.dino import RECIPES
 from hipt_nb.embed import embed_cohort
-from hipt_nb.evaluate import bootstrap
+from hipt_nb.metrics import bootstrap
 from hipt_nb.features import read_features
 from hipt_nb.hipt import create_hipt
 from hipt_nb.phantom import MASK_MPP, make_cohort, mask_path
@@ -49,7 +51,7 @@ def patch_labels(row, t):
     mask, n = cv2.imread(str(mask_path(row.path)), cv2.IMREAD_GRAYSCALE), int(t.patch_size*t.mpp/MASK_MPP)
     out = np.full(t.tissue.shape, -1)
     for m,r,c in np.argwhere(t.mask()):
-        x, y = (int(o*t.mpp_level0/MASK_MPP) for o in t.patch_xy(m, r, c))
+        x, y = (int(o*t.slide_mpp/MASK_MPP) for o in t.patch_xy(m, r, c))
         gland, nest = ((mask[y:y+n,x:x+n]==v).mean() for v in (2, 3))
         if gland+nest>.1 and max(gland, nest)>3*min(gland, nest): out[m,r,c] = nest>gland
     return out

@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import median
 import torch
 from torch.nn import functional as F
-from hipt_nb.hipt import create_hipt, cut_patches, pick_dtype
+from hipt_nb.precision import pick_dtype
+from hipt_nb.hipt import create_hipt, cut_patches
 from hipt_nb.vit import flops
 
 def explicit(q, k, v, attn_mask=None): return (q @ k.transpose(-2, -1) * q.shape[-1]**-.5).softmax(-1) @ v

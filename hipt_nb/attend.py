@@ -12,12 +12,14 @@ __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
-from .core import HIPTError, Run, each_slide, read_h5, save_figure, write_h5
+from .core import HIPTError, read_h5, save_figure, write_h5
+from .run import Run, each_slide
 from .slide import Slide
 from .tiling import Tiles, read_tiles
 from .hipt import HIPT
 from .features import Features, as_bag, read_features
-from .finetune import load_slide_model, read_predictions
+from .metrics import read_predictions
+from .finetune import load_slide_model
 from .attention import grid_pass, rank_in_slide, region_scores, scale_scores, slide_scores
 from .drawing import UNITS, colour_range, draw_pyramid, slide_map
 
@@ -59,7 +61,7 @@ def attend_slide(
             t, p = look(m)
             patch.append(p)
             if m in best: token[m] = t.astype(np.float16)
-    attrs = {k:features.attrs[k] for k in ('encoder','mpp','mpp_level0','region_size','patch_size')} | dict(offsets=list(offsets), blocks=list(blocks))
+    attrs = {k:features.attrs[k] for k in ('encoder','mpp','slide_mpp','region_size','patch_size')} | dict(offsets=list(offsets), blocks=list(blocks))
     return Maps(features.slide_id, features.coords, region, np.stack(patch), best, np.stack([token[m] for m in best]), attrs)
 
 def _reads(model): return 'patch' if getattr(model, 'level2', None) is not None else getattr(model, 'reads', 'region')

@@ -16,7 +16,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, List, Optional
 import typer
-from .core import HIPTError, Run, check_interrupt, remember_interrupt, read_manifest, save_figure, write_csv
+from .core import HIPTError, check_interrupt, remember_interrupt, save_figure, write_csv
+from .cohort import read_manifest
+from .run import Run
 
 # %% ../nbs/16_cli.ipynb #f41f330e
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
@@ -147,7 +149,7 @@ def pretrain(
     "Teach the levels of a pyramid without labels (DINO). Writes models/{preset}/. With a column label in the manifest, nearest neighbours judge the training (log.csv). Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."
     from hipt_nb.dino import get_recipe, ranks
     from hipt_nb.hipt import create_hipt
-    from hipt_nb.pretrain import first_does, join_ranks
+    from hipt_nb.resume import first_does, join_ranks
     run, manifest, device = Run(out), read_manifest(slides), str(join_ranks(device))
     get_recipe(recipe)
     hipt = create_hipt(preset, seed=seed)
@@ -191,7 +193,7 @@ def _patch_sources(run, manifest):
 def _level_below(run, manifest, hipt, preset, k, device):
     "Features files that hold level k-1, made by the first process"
     from hipt_nb.embed import embed_cohort
-    from hipt_nb.pretrain import first_does
+    from hipt_nb.resume import first_does
     first_does(lambda: _say(f'embed level {k-1}', embed_cohort(run, manifest, hipt.eval().to(device), encoder=preset, levels=k-1), run, f'embed/{preset}'))
     return [p for r in manifest.itertuples() if (p := run.features(preset, r.slide_id)).exists()]
 
@@ -274,7 +276,7 @@ def _folds(manifest, n, seed, **how):
 def _show(table):
     "Print every figure with its interval, one line a model"
     for model,rows in table.groupby('model', sort=False):
-        figures = ', '.join(f'{r.figure} {r.value:.2f} ({r.low:.2f} to {r.high:.2f})' if r.value==r.value else f'{r.figure}: no value' for r in rows.itertuples())
+        figures = ', '.join(f'{r.metric} {r.value:.2f} ({r.low:.2f} to {r.high:.2f})' if r.value==r.value else f'{r.metric}: no value' for r in rows.itertuples())
         print(f'  {model}, {rows.slides.iloc[0]} slides of {rows.patients.iloc[0]} patients: {figures}')
 
 
@@ -292,7 +294,7 @@ def knn(
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
 ):
     "Score features without training: k nearest slides. Slides are compared by the mean of their region tokens."
-    from hipt_nb.evaluate import score_table
+    from hipt_nb.metrics import score_table
     from hipt_nb.features import load_bags
     from hipt_nb.probe import knn as nearest, mean_of_patches
     run = _existing(out)

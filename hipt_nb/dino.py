@@ -10,7 +10,6 @@ __all__ = ['RECIPES', 'Cosines', 'Prototypes', 'DINOHead', 'entropy', 'CrossEntr
            'drop_paths', 'make_teacher', 'follow', 'recompute', 'hide_cells', 'own_scale', 'MaskedTokens', 'koleo_loss']
 
 # %% ../nbs/09b_dino.ipynb #d02e9437
-import math
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial

@@ -11,11 +11,13 @@ __all__ = ['get_model', 'timm_pyramid', 'patch_features', 'climb_features', 'emb
 from contextlib import closing
 from pathlib import Path
 import numpy as np, torch
-from .core import HIPTError, each_slide, pick_device, read_json
+from .core import HIPTError, pick_device, read_json
+from .run import each_slide
 from .slide import Slide
 from .tiling import Tiles, iter_regions, read_tiles
 from .encoders import TimmEncoder
-from .hipt import HIPT, PRESETS, create_hipt, pick_dtype
+from .precision import pick_dtype
+from .hipt import HIPT, PRESETS, create_hipt
 from .features import Features, read_features, write_features
 
 # %% ../nbs/11_embed.ipynb #4f299644
@@ -95,7 +97,7 @@ def embed_slide(
     if abs(tiles.mpp/hipt.mpp-1)>.021: raise HIPTError(f"slide '{tiles.slide_id}' is tiled at {tiles.mpp:.4g} µm per pixel, but model '{hipt.name}' was made for {hipt.mpp}: tile it at --mpp {hipt.mpp}")
     if tiles.patch_size!=hipt.patch_size: raise HIPTError(f"slide '{tiles.slide_id}' is tiled in patches of {tiles.patch_size} px, but model '{hipt.name}' reads {hipt.patch_size}: tile it with --patch-size {hipt.patch_size}")
     sha = sha or hipt.weights_sha256
-    attrs = dict(encoder=hipt.name, mean=list(hipt.mean), std=list(hipt.std), sizes=list(hipt.sizes), mpp=tiles.mpp, mpp_level0=tiles.mpp_level0,
+    attrs = dict(encoder=hipt.name, mean=list(hipt.mean), std=list(hipt.std), sizes=list(hipt.sizes), mpp=tiles.mpp, slide_mpp=tiles.slide_mpp,
         region_size=tiles.region_size, patch_size=tiles.patch_size, min_tissue=tiles.params['min_tissue'], level1_sha256=sha['level1'])
     return climb_features(hipt, Features(tiles.slide_id, patch_features(hipt, slide, tiles, batch_size), None, tiles.coords, tiles.tissue, attrs), sha, levels)
 

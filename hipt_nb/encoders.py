@@ -12,7 +12,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from .core import HIPTError
-from .vit import ViT, image_vit, grid_vit
+from .vit import image_vit, grid_vit
 
 # %% ../nbs/05a_encoders.ipynb #c0aded9c
 class TimmEncoder(nn.Module):

@@ -9,12 +9,12 @@ __all__ = ['FORMATS', 'patch_corners', 'to_clam', 'to_trident', 'Patches', 'read
            'import_cohort', 'export_cohort']
 
 # %% ../nbs/04a_exchange.ipynb #e2498529
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 import numpy as np
-from .core import HIPTError, Run, atomic, each_slide, read_json
+from .core import HIPTError, atomic, read_json
+from .run import Run, each_slide
 from .slide import Slide, TOLERANCE, best_level
 from .tiling import Tiles, open_row, read_tiles, write_tiles
 from .tissue import write_geojson
@@ -55,7 +55,7 @@ def to_trident(
     mag = lambda mpp: round(10/mpp) if abs(10/mpp-round(10/mpp))<1e-9 else 10/mpp
     job = Path(folder)/f'{10/tiles.mpp:.3g}x_{tiles.patch_size}px_0px_overlap'
     path, (w, h) = job/'patches'/f'{tiles.slide_id}_patches.h5', slide.dimensions
-    _write_coords(path, patch_corners(tiles), dict(patch_size=tiles.patch_size, patch_size_level0=round(tiles.patch_size*tiles.scale), level0_magnification=mag(tiles.mpp_level0),
+    _write_coords(path, patch_corners(tiles), dict(patch_size=tiles.patch_size, patch_size_level0=round(tiles.patch_size*tiles.scale), level0_magnification=mag(tiles.slide_mpp),
         target_magnification=mag(tiles.mpp), overlap=0, name=tiles.slide_id, savetodir=job.name, level0_width=w, level0_height=h))
     return path
 
@@ -163,7 +163,7 @@ def import_cohort(
     manifest,              # table from `read_manifest`
     folder,                # where the other tool wrote
     grid:int=16,           # patches along the side of a region
-    mpp_level0:float=None, # µm per level-0 pixel for slides that do not say
+    slide_mpp:float=None, # µm per level-0 pixel for slides that do not say
 )->dict:                   # how many were done, skipped and failed
     "Tiles files from another tool's coordinates"
     if not Path(folder).is_dir(): raise HIPTError(f"'{folder}' is no folder: give the one that the other tool wrote its coordinates into")
@@ -172,7 +172,7 @@ def import_cohort(
     def one(row):
         path = run.tiles(row.slide_id)
         if path.exists(): return 'skipped'
-        with open_row(row, mpp_level0) as slide: tiles = to_tiles(read_patches(find_coords(folder, row.slide_id), slide), slide, grid)
+        with open_row(row, slide_mpp) as slide: tiles = to_tiles(read_patches(find_coords(folder, row.slide_id), slide), slide, grid)
         write_tiles(path, tiles)
         return 'done' if len(tiles) else ('done', f"slide '{row.slide_id}' has no patches in its {tiles.params['source']} file")
     return each_slide(manifest, one, run, 'import')

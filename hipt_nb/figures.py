@@ -10,7 +10,8 @@ __all__ = ['draw_pairs', 'draw_panel', 'draw_sheets', 'write_map_tiff', 'write_m
 # %% ../nbs/13d_figures.ipynb #aa1c5c45
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, Run, atomic, each_slide, save_figure
+from .core import HIPTError, atomic, save_figure
+from .run import Run, each_slide
 from .slide import Slide
 from .tissue import write_geojson
 from .tiling import Tiles, read_tiles
@@ -78,7 +79,7 @@ def draw_sheets(
     "Contact sheets of what was looked at most and least"
     scores = whole_scores(maps)
     at = np.argwhere(~np.isnan(scores))
-    read = lambda xy, px: slide.read(*map(int, xy), side, side, max(tiles.mpp_level0, px*tiles.mpp/side))
+    read = lambda xy, px: slide.read(*map(int, xy), side, side, max(tiles.slide_mpp, px*tiles.mpp/side))
     sheets = dict(patches=contact_sheet(lambda i: read(tiles.patch_xy(*at[i]), tiles.patch_size), scores[tuple(at.T)], n, UNITS['relative']))
     if maps.region is not None:
         weight = scale_scores(maps.region[None], 'relative')[0]

@@ -13,18 +13,18 @@ __all__ = ['save_slide_model', 'load_slide_model', 'bags_hash', 'most_attended',
 import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
-import numpy as np, pandas as pd, torch
+import pandas as pd, torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 from .core import HIPTError, atomic, changed, pick_device, progress, read_json, write_csv, write_json
-from .evaluate import read_predictions
+from .metrics import read_predictions
 from .features import by_patient
-from .hipt import make_vit, vit_config
+from .encoders import make_vit, vit_config
 from .weights import load_strict, save_weights, weights_hash
 from .slide_models import BagModel, collate, misfit
 from .baselines import model_class
 from .tasks import make_task
-from .training import Training, check_bags, logits_of, new_model, train_fold, with_regions
+from .training import Training, check_bags, logits_of, new_model, train_fold, apply_level2
 
 # %% ../nbs/12d_finetune.ipynb #bee43376
 def save_slide_model(
@@ -111,7 +111,7 @@ def cross_validate(
     level = 'patch' if bags[0].x.ndim==4 else 'region'
     _settle(out, dict(asdict(t), task=asdict(task), n_folds=len(folds), classes=getattr(task, 'classes', None), level=level, pool=pool, encoder=encoder,
         folds=folds, bags=bags_hash(bags), level2=level2 and weights_hash(level2)))
-    if level2 is not None and not t.tune_level2 and level=='patch': bags = with_regions(bags, model.to(pick_device(device)).level2)
+    if level2 is not None and not t.tune_level2 and level=='patch': bags = apply_level2(bags, model.to(pick_device(device)).level2)
     with progress(total=t.epochs*len(folds), desc='train') as bar:
         jobs = [(k, split, bags, out/f'fold{k}', task, t, level2, encoder, device) for k,split in enumerate(folds)]
         if workers==1 or pick_device(device).type!='cpu':

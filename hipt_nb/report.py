@@ -13,7 +13,8 @@ import base64, html, io
 from pathlib import Path
 from urllib.parse import quote
 import numpy as np
-from .core import HIPTError, Run, atomic, progress, read_json
+from .core import HIPTError, atomic, progress, read_json
+from .run import Run
 
 # %% ../nbs/15_report.ipynb #4f1d31d0
 def image_tag(
@@ -99,10 +100,10 @@ def _interval(v, low, high): return f'{v:.2f} ({low:.2f} to {high:.2f})' if v==v
 
 def _figures_table(t):
     "One row a model, one column a figure; notes below"
-    names = list(dict.fromkeys(t.figure)); cell = {(r.model, r.figure): _interval(r.value, r.low, r.high) for r in t.itertuples()}
+    names = list(dict.fromkeys(t.metric)); cell = {(r.model, r.metric): _interval(r.value, r.low, r.high) for r in t.itertuples()}
     rows = [(m, *[cell.get((m,f), '') for f in names], d.slides.iloc[0], d.patients.iloc[0]) for m,d in t.groupby('model', sort=False)]
-    notes = list(dict.fromkeys((r.model, r.figure, r.note) for r in t.itertuples() if isinstance(r.note, str) and r.note))
-    return _table(('model', *names, 'slides', 'patients'), rows) + (f"<details><summary>{len(notes)} note{'s'*(len(notes)!=1)}</summary>{_table(('model', 'figure', 'note'), notes)}</details>" if notes else '')
+    notes = list(dict.fromkeys((r.model, r.metric, r.note) for r in t.itertuples() if isinstance(r.note, str) and r.note))
+    return _table(('model', *names, 'slides', 'patients'), rows) + (f"<details><summary>{len(notes)} note{'s'*(len(notes)!=1)}</summary>{_table(('model', 'metric', 'note'), notes)}</details>" if notes else '')
 
 # %% ../nbs/15_report.ipynb #3fcc28ee
 def _read(path):
@@ -111,8 +112,8 @@ def _read(path):
     return list(pd.read_csv(path).itertuples()) if path.exists() else []
 
 def _comparisons(path):
-    rows = [(r.model, r.against, r.figure, _interval(r.difference, r.low, r.high), 'yes' if r.low>0 or r.high<0 else 'no') for r in _read(path)]
-    return rows and '<h3>Differences on the same patients</h3><p>Both models are judged on the same resampled patients, so this interval is narrower than the two above suggest. Of many comparisons some leave zero out by chance.</p>' + _table(('model', 'against', 'figure', 'difference (95 % interval)', 'zero left out'), rows) or ''
+    rows = [(r.model, r.against, r.metric, _interval(r.difference, r.low, r.high), 'yes' if r.low>0 or r.high<0 else 'no') for r in _read(path)]
+    return rows and '<h3>Differences on the same patients</h3><p>Both models are judged on the same resampled patients, so this interval is narrower than the two above suggest. Of many comparisons some leave zero out by chance.</p>' + _table(('model', 'against', 'metric', 'difference (95 % interval)', 'zero left out'), rows) or ''
 
 def _chosen(path):
     rows = [(r.model, r.fold, r.validation_slides, f'{r.temperature:.2f}', f'{r.threshold:.2f}' if getattr(r, 'threshold', np.nan)==getattr(r, 'threshold', np.nan) else 'likeliest class') for r in _read(path)]

@@ -12,7 +12,8 @@ import os, threading, warnings
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, slide_id_of
+from .core import HIPTError
+from .cohort import slide_id_of
 from .readers import open_file
 
 # %% ../nbs/01_slide.ipynb #5bcff9c2

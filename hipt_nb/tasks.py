@@ -11,11 +11,11 @@ __all__ = ['TASKS', 'Classify', 'survival_bins', 'bin_of', 'hazard_loss', 'Hazar
 # %% ../nbs/12b_tasks.ipynb #fa041bad
 import warnings
 from dataclasses import dataclass, field
-import numpy as np, pandas as pd, torch
+import numpy as np, torch
 from torch import Tensor
 from torch.nn import functional as F
 from .core import HIPTError
-from .evaluate import auc, prediction_table
+from .metrics import auc, prediction_table
 from .survival import c_index, survival_table
 
 # %% ../nbs/12b_tasks.ipynb #dfd8a0dd

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, atomic, each_slide, params_hash, prefetch, read_h5, write_csv, write_h5
+from .core import HIPTError, atomic, params_hash, prefetch, read_h5, write_h5
+from .run import each_slide
 from .slide import Slide
-from .tissue import PRESETS, Tissue, blur_mask, contours, find_tissue, overview, pen_mask, write_geojson
+from .tissue import TISSUE_PRESETS, Tissue, blur_mask, find_tissue, overview, pen_mask, write_geojson
 
 # %% ../nbs/04_tiling.ipynb #5d65987c
 def grid_starts(
@@ -41,7 +42,7 @@ class Tiles:
     tissue:np.ndarray   # float16 `[M, rows, cols]`, fraction of each patch
     pen:np.ndarray      # float16 `[M, rows, cols]`
     blur:np.ndarray     # float16 `[M, rows, cols]`
-    mpp_level0:float    # µm per level-0 pixel
+    slide_mpp:float    # µm per level-0 pixel
     mpp:float           # µm per pixel that regions are read at (effective)
     region_size:int     # pixels at `mpp`
     patch_size:int      # pixels at `mpp`
@@ -49,10 +50,10 @@ class Tiles:
 
     def __len__(self): return len(self.coords)
     grid  = property(lambda self: self.tissue.shape[1:], doc="(rows, cols) of patches in a region")
-    scale = property(lambda self: self.mpp/self.mpp_level0, doc="level-0 pixels per pixel at `mpp`")
+    scale = property(lambda self: self.mpp/self.slide_mpp, doc="level-0 pixels per pixel at `mpp`")
     def mask(self, min_tissue:float=None): "Which patches hold tissue: bool `[M, rows, cols]`"; return self.tissue >= (self.params.get('min_tissue', .1) if min_tissue is None else min_tissue)
     def patch_xy(self, m, row, col): "Level-0 corner of a patch"; return tuple(int(round(v)) for v in self.coords[m] + np.array([col, row])*self.patch_size*self.scale)
-    def open(self, path): "The slide, at the µm per pixel and under the id that it was tiled with"; return _named(Slide(path, self.mpp_level0, self.params.get('upsample', False)), self.slide_id)
+    def open(self, path): "The slide, at the µm per pixel and under the id that it was tiled with"; return _named(Slide(path, self.slide_mpp, self.params.get('upsample', False)), self.slide_id)
     def read(self, slide, m): "Region `m` as uint8 `[region, region, 3]`"; return slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
     def xy(self): "Level-0 corners of all patches: two int64 arrays `[M, rows, cols]`"; return _corners(self.coords, self.grid, self.patch_size*self.scale)
     def read_patch(self, slide, m, row, col): "One patch as uint8 `[patch, patch, 3]`"; return slide.read(*self.patch_xy(m, row, col), self.patch_size, self.patch_size, self.mpp)
@@ -149,7 +150,7 @@ def iter_regions(
 
 # %% ../nbs/04_tiling.ipynb #9652bd8b
 SCHEMA = 1
-_arrays, _meta = ('coords','tissue','pen','blur'), ('slide_id','mpp_level0','mpp','region_size','patch_size','params')
+_arrays, _meta = ('coords','tissue','pen','blur'), ('slide_id','slide_mpp','mpp','region_size','patch_size','params')
 
 def write_tiles(
     path,         # `tiles/{slide_id}.h5`
@@ -169,13 +170,13 @@ def read_tiles(
 # %% ../nbs/04_tiling.ipynb #b1a496c9
 def open_row(
     row,                   # a manifest row
-    mpp_level0:float=None, # µm per level-0 pixel, if the row gives none
+    slide_mpp:float=None, # µm per level-0 pixel, if the row gives none
     upsample:bool=False,   # allow reading finer than level 0
 )->Slide:
     "Open the slide of a manifest row, with the row's own µm per pixel if it has one"
     mpp = getattr(row, 'mpp', None)
     slide = Slide(row.path, None if mpp is None or mpp!=mpp else float(mpp), upsample)
-    if mpp_level0 and slide.mpp_source in (None, 'objective power'): slide.close(); slide = Slide(row.path, mpp_level0, upsample)
+    if slide_mpp and slide.mpp_source in (None, 'objective power'): slide.close(); slide = Slide(row.path, slide_mpp, upsample)
     return _named(slide, row.slide_id)
 
 def _named(slide, slide_id):
@@ -183,7 +184,7 @@ def _named(slide, slide_id):
     return slide
 
 def _check_mpp(tiles, slide):
-    if abs(tiles.mpp_level0/slide.mpp-1)>1e-6: raise HIPTError(f"slide '{slide.name}' was tiled as having {tiles.mpp_level0:g} µm per pixel, now {slide.mpp:g} is given: delete its tiles and features to start over")
+    if abs(tiles.slide_mpp/slide.mpp-1)>1e-6: raise HIPTError(f"slide '{slide.name}' was tiled as having {tiles.slide_mpp:g} µm per pixel, now {slide.mpp:g} is given: delete its tiles and features to start over")
     return 'skipped'
 
 # %% ../nbs/04_tiling.ipynb #ad989b83
@@ -216,7 +217,7 @@ def tile_cohort(
     run,                   # the `Run` to write into
     manifest,              # table from `read_manifest`
     preset:str='hipt',     # tissue preset
-    mpp_level0:float=None, # µm per level-0 pixel for slides that do not say; a manifest's column `mpp` goes first
+    slide_mpp:float=None, # µm per level-0 pixel for slides that do not say; a manifest's column `mpp` goes first
     workers:int=1,         # slides at a time, each in a process of its own
     areas:dict=None,       # folders with a slide's own tissue: any of `mask`, `include`, `exclude`
     settings:dict=None,    # numbers that differ from the preset, for `segment`
@@ -226,18 +227,18 @@ def tile_cohort(
 )->dict:                   # how many were done, skipped and failed
     "Tile every slide of a cohort"
     areas, settings = {k: str(v) for k,v in (areas or {}).items() if v}, settings or {}
-    if preset not in PRESETS: raise HIPTError(f"unknown tissue preset '{preset}': use {', '.join(PRESETS)}")
-    if unknown := set(settings)-{*PRESETS[preset], 'mpp'}: raise HIPTError(f"unknown tissue setting {', '.join(sorted(unknown))}: use {', '.join([*PRESETS[preset], 'mpp'])}")
+    if preset not in TISSUE_PRESETS: raise HIPTError(f"unknown tissue preset '{preset}': use {', '.join(TISSUE_PRESETS)}")
+    if unknown := set(settings)-{*TISSUE_PRESETS[preset], 'mpp'}: raise HIPTError(f"unknown tissue setting {', '.join(sorted(unknown))}: use {', '.join([*TISSUE_PRESETS[preset], 'mpp'])}")
     for f in areas.values():
         if not Path(f).is_dir(): raise HIPTError(f"'{f}' is no folder: give one with a file for each slide, named by its slide_id")
     _check_sizes(**params)
     run.record('tile', dict(preset=preset, upsample=upsample, **settings, **areas, **params), 'tiles')
     run.keep_manifest(manifest)
-    return each_slide(manifest, partial(_tile_row, run, preset, mpp_level0, areas, settings, previews, upsample, params), run, 'tile', workers)
+    return each_slide(manifest, partial(_tile_row, run, preset, slide_mpp, areas, settings, previews, upsample, params), run, 'tile', workers)
 
-def _tile_row(run, preset, mpp_level0, areas, settings, previews, upsample, params, row):
+def _tile_row(run, preset, slide_mpp, areas, settings, previews, upsample, params, row):
     path = run.tiles(row.slide_id)
-    with open_row(row, mpp_level0, upsample) as slide:
+    with open_row(row, slide_mpp, upsample) as slide:
         if path.exists(): return _check_mpp(read_tiles(path), slide)
         view = overview(slide, settings.get('mpp', 8.))
         tissue = find_tissue(slide, preset, view=view, **_own_areas(row, areas), **settings)

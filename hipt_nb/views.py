@@ -6,9 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/views.html.md"""
 
 # %% auto #0
 __all__ = ['HE_VIEWS', 'uniforms', 'Dice', 'onto', 'cubic', 'resize_weights', 'crop_boxes', 'resized_crops', 'grey', 'blend',
-           'brightness', 'contrast', 'saturation', 'hue', 'colour_jitter', 'stain_jitter', 'blur', 'solarise',
+           'brightness', 'contrast', 'saturate', 'hue', 'colour_jitter', 'stain_jitter', 'blur', 'solarise',
            'ImageViews', 'on_some', 'photometric', 'image_views', 'crop_side', 'crop_places', 'cut', 'GridViews',
-           'turn', 'shift_cells', 'grid_views']
+           'turn', 'shift_features', 'grid_views']
 
 # %% ../nbs/09a_views.ipynb #8bee379f
 import math
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np, torch
 from torch import Tensor
 from torch.nn import functional as F
-from .core import HIPTError
+
 
 # %% ../nbs/09a_views.ipynb #dd1b7772
 _step, _m1, _m2 = (np.uint64(i) for i in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -153,7 +153,7 @@ def blend(
 
 def brightness(x, f): "Towards black, or away from it"; return blend(x, torch.zeros_like(x[:,:1]), f)
 def contrast  (x, f): "Towards the image's mean grey, or away from it"; return blend(x, grey(x).mean((1,2,3), keepdim=True), f)
-def saturation(x, f): "Towards grey, or away from it"; return blend(x, grey(x), f)
+def saturate(x, f): "Towards grey, or away from it"; return blend(x, grey(x), f)
 
 # %% ../nbs/09a_views.ipynb #695b7ecd
 def hue(
@@ -169,7 +169,7 @@ def hue(
     return v[:,None] - c[:,None]*torch.minimum(k, 4-k).clamp(0, 1)
 
 # %% ../nbs/09a_views.ipynb #6efe792d
-_adjust = brightness, contrast, saturation, hue
+_adjust = brightness, contrast, saturate, hue
 
 def colour_jitter(
     x:Tensor,                    # `[N,3,H,W]`, 0 to 1
@@ -352,7 +352,7 @@ def turn(
     return x
 
 # %% ../nbs/09a_views.ipynb #db1f6b01
-def shift_cells(
+def shift_features(
     x:Tensor,        # features `[B,D,rows,cols]`
     dice:Dice,       # whose next throws are used
     between:Tensor,  # directions in which slides differ, as long as their standard deviation `[D,k]`; None: no shift
@@ -378,7 +378,7 @@ def grid_views(
         c = cut(both, *crop_places(mask, h, w, dice.uniform(1)[:,0]), h, w)
         c = turn(c, dice.chance(3, (.5*v.turns, .5, .5*v.turns)))
         f,m = c[:,:-1],c[:,-1]>0
-        f = shift_cells(f, dice, between, v.shift)
+        f = shift_features(f, dice, between, v.shift)
         if v.noise: f = f + v.noise*x.std()*onto(dice.uniform(f[0].numel(), -3**.5, 3**.5), f).view_as(f)
         if v.dropout: f = f * onto(dice.uniform(f[0].numel()) >= v.dropout, f).view_as(f) / (1-v.dropout)
         views.append(f); masks.append(m)

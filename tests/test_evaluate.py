@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from hipt_nb.core import HIPTError, Run
-from hipt_nb.evaluate import compare, fold_score, prediction_table
+from hipt_nb.core import HIPTError
+from hipt_nb.run import Run
+from hipt_nb.metrics import compare, fold_score, prediction_table
 from hipt_nb.splits import make_folds, write_splits
 from hipt_nb.survival import auc_at, c_index
 

@@ -2,7 +2,9 @@
 import json
 from pathlib import Path
 import h5py, numpy as np, pytest
-from hipt_nb.core import HIPTError, Run, read_manifest
+from hipt_nb.core import HIPTError
+from hipt_nb.cohort import read_manifest
+from hipt_nb.run import Run
 from hipt_nb.exchange import FORMATS, Patches, export_cohort, find_coords, import_cohort, patch_corners, read_patches, to_clam, to_tiles, to_trident
 from hipt_nb.phantom import make_slide
 from hipt_nb.slide import Slide

@@ -84,7 +84,8 @@ def hipt(*args, ranks=1):
 @pytest.fixture(scope='module')
 def cohort(tmp_path_factory):
     "Four tiled phantoms of four patients, two of each label: manifest, tiles"
-    from hipt_nb.core import Run, read_manifest
+    from hipt_nb.cohort import read_manifest
+    from hipt_nb.run import Run
     from hipt_nb.phantom import make_cohort
     from hipt_nb.tiling import tile_cohort
     d = tmp_path_factory.mktemp('cohort')
@@ -113,8 +114,9 @@ def test_the_command_judges_where_there_are_labels(pretrain, tmp_path):
     assert sums==[(tmp_path/'run'/'models'/f'hipt-tiny-level{k}'/'model.safetensors').read_bytes() for k in (1, 2)]     # nothing to do
 
 def test_samples_of_the_judge(cohort):
-    from hipt_nb.core import read_manifest
-    from hipt_nb.pretrain import PatchSource, to_judge
+    from hipt_nb.cohort import read_manifest
+    from hipt_nb.samples import PatchSource
+    from hipt_nb.pretrain import to_judge
     rows = list(read_manifest(cohort[0]).itertuples())
     source, labelled = PatchSource([(r.path, cohort[1]/f'{r.slide_id}.h5') for r in rows]), {r.slide_id: (r.label, r.patient) for r in rows}
     (x,), labels, who = to_judge(source, labelled, n=12)

@@ -55,7 +55,8 @@ def test_three_levels(tmp_path):
     from hipt_nb.embed import climb_features
     from hipt_nb.features import read_features, write_features
     from hipt_nb.hipt import HIPT
-    from hipt_nb.pretrain import GridSource, load_level, pretrain_grid
+    from hipt_nb.samples import GridSource
+    from hipt_nb.pretrain import load_level, pretrain_grid
     from hipt_nb.vit import grid_vit, image_vit
     torch.manual_seed(0)
     hipt = HIPT(image_vit(12, 1, 3), grid_vit(12, 8, 1, 2, grid=4), grid_vit(8, 6, 1, 2, grid=4), patch_size=(256,512)).eval()
@@ -105,7 +106,7 @@ def test_nan_stops_with_the_last_good_checkpoint(tmp_path):
 
 def test_a_broken_file_in_the_middle_costs_its_samples_only(tmp_path, capsys):
     import h5py
-    from hipt_nb.pretrain import GridSource
+    from hipt_nb.samples import GridSource
     a, b = features(tmp_path/'a.h5', 0), features(tmp_path/'b.h5', 1, name='b')
     whole = GridSource([a, b])
     with h5py.File(a, 'r+') as h: del h['patch']; h['patch'] = np.zeros((3,4,4,12), np.float16)     # cut short: regions 3 and on are gone

@@ -136,14 +136,17 @@ def test_quick_reader_gives_openslides_pixels(name):
 
 
 def test_equal_names_in_different_folders(tmp_path):
-    from hipt_nb.core import HIPTError, read_manifest
+    from hipt_nb.core import HIPTError
+    from hipt_nb.cohort import read_manifest
     for n in ('x/a.svs','y/a.svs'): (tmp_path/n).parent.mkdir(); (tmp_path/n).touch()
     with pytest.raises(HIPTError, match="id 'a'.*x/a.svs and .*y/a.svs"): read_manifest(tmp_path)
 
 
 def test_finer_than_level_0_is_asked_for(slides, tmp_path):
     "A run says so once, and everything that opens the slide by its tiles knows it"
-    from hipt_nb.core import HIPTError, Run, read_manifest
+    from hipt_nb.core import HIPTError
+    from hipt_nb.cohort import read_manifest
+    from hipt_nb.run import Run
     from hipt_nb.tiling import read_tiles, tile_cohort
     m, sizes = read_manifest(slides/'aperio.svs'), dict(region_size=256, patch_size=64, mpp=.25, min_region=0, blur='none')
     refused, allowed = Run(tmp_path/'refused'), Run(tmp_path/'allowed')
@@ -167,7 +170,8 @@ def test_cut_off_is_said_at_opening(tmp_path):
 
 def test_broken_slides_leave_no_files(slides, tmp_path):
     "A cohort goes on past them; what they leave is a line in the log"
-    from hipt_nb.core import Run, read_manifest
+    from hipt_nb.cohort import read_manifest
+    from hipt_nb.run import Run
     from hipt_nb.tiling import tile_cohort
     folder = tmp_path/'cohort'; folder.mkdir()
     data = (slides/'aperio.svs').read_bytes()
@@ -185,7 +189,7 @@ def test_broken_slides_leave_no_files(slides, tmp_path):
 @real
 def test_one_slide_per_dicom_series(tmp_path):
     import openslide
-    from hipt_nb.core import _series, find_slides
+    from hipt_nb.cohort import _series, find_slides
     for n in ('a.dcm','b.dcm'): shutil.copy(DATA/'camelyon-jpeg.dcm', tmp_path/n)
     assert [p.name for p in find_slides(tmp_path)]==['a.dcm']
     with openslide.OpenSlide(tmp_path/'a.dcm') as s: assert _series(tmp_path/'a.dcm')[1].decode().strip('\0 ')==s.properties['dicom.SeriesInstanceUID']

@@ -2,7 +2,9 @@
 import contextlib, io, json, os, signal, subprocess, sys, time
 from pathlib import Path
 import cv2, h5py, numpy as np, pytest, tifffile
-from hipt_nb.core import HIPTError, Run, read_manifest
+from hipt_nb.core import HIPTError
+from hipt_nb.cohort import read_manifest
+from hipt_nb.run import Run
 from hipt_nb.phantom import make_slide
 from hipt_nb.slide import Slide
 from hipt_nb.tissue import Tissue, blur_mask, read_geojson, segment, write_geojson
@@ -64,7 +66,7 @@ def test_glass_goes_through_every_verb(phantom, tmp_path):
     from hipt_nb.embed import embed_cohort
     from hipt_nb.features import load_bags
     from hipt_nb.hipt import create_hipt
-    from hipt_nb.pretrain import PatchSource
+    from hipt_nb.samples import PatchSource
     from hipt_nb.report import write_report
     from hipt_nb.tiling import tile_table, with_regions
     cv2.imwrite(str(tmp_path/'glass.png'), np.full((1500,1500,3), 240, np.uint8))

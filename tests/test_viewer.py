@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hipt_nb.slide import Slide
-from hipt_nb.viewer import Source, build_viewer, list_viewers, read_notes, reopen, serve
+from hipt_nb.viewer import PageSource, build_viewer, list_viewers, read_notes, reopen, serve
 
 chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 
@@ -62,7 +62,7 @@ def live(slide, tmp_path):
     regions = [dict(x=0, y=0, size=600, cells=2, score=.25), dict(x=600, y=0, size=600, cells=2, score=.75)]
     build_viewer(slide, maps, tmp_path/'pages'/'square', label='made up', live=True, regions=regions, listed=True, prediction='0.7')
     list_viewers(tmp_path/'pages')
-    server = serve(tmp_path/'pages', block=False, sources={'square': Source(reopen(slide), tmp_path/'notes.geojson', lambda: maps)})
+    server = serve(tmp_path/'pages', block=False, sources={'square': PageSource(reopen(slide), tmp_path/'notes.geojson', lambda: maps)})
     yield f'http://127.0.0.1:{server.server_port}/square/'
     server.shutdown()
     server.server_close()
