@@ -26,7 +26,7 @@ slide_models = {'hipt-mini': 'region', 'hipt-mini-mean': 'region', 'hipt-mini-co
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     "A copy of the run with its slides"
-    from hipt_nb.core import Run
+    from hipt_nb.run import Run
     folder = tmp_path_factory.mktemp('v0')/'run'
     shutil.copytree(old, folder)
     v0.slides(folder/'slides')
@@ -35,7 +35,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def manifest(run):
-    from hipt_nb.core import read_manifest
+    from hipt_nb.cohort import read_manifest
     return read_manifest(run.root/'cohort.csv')
 
 
@@ -45,7 +45,7 @@ def test_manifest_with_the_old_name_of_the_pixel_size(run, manifest):
     with open_row(next(manifest.itertuples())) as slide: assert slide.mpp == .5
     text = (run.root/'cohort.csv').read_text().replace('0.5,3,1', '0.25,3,1')   # it counts, against what the file says
     (run.root/'finer.csv').write_text(text)
-    from hipt_nb.core import read_manifest
+    from hipt_nb.cohort import read_manifest
     with open_row(next(read_manifest(run.root/'finer.csv').itertuples())) as slide: assert slide.mpp == .25
 
 
@@ -54,7 +54,7 @@ def test_tiles(run):
     for s in slide_ids:
         t = read_tiles(run.tiles(s))
         assert t.slide_id == s and len(t) == 4 and t.grid == (2, 2)
-        assert (t.mpp_level0, t.mpp, t.region_size, t.patch_size) == (.5, .5, 512, 256)
+        assert (t.slide_mpp, t.mpp, t.region_size, t.patch_size) == (.5, .5, 512, 256)
         assert 0 < t.mask().sum() <= 16
 
 
@@ -118,7 +118,7 @@ def test_slide_model(run, manifest, name):
 
 def test_evaluation_tables(run):
     "A report of the old run shows its scores"
-    from hipt_nb.core import read_manifest
+    from hipt_nb.cohort import read_manifest
     from hipt_nb.report import write_report
     page = write_report(run, read_manifest(run.root/'cohort.csv')).read_text('utf-8')
     for model in pd.read_csv(run.root/'evaluation.csv').model.unique(): assert model in page, model
