@@ -41,10 +41,11 @@ def page_name(path): return nbpath2html(path.relative_to(nbs)).with_suffix('').a
 
 
 def group_of(path):
-    "The sidebar group of a notebook, or None for the home page"
+    "The sidebar group of a notebook, or None for the home page; pages without a number come first"
     folder, number = path.relative_to(nbs).parent.as_posix(), re.match(r'\d+', path.name)
     if folder != '.': return folder.split('/')[0].capitalize()
-    return next(g for g, low, high in groups if low <= int(number[0]) <= high) if number else None
+    if number: return next(g for g, low, high in groups if low <= int(number[0]) <= high)
+    return None if path.name == 'index.ipynb' else 'Overview'
 
 
 def toctrees(paths):
@@ -52,7 +53,7 @@ def toctrees(paths):
     found = {}
     for path in paths: found.setdefault(group_of(path), []).append(page_name(path))
     return '\n'.join(f'```{{toctree}}\n:hidden:\n:caption: {g}\n\n' + '\n'.join(names) + '\n```\n'
-                     for g, names in found.items() if g)
+                     for g, names in sorted(found.items(), key=lambda o: o[0] != 'Overview') if g)
 
 
 # API sections

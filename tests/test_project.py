@@ -404,7 +404,7 @@ def test_pages_link_to_pages():
 def test_every_chapter_has_its_place_in_the_sidebar():
     prepare = load('prepare')
     assert all(prepare.group_of(p) for p in chapters)
-    assert prepare.group_of(nbs/'index.ipynb') is None
+    assert prepare.group_of(nbs/'index.ipynb') is None and prepare.group_of(nbs/'architecture.ipynb') == 'Overview'
 
 
 def test_comment_of_kwargs_stays_with_kwargs():
