@@ -52,7 +52,7 @@ def test_manifest_with_the_old_name_of_the_pixel_size(run, manifest):
 def test_tiles(run):
     from hipt_nb.tiling import read_tiles
     for s in slide_ids:
-        t = read_tiles(run.tiles(s))
+        t = read_tiles(run.root/'tiles'/f'{s}.h5')
         assert t.slide_id == s and len(t) == 4 and t.grid == (2, 2)
         assert (t.slide_mpp, t.mpp, t.region_size, t.patch_size) == (.5, .5, 512, 256)
         assert 0 < t.mask().sum() <= 16
@@ -61,14 +61,14 @@ def test_tiles(run):
 def test_features(run):
     from hipt_nb.features import read_features
     for s in slide_ids:
-        f = read_features(run.features('hipt-mini', s))
+        f = read_features(run.root/'features'/'hipt-mini'/f'{s}.h5')
         assert f.slide_id == s and len(f) == 4
         assert f.patch.shape == (4, 2, 2, 12) and f.region.shape == (4, 12) and f.flat().any()
 
 
 def test_maps(run):
     from hipt_nb.attend import read_maps
-    m = read_maps(run.maps/'hipt-mini'/'P01-1.h5')
+    m = read_maps(run.root/'maps'/'hipt-mini'/'P01-1.h5')
     assert m.slide_id == 'P01-1' and m.patch.shape == (4, 2, 2, 2) and m.token.shape == (1, 2, 32, 32)
     assert np.nansum(m.region) == pytest.approx(1, abs=1e-3)
 
@@ -78,10 +78,10 @@ def test_pyramid(run):
     import torch
     from hipt_nb.features import read_features
     from hipt_nb.hipt import HIPT
-    hipt = HIPT.from_pretrained(run.models/'hipt-mini')
+    hipt = HIPT.from_pretrained(run.root/'models'/'hipt-mini')
     sha = hipt.weights_sha256
     for s in slide_ids:
-        f = read_features(run.features('hipt-mini', s))
+        f = read_features(run.root/'features'/'hipt-mini'/f'{s}.h5')
         assert [f.attrs[f'level{k}_sha256'] for k in (1, 2)] == [sha['level1'], sha['level2']]
         patch, mask = torch.from_numpy(f.patch).float(), torch.from_numpy(f.mask())
         with torch.inference_mode(): again = hipt.climb(2, patch, mask)
@@ -102,7 +102,7 @@ def test_slide_model(run, manifest, name):
     "Every fold predicts what it predicted"
     from hipt_nb.features import encoder_of
     from hipt_nb.finetune import encoder_below, load_slide_model, predict
-    level, folder = slide_models[name], run.models/'slide'/name
+    level, folder = slide_models[name], run.root/'models'/'slide'/name
     if name.endswith('mean'): pytest.importorskip('torchmil')
     bags, made = bags_of(run, manifest, level), encoder_below(encoder_of(run, manifest, 'hipt-mini'), level)
     kept = pd.read_csv(folder/'predictions.csv')
@@ -146,7 +146,7 @@ def same_random_weights(run):
     from hipt_nb.core import read_json
     from hipt_nb.hipt import create_hipt
     v0.small_sizes()
-    begun = read_json(run.models/'hipt-mini-level1'/'config.json')
+    begun = read_json(run.root/'models'/'hipt-mini-level1'/'config.json')
     return create_hipt(v0.PRESET).weights_sha256['level1'] == begun['start']
 
 
@@ -167,7 +167,7 @@ def test_the_same_commands_find_everything_done(run):
 
 def test_a_new_slide_joins_an_old_run(run):
     "A slide that was added is tiled, embedded and predicted beside the old ones"
-    for path in (run.tiles('P08-1'), run.features('hipt-mini', 'P08-1')): path.unlink()
+    for path in (run.root/'tiles'/'P08-1.h5', run.root/'features'/'hipt-mini'/'P08-1.h5'): path.unlink()
     out = go_on(run.root, v0.TILE, v0.EMBED, v0.PREDICT)
     assert 'tile: 1 done, 7 skipped' in out and 'embed hipt-mini: 1 done, 7 skipped' in out
     then, now = (answers(pd.read_csv(d/'predictions.csv')) for d in (old, run.root))
@@ -178,7 +178,7 @@ def test_pretraining_that_was_stopped_halfway_goes_on(run):
     "From its checkpoint, to the weights to which that version took it"
     import torch
     from safetensors.torch import load_file
-    checkpoint = run.models/'hipt-half-level1'/'checkpoint.pt'
+    checkpoint = run.root/'models'/'hipt-half-level1'/'checkpoint.pt'
     state = torch.load(checkpoint, weights_only=True)
     assert state['it'] == v0.STOPPED
     go_on(run.root, v0.HALFWAY)
