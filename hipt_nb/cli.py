@@ -21,7 +21,8 @@ from .run import Run
 
 # %% ../nbs/16_cli.ipynb #f41f330e
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
-    help="HIPT on your own slides: tile, pretrain, embed, train, evaluate, and show attention. For research, not for diagnosis.")
+    help="HIPT on your own slides: tile, pretrain, embed, train, evaluate, and show attention. "
+         "For research, not for diagnosis.")
 
 def _option(help, *names, **kw): return typer.Option(*names, help=help, show_default=False, **kw)
 def _argument(help): return typer.Argument(help=help, show_default=False)
@@ -32,8 +33,9 @@ Cohort   = Annotated[List[Path], _argument(
 Out      = Annotated[Path, _option(
     "Run folder. Started again, a command does only what is missing in it.", '--out', '-o')]
 Model    = Annotated[Optional[str], _option(
-    "A model in the run's models/ (the only one if not given), the folder of a saved model, owner/name on the Hugging Face hub, "
-    "timm:NAME for an encoder of timm, or hipt-4k:random and hipt-tiny:random, untrained controls.", '--model', '-m')]
+    "A model in the run's models/ (the only one if not given), the folder of a saved model, "
+    "owner/name on the Hugging Face hub, timm:NAME for an encoder of timm, "
+    "or hipt-4k:random and hipt-tiny:random, untrained controls.", '--model', '-m')]
 Device   = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers  = Annotated[int, typer.Option(help="Slides at a time.", min=1)]
 SlideMpp = Annotated[Optional[float], _option("µm per level-0 pixel for slides whose file does not say.", min=.001)]
@@ -67,7 +69,9 @@ def _existing(
 
 def _encoder_or_model(encoder, model):
     "`--model` is what `--encoder` was called in version 0.0.1"
-    if model: logger.warning('note: --model is now --encoder here, as in the other commands; the old name goes with the next version')
+    if model:
+        logger.warning('note: --model is now --encoder here, as in the other commands; '
+                       'the old name goes with the next version')
     return encoder or model
 
 # %% ../nbs/16_cli.ipynb #f3c6701d
@@ -105,7 +109,8 @@ def _settings(
 # %% ../nbs/16_cli.ipynb #84a89e32
 def Areas(text):
     "An option for a folder with a slide's own tissue"
-    return _option(f"Folder with a file for each slide, {{slide_id}}.geojson or .png: {text}. A manifest's column of this name goes before it.")
+    return _option(f"Folder with a file for each slide, {{slide_id}}.geojson or .png: {text}. "
+                   "A manifest's column of this name goes before it.")
 
 @app.command()
 def tile(
@@ -128,7 +133,8 @@ def tile(
     min_region:Annotated[float, typer.Option(
         help="Share of tissue patches below which a region is left out.", min=0, max=1)]=.1,
     blur:Annotated[Literal['sample','full','none'], typer.Option(
-        help="Look for blur in a sample of windows, in full (reads all tissue at 1 µm per pixel), or not at all.")]='sample',
+        help="Look for blur in a sample of windows, in full (reads all tissue at 1 µm per pixel), "
+             "or not at all.")]='sample',
     previews:Annotated[bool, typer.Option(help="Write a picture of each slide with outline and grid.")]=True,
     upsample:Annotated[bool, typer.Option(
         '--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
@@ -138,7 +144,8 @@ def tile(
     from hipt_nb.tiling import Tiling, tile_cohort, tile_table
     run, manifest = Run(out), read_manifest(slides)
     areas = {k: v for k,v in dict(mask=mask, include=include, exclude=exclude).items() if v}
-    tiling = Tiling(tissue, region_size, patch_size, mpp, overlap, min_tissue, min_region, blur, upsample, _settings(setting), areas)
+    tiling = Tiling(tissue, region_size, patch_size, mpp, overlap, min_tissue, min_region, blur, upsample,
+                    _settings(setting), areas)
     counts = tile_cohort(run, manifest, tiling, slide_mpp, workers, previews)
     table = tile_table(run, manifest)
     write_csv(run.table('tiles'), table)
@@ -271,7 +278,8 @@ def train(
     recipe:Annotated[str, typer.Option(
         help="fixed, or paper: as published, with an update for every slide and the last epoch scored.")]='fixed',
     lr:Annotated[Optional[float], _option(
-        "Learning rate of Adam; by default the published 2e-4, times the root of the slides of an update.", min=0)]=None,
+        "Learning rate of Adam; by default the published 2e-4, times the root of the slides of an update.",
+        min=0)]=None,
     level2_lr:Annotated[float, typer.Option(help="Share of the learning rate for a tuned level 2.", min=0)]=.1,
     dropout:Annotated[float, typer.Option(help="Share of values dropped in training.", min=0, max=1)]=.25,
     patience:Annotated[Optional[int], _option(
@@ -292,10 +300,12 @@ def train(
     run = _existing(out)
     manifest = _patients_named(name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event))
     options['encoder'] = encoder = run.encoder_name(encoder)
-    dealt = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
-    settings = dict(model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout, patience=patience,
-                    sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
-    trained = train_cohort(run, manifest, encoder, dealt, task, level2, pyramid, name, options, by_patient, device, workers, **settings)
+    splits = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits,
+                    allow_leakage=allow_leakage)
+    settings = dict(model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout,
+                    patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
+    trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
+                           by_patient, device, workers, **settings)
     print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder/'predictions.csv'}")
 
 # %% ../nbs/16_cli.ipynb #508ec965
@@ -304,8 +314,8 @@ def _with_regions(run, manifest):
     from hipt_nb.tiling import with_regions
     left = with_regions(run, manifest)
     if len(left): return left
-    raise HIPTError(f"no slide of this cohort has a region with tissue in '{run.root}': look at the previews in tiles/, "
-                    "and tile with another --tissue or --min-region")
+    raise HIPTError(f"no slide of this cohort has a region with tissue in '{run.root}': "
+                    "look at the previews in tiles/, and tile with another --tissue or --min-region")
 
 def _patients_named(manifest):
     if (manifest.patient==manifest.slide_id).all():
@@ -338,7 +348,8 @@ def knn(
     weights:Annotated[Literal['uniform','distance'], typer.Option(
         help="One vote each, or more for the nearer.")]='uniform',
     curve:Annotated[bool, typer.Option(
-        '--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. Writes evaluation/curve-{encoder}.csv "
+        '--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. "
+        "Writes evaluation/curve-{encoder}.csv "
              "and .png.")]=False,
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
 ):
@@ -353,8 +364,9 @@ def knn(
     used = {s for f in dealt for side in f.values() for s in side}
     bags = load_bags(run, manifest[manifest.slide_id.isin(used)], encoder)
     classes, name = label_classes(bags), f'{k} nearest neighbours'
-    def neighbours(b, f): return nearest(b, f, classes, k=k, metric=metric, weights=weights, allow_leakage=allow_leakage)
-    def mean(b, f): return mean_of_patches(b, f, classes, allow_leakage=allow_leakage)
+    kw = dict(allow_leakage=allow_leakage)
+    def neighbours(b, f): return nearest(b, f, classes, k=k, metric=metric, weights=weights, **kw)
+    def mean(b, f): return mean_of_patches(b, f, classes, **kw)
     _show(score_table({f'{name}, {encoder}': neighbours(bags, dealt)}))
     if curve: _curve(run, encoder, bags, dealt, {name: neighbours, 'mean of regions': mean}, seed)
 
@@ -377,12 +389,15 @@ def evaluate(
     sharpness:Annotated[bool, typer.Option(
         '--sharpness', help="Also measure how sharp the minimum of each fold is.")]=False,
 ):
-    "Evaluate all trained models against the mean-of-patches baseline. Intervals over patients; writes evaluation.csv and evaluation/."
+    """Evaluate all trained models against the mean-of-patches baseline.
+
+    Confidence intervals over patients; writes evaluation.csv and evaluation/."""
     from hipt_nb.scores import evaluate_run
     run = _existing(out)
     manifest = _with_regions(run, read_manifest(slides))
     _show(evaluate_run(run, manifest, resamples, sharpness))
-    print(f"evaluate: table in {run.table('evaluation')}, comparisons, predictions per patient and figures in {run.evaluation}")
+    print(f"evaluate: table in {run.table('evaluation')}, "
+          f"comparisons, predictions per patient and figures in {run.evaluation}")
 
 # %% ../nbs/16_cli.ipynb #6af9082c
 @app.command()
@@ -413,14 +428,16 @@ def attend(
     trained:Annotated[Optional[Path], _option(
         "Name or folder of a trained slide model, for the slide level; the run's own if not given.")]=None,
     truth:Annotated[Optional[Path], _option(
-        "Folder of annotations, {slide}.geojson or .png: also writes maps/{encoder}/truth.csv, how well attention finds them, "
-        "beside random weights and shuffled scores; with several slides also truth-patients.csv.")]=None,
+        "Folder of annotations, {slide}.geojson or .png: also writes maps/{encoder}/truth.csv, how well attention "
+        "finds them, beside random weights and shuffled scores; with several slides also truth-patients.csv.")]=None,
     ome_tiff:Annotated[bool, typer.Option(
-        '--ome-tiff', help="Also the map of the whole slide as a pyramidal image aligned with it: {slide}.ome.tif.")]=False,
+        '--ome-tiff',
+        help="Also the map of the whole slide as a pyramidal image aligned with it: {slide}.ome.tif.")]=False,
     geojson:Annotated[Optional[float], _option(
         "Also the patches with more than so many times the average attention, for QuPath: {slide}.geojson.")]=None,
     sheets:Annotated[bool, typer.Option(
-        '--sheets', help="Also contact sheets of the regions and patches with the highest and lowest attention, in sheets/.")]=False,
+        '--sheets',
+        help="Also contact sheets of regions and patches with the highest and lowest attention, in sheets/.")]=False,
     device:Device='auto', model:OldModel=None,
 ):
     "Draw the attention of patch, region and slide. Writes maps/{encoder}/{slide}.jpg and .h5."
@@ -452,7 +469,8 @@ def view(
     encoder:Annotated[Optional[str], _option("Whose maps, if there are several.")]=None,
     port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
     address:Annotated[str, typer.Option(
-        help="Where to listen. Any other than this machine's own lets others on the network see the slides.")]='127.0.0.1',
+        help="Where to listen. Any other than this machine's own lets others on the network see the slides."
+    )]='127.0.0.1',
     host:Annotated[Optional[List[str]], _option(
         "A further name by which browsers reach the page, behind a proxy or with --address. May be given several "
         "times.")]=None,
@@ -460,7 +478,9 @@ def view(
         "Only write the pages, with all tiles, into this folder, for any web server.", '--static')]=None,
     model:OldModel=None,
 ):
-    "See slides and their maps in the browser, draw and keep notes. Writes viewer/{encoder}/{slide}/ and notes/{slide}.geojson."
+    """See slides and their maps in the browser, draw and keep notes.
+
+    Writes viewer/{encoder}/{slide}/ and notes/{slide}.geojson."""
     from hipt_nb.viewer import run_pages, serve
     r = _existing(run)
     name = _maps_name(r, _encoder_or_model(encoder, model))
@@ -531,21 +551,27 @@ def _demo_steps(out, p, seed):
     cohort, control = [out/'cohort'/'manifest.csv'], 'hipt-tiny:random'
     def phantoms():
         from hipt_nb.phantom import make_cohort
-        make_cohort(out/'cohort', n_slides=p['n_slides'], n_patients=p['n_patients'], size=p['size'], seed=seed, kind='arrangement')
+        sizes = {k: p[k] for k in ('n_slides', 'n_patients', 'size')}
+        make_cohort(out/'cohort', **sizes, seed=seed, kind='arrangement')
     def tiles(): tile(cohort, out, region_size=1024, min_region=.25, workers=2)
-    def levels(): pretrain(cohort, out, 'hipt-tiny', recipe='small', samples1=p['samples1'], samples2=p['samples2'], seed=seed)
+    def levels():
+        samples = {k: p[k] for k in ('samples1', 'samples2')}
+        pretrain(cohort, out, 'hipt-tiny', recipe='small', **samples, seed=seed)
     def slide_level():
-        for name in ('hipt-tiny', 'hipt-tiny-random'): train(cohort, out, name, folds=p['folds'], epochs=p['epochs'], seed=seed)
+        for name in ('hipt-tiny', 'hipt-tiny-random'):
+            train(cohort, out, name, folds=p['folds'], epochs=p['epochs'], seed=seed)
+    def maps(): attend(_some(cohort[0], attended), out, 'hipt-tiny')
     n, size, attended = p['n_slides'], p['size'], p['attended']
     return [
-        (f"make {n} phantom slides of {size} × {size} px; both classes hold the same cells, arranged differently", phantoms),
+        (f"make {n} phantom slides of {size} × {size} px; both classes hold the same cells, arranged differently",
+         phantoms),
         ("find tissue, lay regions of 1024 px", tiles),
         ("pretrain level 1 on patches, level 2 on regions (DINO)", levels),
         ("embed with the pretrained pyramid", lambda: embed(cohort, out, 'hipt-tiny')),
         ("embed with a random pyramid, as a control", lambda: embed(cohort, out, control)),
         ("fine-tune the slide level in patient-grouped folds", slide_level),
         ("evaluate against the mean of patches", lambda: evaluate(cohort, out)),
-        (f"draw attention for {attended} slide{'s'*(attended>1)}", lambda: attend(_some(cohort[0], attended), out, 'hipt-tiny')),
+        (f"draw attention for {attended} slide{'s'*(attended>1)}", maps),
         ("write the report", lambda: _demo_report(out, cohort, p is QUICK)),
     ]
 
@@ -558,11 +584,12 @@ def _some(manifest, n):
 # %% ../nbs/16_cli.ipynb #8c4d72ae
 def _demo_report(out, cohort, quick):
     from hipt_nb.report import write_report
-    about = ('Made-up slides of two classes that hold the same glands and the same nests of tumour cells in the same numbers, and '
-             'differ only in how these are arranged: mixed, or apart. Averages over patches cannot tell them apart, and only the '
-             'pyramid sees more than one patch at a time. ')
+    about = ('Made-up slides of two classes that hold the same glands and the same nests of tumour cells in the same '
+             'numbers, and differ only in how these are arranged: mixed, or apart. Averages over patches cannot tell '
+             'them apart, and only the pyramid sees more than one patch at a time. ')
     learnt = ('This quick demo trains for seconds, too short to learn any of that, so ' if quick else
-              'Level 1 and level 2 learnt from these slides for a few minutes, without labels. Where nothing can be learnt, ')
+              'Level 1 and level 2 learnt from these slides for a few minutes, without labels. '
+              'Where nothing can be learnt, ')
     chance = 'AUCs around one half, on either side, with wide intervals are what to expect.'
     write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides', note=about+learnt+chance)
 
