@@ -8,12 +8,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/run.html.md"""
 __all__ = ['UNRECORDED', 'PLAN', 'Run', 'versions', 'Case', 'each_slide']
 
 # %% ../nbs/00b_run.ipynb #c8a04fd0
-import csv, io, json, os, sys, tempfile
+import csv, io, json, sys, tempfile
 from functools import partial
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
-from .core import HIPTError, as_plain, atomic, changed, check_interrupt, logger, params_hash, progress, read_json, write_csv, write_json
+from .core import HIPTError, as_plain, atomic, changed, check_interrupt, logger
+from .core import params_hash, progress, read_json, write_csv, write_json
 from .cohort import map_paths, read_manifest
 
 # %% ../nbs/00b_run.ipynb #24c60d85
@@ -48,7 +49,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-# %% ../nbs/00b_run.ipynb #9da7f958
+# %% ../nbs/00b_run.ipynb #99058e17
 @patch
 def encoder_names(self:Run)->list:  # sorted
     "Whose features the run holds"
@@ -85,10 +86,11 @@ def versions()->dict:  # package → version
     packages = 'hipt_nb torch numpy openslide-bin opencv-python-headless fastai'.split()
     return {p: get(p) for p in packages} | {'python': sys.version.split()[0]}
 
-# %% ../nbs/00b_run.ipynb #355c40df
-# step → what version 0.1 did, for parameters that it did not record
-UNRECORDED = {'tile': dict(upsample=False)}
-PLAN = ('batch_size', 'fused', 'threads')  # measured choices, which version 0.1 kept among the parameters
+# %% ../nbs/00b_run.ipynb #906c2a04
+# step → what version 0.0.1 did, for parameters that it did not record
+UNRECORDED = {'tile': dict(preset='hipt', region_size=4096, patch_size=256, mpp=.5, overlap=0, min_tissue=.1, min_region=.1,
+                           blur='sample', upsample=False)}
+PLAN = ('batch_size', 'fused', 'threads')  # measured choices, which version 0.0.1 kept among the parameters
 
 # %% ../nbs/00b_run.ipynb #0230d0ac
 @patch
@@ -109,14 +111,15 @@ def record(self:Run,
     write_json(self.root/'run.json', {**log, step: entry | (dict(plan=plan) if plan else {})})
 
 def _same_params(root, step, before, now, folder):
-    before = UNRECORDED.get(step.split('/')[0], {}) | before
+    unrecorded = UNRECORDED.get(step.split('/')[0], {})
+    before = {k: v for k,v in unrecorded.items() if k in now} | before
     if step.startswith('embed/'): before = {k: v for k,v in before.items() if k not in PLAN}
     diff = [f"{k}: {a!r} before, {b!r} now" for k,(a,b) in changed(before, now).items()]
     if not diff: return
     raise HIPTError(f"'{root}' already holds files of step '{step}' made with other parameters ({'; '.join(diff)}): "
                     f"use the same ones, another --out, or delete '{folder}' to start that step over")
 
-# %% ../nbs/00b_run.ipynb #c3e4e3de
+# %% ../nbs/00b_run.ipynb #d2731378
 @patch
 def records(self:Run)->dict:  # step → its parameters, their hash and versions
     "All of `run.json`; empty where nothing has run"
@@ -157,7 +160,7 @@ def manifest(self:Run):  # table as from `read_manifest`; empty where the run ha
     path = self.table('manifest')
     return read_manifest(path) if path.exists() else pd.DataFrame(columns=['path','slide_id','patient'])
 
-# %% ../nbs/00b_run.ipynb #3052980b
+# %% ../nbs/00b_run.ipynb #c8594fa9
 class Case:
     "One slide of a run, and what the run holds of it; a context manager that closes what it opened"
     def __init__(self,
@@ -181,6 +184,9 @@ class Case:
         if name not in self._held: self._held[name] = read()
         return self._held[name]
 
+    def __getattr__(self, name):
+        raise AttributeError(f"a Case has no '{name}' (yet): each chapter adds its own, 'from hipt_nb.all import *' all of them")
+
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
     def close(self):
@@ -188,7 +194,7 @@ class Case:
         for held in self._held.values(): getattr(held, 'close', lambda: None)()
         self._held.clear()
 
-# %% ../nbs/00b_run.ipynb #47a302ac
+# %% ../nbs/00b_run.ipynb #065ee2ed
 @patch
 def encoder_name(self:Run,
     name:str=None,  # what the user asked for, if anything
@@ -201,17 +207,18 @@ def encoder_name(self:Run,
     how = f"choose --encoder from {', '.join(there)}" if there else "run 'hipt embed' first"
     raise HIPTError(f"{what} in '{self.root}': {how}")
 
-# %% ../nbs/00b_run.ipynb #d389caab
+# %% ../nbs/00b_run.ipynb #71395ecc
 @patch
 def case(self:Run,
-    slide,                  # a slide id of `manifest.csv`, or the row of a manifest
+    slide,                  # a slide id of `manifest.csv`, the row of a manifest, or a slide's file
     encoder_name:str=None,  # whose features and maps; the only ones if not given
     make:bool=False,        # make what is missing, as the commands do
 )->Case:
     "One slide of the run"
-    if not isinstance(slide, str): return Case(self, slide, encoder_name, make)
+    if not isinstance(slide, (str, Path)): return Case(self, slide, encoder_name, make)
     rows = self.manifest()
     found = rows[rows.slide_id==slide]
+    if not len(found) and Path(slide).is_file(): found = read_manifest(slide)
     if not len(found): raise HIPTError(f"the run '{self.root}' has no slide '{slide}': it has {_some(rows.slide_id)}")
     return Case(self, next(found.itertuples(index=False)), encoder_name, make)
 
@@ -237,7 +244,7 @@ def log(self:Run,
         csv.writer(row).writerow((slide_id, verb, status, ' '.join(str(reason).split())))
         f.write(row.getvalue().encode())
 
-# %% ../nbs/00b_run.ipynb #4cc91c3c
+# %% ../nbs/00b_run.ipynb #a9dfced9
 @patch
 def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
     "What became of each slide; a finished slide that was skipped later is `done`"
