@@ -451,7 +451,7 @@ def _demo_steps(out, p, seed):
     Run(out).record('demo', p | dict(seed=seed), 'cohort')
     cohort, controls = [out/'cohort'/'manifest.csv'], 'hipt-tiny:random'
     def phantoms():
-        from hipt_nb.phantom import make_cohort
+        from hipt_nb.phantom_cohort import make_cohort
         make_cohort(out/'cohort', n_slides=p['n_slides'], n_patients=p['n_patients'], size=p['size'], seed=seed, kind='arrangement')
     def trained(encoder): train(cohort, out, encoder, folds=p['folds'], epochs=p['epochs'], seed=seed)
     return [
