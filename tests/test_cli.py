@@ -135,6 +135,17 @@ def stopped(*args):
     err = p.communicate(timeout=120)[1].strip().splitlines()
     assert p.returncode==130 and len(err)==1 and 'the same command goes on' in err[0], err
 
+def home_page_code(folder):
+    "The lines of Python on the home page, run as they are written there, beside the run that the demo left behind"
+    import json
+    from pathlib import Path
+    cells = json.loads((Path(__file__).parents[1]/'nbs'/'index.ipynb').read_text())['cells']
+    code = next(m[1] for c in cells for m in [re.search(r'```python\n(from hipt_nb.all.*?)```', ''.join(c['source']), re.S)] if m)
+    assert len([line for line in code.splitlines() if line.strip()])<=8, code
+    r = subprocess.run([sys.executable, '-c', code], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert r.returncode==0, r.stderr
+    assert re.search(r'\(\d+, 4, 4, 96\)', r.stdout) and 'prob_mingled' in r.stdout, r.stdout
+
 def times(out): return {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
 
 def test_quick_demo_and_again(tmp_path):
@@ -157,6 +168,7 @@ def test_quick_demo_and_again(tmp_path):
     listed = (tmp_path/'pages'/'slides.js').read_text()
     assert re.search(r'"label": "(mingled|zoned)", "prediction": "predicted (mingled|zoned), \d+%"', listed), listed  # the slide's own class, the one predicted for it, and how probable
     assert 'predict: 12 slides' in again and (out/'predictions.csv').read_text().count('\n')==13
+    home_page_code(tmp_path)
     more = walk(['train', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2, '--level2', 'tuned', '--by-patient', '--epochs', 1, '--name', 'tuned'],
                 ['knn', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2])
     assert '10 held-out predictions' in more and re.search(r'AUC \d\.\d\d \(', more), more
