@@ -550,7 +550,7 @@ def _demo_steps(out, p, seed):
     Run(out).record('demo', p | dict(seed=seed), 'cohort')
     cohort, control = [out/'cohort'/'manifest.csv'], 'hipt-tiny:random'
     def phantoms():
-        from hipt_nb.phantom import make_cohort
+        from hipt_nb.phantom_cohort import make_cohort
         sizes = {k: p[k] for k in ('n_slides', 'n_patients', 'size')}
         make_cohort(out/'cohort', **sizes, seed=seed, kind='arrangement')
     def tiles(): tile(cohort, out, region_size=1024, min_region=.25, workers=2)

@@ -96,7 +96,7 @@ def cohort(tmp_path_factory):
     "Four tiled phantoms of four patients, two of each label: manifest, tiles"
     from hipt_nb.cohort import read_manifest
     from hipt_nb.run import Run
-    from hipt_nb.phantom import make_cohort
+    from hipt_nb.phantom_cohort import make_cohort
     from hipt_nb.tiling import tile_cohort
     d = tmp_path_factory.mktemp('cohort')
     manifest = make_cohort(d/'slides', n_slides=4, n_patients=4, size=1024, seed=0, workers=1)
