@@ -146,13 +146,13 @@ def untrained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         levels = [make_vit(vit_config(level)) for level in hipt.levels]
-        random = HIPT(*levels, patch_size=hipt.sizes, mean=hipt.mean, std=hipt.std, dtype=hipt.dtype)
+        random = HIPT(*levels, patch_size=hipt.sizes, mean=hipt.mean, std=hipt.std, precision=hipt.precision)
     random = random.eval().to(hipt.device).frozen()
-    offsets, masks = maps.attrs.get('offsets', (0,)), tiles.mask()
+    offsets, masks = maps.made_by.get('offsets', (0,)), tiles.mask()
     scores = [region_scores(random, tiles.read(slide, m), offsets, mask=masks[m]) for m in range(len(tiles))]
     patch = np.stack([s[1] for s in scores])
     token = np.stack([scores[m][0] for m in maps.top]).astype(np.float16)
-    return Maps(maps.slide_id, maps.coords, None, patch, maps.top, token, maps.attrs)
+    return Maps(maps.slide_id, maps.coords, None, patch, maps.top, token, maps.made_by)
 
 # %% ../nbs/13c_truth.ipynb #35b678d5
 def _case_truth(case, hipt, path, resamples):
