@@ -156,7 +156,15 @@ def _minima(rows):
         return loss, auc, f'{r.random:.3g}', f'{r.worst:.3g}'
     means = [(r.model, *line(r)) for r in rows if r.fold=='mean']
     folds = [(r.model, r.fold, int(r.epoch), *line(r)) for r in rows if r.fold!='mean']
-    return dict(rho=rows[0].rho, means=_table(('model', *head), means), folds=_table(('model','fold','epoch kept', *head), folds))
+    means, folds = _table(('model', *head), means), _table(('model','fold','epoch kept', *head), folds)
+    return dict(rho=rows[0].rho, means=means, folds=folds)
+
+# %% ../nbs/15_report.ipynb #c81c9878
+def _model_pictures(folder, model):
+    from hipt_nb.scores import slug
+    said = {'': 'curves and predictions', '-gap': 'training against held-out slides'}
+    pictures = [_picture(folder/f'{slug(model)}{end}.png', f'{model}: {what}') for end,what in said.items()]
+    return [p for p in pictures if p]
 
 # %% ../nbs/15_report.ipynb #544e3dad
 def scores_section(
@@ -177,15 +185,9 @@ def scores_section(
         curves={name: _picture(p, 'metrics against the number of training slides') for name,p in curves.items()},
         files={p.name: quote(p.relative_to(run.root).as_posix()) for p in [path, *sorted(extra.glob('*.csv'))]})
 
-def _model_pictures(folder, model):
-    from hipt_nb.scores import slug
-    said = {'': 'curves and predictions', '-gap': 'training against held-out slides'}
-    pictures = [_picture(folder/f'{slug(model)}{end}.png', f'{model}: {what}') for end,what in said.items()]
-    return [p for p in pictures if p]
-
 # %% ../nbs/15_report.ipynb #7a1c40e3
 def _striking(t, n=2):
-    "The predictions to show, each with a title: the most confident right and wrong ones, or the highest and lowest risks"
+    "Predictions to show, each with a title: the most confident right and wrong ones, or the extreme risks"
     if 'risk' in t:
         extremes = dict(highest=t.nlargest(n, 'risk'), lowest=t.nsmallest(n, 'risk'))
         return [(f'{what} risk, {r.risk:.2f}', r) for what,rows in extremes.items() for r in rows.itertuples()]
@@ -201,7 +203,23 @@ def _region(run, row, k, weight):
     with run.case(row) as case:
         x, y = map(int, case.tiles.coords[k])
         a = case.slide.read(x, y, 150, 150, case.tiles.region_size*case.tiles.mpp/150)
-    return dict(slide_id=row.slide_id, region=k, weight=f'{weight:.2f}', image=photo(a, f'region {k} of {row.slide_id}'))
+    image = photo(a, f'region {k} of {row.slide_id}')
+    return dict(slide_id=row.slide_id, region=k, weight=f'{weight:.2f}', image=image)
+
+# %% ../nbs/15_report.ipynb #47a1604a
+def _attended(run, rows, folder):
+    "Command and slides of one trained model; None where training kept no attention"
+    import pandas as pd
+    paths = sorted(folder.glob('fold*/attention.csv'))
+    if not paths: return None
+    seen = pd.concat([pd.read_csv(p, dtype=dict(slide_id=str, slide=str)) for p in paths])
+    predictions = pd.read_csv(folder/'predictions.csv', dtype=dict(slide_id=str, label=str, pred=str))
+    def regions(slide_id):
+        most = seen[seen.slide_id==slide_id].itertuples()
+        return [_region(run, rows[r.slide], r.region, r.weight) for r in most if r.slide in rows]
+    slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id)) for title,r in _striking(predictions)]
+    command = folder/'command.txt'
+    return dict(command=command.read_text(encoding='utf-8').strip() if command.exists() else '', slides=slides)
 
 # %% ../nbs/15_report.ipynb #bc4adb9e
 def attended_section(
@@ -212,19 +230,6 @@ def attended_section(
     rows = {r.slide_id: r for r in manifest.itertuples(index=False)}
     models = {name: _attended(run, rows, run.slide_model(name)) for name in run.slide_models()}
     return {name: found for name,found in models.items() if found} or None
-
-def _attended(run, rows, folder):
-    import pandas as pd
-    paths = sorted(folder.glob('fold*/attention.csv'))
-    if not paths: return None
-    seen = pd.concat([pd.read_csv(p, dtype=dict(slide_id=str, slide=str)) for p in paths])
-    predictions = pd.read_csv(folder/'predictions.csv', dtype=dict(slide_id=str, label=str, pred=str))
-    def regions(slide_id):
-        most = seen[seen.slide_id==slide_id].itertuples()
-        return [_region(run, rows[r.slide], r.region, r.weight) for r in most if r.slide in rows]
-    command = folder/'command.txt'
-    return dict(command=command.read_text(encoding='utf-8').strip() if command.exists() else '',
-        slides=[dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id)) for title,r in _striking(predictions)])
 
 # %% ../nbs/15_report.ipynb #726047d3
 def maps_section(
@@ -255,8 +260,12 @@ def write_report(
 )->Path:                       # the page, `index.html` in the run folder
     "Write the report of a run"
     sections = {
-        'Slides': slides_section(run, manifest), 'Pretraining': training_section(run), 'Scores': scores_section(run),
-        'Right and wrong': attended_section(run, manifest), 'Attention': maps_section(run), 'Settings': settings_section(run)}
+        'Slides': slides_section(run, manifest),
+        'Pretraining': training_section(run),
+        'Scores': scores_section(run),
+        'Right and wrong': attended_section(run, manifest),
+        'Attention': maps_section(run),
+        'Settings': settings_section(run)}
     sections = {name: data for name,data in sections.items() if data}
     page = templates().get_template('report.html').render(title=title, note=note, sections=sections)
     path = run.root/'index.html'

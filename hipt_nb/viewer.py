@@ -98,7 +98,8 @@ def _check_map(m, slide):
     where = f"map '{m.get('name','?')}' of slide '{slide.name}'"
     missing = [k for k in ('name','array','x','y','width','height') if k not in m]
     if missing:
-        raise HIPTError(f"{where} lacks {', '.join(missing)}: give name, array, x, y, width, height (level-0 px) and units")
+        raise HIPTError(f"{where} lacks {', '.join(missing)}: "
+                        "give name, array, x, y, width, height (level-0 px) and units")
     shape = np.shape(m['array'])
     if len(shape)!=2 or 0 in shape:
         raise HIPTError(f"{where} has shape {shape}: a map is one `[h,w]` array, one per head")
@@ -172,6 +173,16 @@ def _page(slide, maps, tile, max_side):
     return dict(name=slide.name, width=width, height=slide.dimensions[1], mpp=slide._mpp, tiled=tiled,
         maps=[_layer(m, i) for i,m in enumerate(maps)])
 
+# %% ../nbs/14_viewer.ipynb #ee28fa69
+def _write_page(folder, page, about, maps):
+    "All files of a page but the tiles"
+    (folder/'maps').mkdir()
+    for i,m in enumerate(maps): _write_map(m, folder/f'maps/{i}.png')
+    (folder/'data.js').write_text(_data_js(page), encoding='utf-8')
+    for p in _parts + _drawing*page['live']: shutil.copyfile(_static/p, folder/p)
+    shutil.copyfile(_static/'viewer.html', folder/'index.html')
+    write_json(folder/'viewer.json', about)
+
 # %% ../nbs/14_viewer.ipynb #09887400
 def build_viewer(
     slide:Slide,          # an open slide
@@ -201,18 +212,21 @@ def build_viewer(
     finally: shutil.rmtree(new, ignore_errors=True)
     return out/'index.html'
 
-def _write_page(folder, page, about, maps):
-    "All files of a page but the tiles"
-    (folder/'maps').mkdir()
-    for i,m in enumerate(maps): _write_map(m, folder/f'maps/{i}.png')
-    (folder/'data.js').write_text(_data_js(page), encoding='utf-8')
-    for p in _parts + _drawing*page['live']: shutil.copyfile(_static/p, folder/p)
-    shutil.copyfile(_static/'viewer.html', folder/'index.html')
-    write_json(folder/'viewer.json', about)
-
 # %% ../nbs/14_viewer.ipynb #f9c773a6
 MOST_BYTES, MOST_NOTES, MOST_POINTS, MOST_TEXT = 2_000_000, 2_000, 5_000, 2_000
 CLASSES = {True: ('Relevant', (0,114,178)), False: ('Not relevant', (213,94,0))}
+
+# %% ../nbs/14_viewer.ipynb #d852b639
+def _ring(i, rings, width, height):
+    "The points of a polygon without holes"
+    if not isinstance(rings, list) or len(rings)!=1 or not isinstance(rings[0], list) \
+            or not 4<=len(rings[0])<=MOST_POINTS:
+        raise HIPTError(f'note {i} must be one ring of 4 to {MOST_POINTS} points')
+    def near(v, side): return isinstance(v, (int,float)) and not isinstance(v, bool) and -side<=v<=2*side
+    def valid(p): return isinstance(p, list) and len(p)==2 and near(p[0], width) and near(p[1], height)
+    if not all(map(valid, rings[0])):
+        raise HIPTError(f'note {i} has points that are not numbers or lie far outside the slide')
+    return rings[0]
 
 # %% ../nbs/14_viewer.ipynb #215404c0
 def _note(i, f, width, height):
@@ -226,17 +240,6 @@ def _note(i, f, width, height):
     if not isinstance(relevant, bool) or not isinstance(text, str) or len(text)>MOST_TEXT:
         raise HIPTError(f'note {i} must have relevant (true or false) and a note of at most {MOST_TEXT} characters')
     return Polygon(_ring(i, geometry.get('coordinates'), width, height)), relevant, text
-
-def _ring(i, rings, width, height):
-    "The points of a polygon without holes"
-    if not isinstance(rings, list) or len(rings)!=1 or not isinstance(rings[0], list) \
-            or not 4<=len(rings[0])<=MOST_POINTS:
-        raise HIPTError(f'note {i} must be one ring of 4 to {MOST_POINTS} points')
-    def near(v, side): return isinstance(v, (int,float)) and not isinstance(v, bool) and -side<=v<=2*side
-    def valid(p): return isinstance(p, list) and len(p)==2 and near(p[0], width) and near(p[1], height)
-    if not all(map(valid, rings[0])):
-        raise HIPTError(f'note {i} has points that are not numbers or lie far outside the slide')
-    return rings[0]
 
 # %% ../nbs/14_viewer.ipynb #170b64e2
 def check_notes(
@@ -267,8 +270,8 @@ def agreement(
     for m in layers:
         relevant, against = _marked(areas, m)
         if not relevant.any() or not against.any(): continue
-        auc = found(m['array'], relevant, relevant|against)['auc']
-        res.append(dict(name=m['name'], auc=round(float(auc), 3), inside=int(relevant.sum()), outside=int(against.sum())))
+        auc = round(float(found(m['array'], relevant, relevant|against)['auc']), 3)
+        res.append(dict(name=m['name'], auc=auc, inside=int(relevant.sum()), outside=int(against.sum())))
     return res
 
 def _marked(areas, m):
@@ -458,7 +461,8 @@ def serve(
         raise HIPTError(f"'{folder}' is not a folder: build a viewer first")
     try: server = _Server((address, port), functools.partial(_Handler, directory=str(root)))
     except OSError as e:
-        raise HIPTError(f"cannot listen on port {port} of {address} ({e.strerror}): choose another, or 0 for any free one") from None
+        raise HIPTError(f"cannot listen on port {port} of {address} ({e.strerror}): "
+                        "choose another, or 0 for any free one") from None
     server.root = root
     server.hosts = {'127.0.0.1', 'localhost', address.lower(), *map(str.lower, hosts)}
     server.sources = dict(sources or {})
@@ -527,7 +531,8 @@ def list_viewers(
 
 def _listed(href, v):
     "A line of the list"
-    return dict(name=v['slide_id'], label=v['label'], prediction=v.get('prediction', ''), href=href, layers=len(v['layers']))
+    prediction = v.get('prediction', '')
+    return dict(name=v['slide_id'], label=v['label'], prediction=prediction, href=href, layers=len(v['layers']))
 
 # %% ../nbs/14_viewer.ipynb #08333950
 def _predictions(path):
