@@ -106,9 +106,9 @@ def training_section(
 # %% ../nbs/15_report.ipynb #09af6482
 def _interval(v, low, high): return f'{v:.2f} ({low:.2f} to {high:.2f})' if v==v else 'no value'
 def _rows(path):
-    "Rows of a table; none where it is missing"
-    import pandas as pd
-    return list(pd.read_csv(path).rename(columns=dict(figure='metric')).itertuples()) if path.exists() else []
+    "Rows of a table of metrics; none where it is missing"
+    from hipt_nb.scores import read_scores
+    return list(read_scores(path).itertuples()) if path.exists() else []
 
 # %% ../nbs/15_report.ipynb #1f9c5214
 def metric_table(
@@ -207,18 +207,18 @@ def _region(run, row, k, weight):
     return dict(slide_id=row.slide_id, region=k, weight=f'{weight:.2f}', image=image)
 
 # %% ../nbs/15_report.ipynb #47a1604a
-def _attended(run, rows, folder):
+def _attended(run, rows, trained):
     "Command and slides of one trained model; None where training kept no attention"
     import pandas as pd
-    paths = sorted(folder.glob('fold*/attention.csv'))
+    paths = sorted(trained.folder.glob('fold*/attention.csv'))
     if not paths: return None
     seen = pd.concat([pd.read_csv(p, dtype=dict(slide_id=str, slide=str)) for p in paths])
-    predictions = pd.read_csv(folder/'predictions.csv', dtype=dict(slide_id=str, label=str, pred=str))
     def regions(slide_id):
         most = seen[seen.slide_id==slide_id].itertuples()
         return [_region(run, rows[r.slide], r.region, r.weight) for r in most if r.slide in rows]
-    slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id)) for title,r in _striking(predictions)]
-    command = folder/'command.txt'
+    slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id))
+        for title,r in _striking(trained.predictions)]
+    command = trained.folder/'command.txt'
     return dict(command=command.read_text(encoding='utf-8').strip() if command.exists() else '', slides=slides)
 
 # %% ../nbs/15_report.ipynb #bc4adb9e
@@ -227,17 +227,20 @@ def attended_section(
     manifest,  # table from `read_manifest`
 )->dict:       # name of a trained model → command that trained it, slides; None if there is no trained model
     "Most attended regions of the most confident right and wrong predictions of every trained slide model"
+    names = run.slide_models()
+    if not names: return None
+    from hipt_nb.trained import Trained  # brings `run.trained`
     rows = {r.slide_id: r for r in manifest.itertuples(index=False)}
-    models = {name: _attended(run, rows, run.slide_model(name)) for name in run.slide_models()}
+    models = {name: _attended(run, rows, run.trained(name)) for name in names}
     return {name: found for name,found in models.items() if found} or None
 
 # %% ../nbs/15_report.ipynb #726047d3
 def maps_section(
     run:Run,  # the run folder
-)->dict:      # name of a figure → image; None if there are no maps
+)->list:      # dicts with name and image; None if there are no maps
     "The figures that `hipt attend` drew"
-    paths = [p for name in run.map_names() for p in sorted(run.maps_folder(name).rglob('*.jpg'))]
-    return {p.stem: _picture(p, f'attention of {p.stem}') for p in paths} or None
+    paths = [(name, p) for name in run.map_names() for p in sorted(run.maps_folder(name).rglob('*.jpg'))]
+    return [dict(name=f'{p.stem}, {name}', image=_picture(p, f'attention of {p.stem}')) for name,p in paths] or None
 
 # %% ../nbs/15_report.ipynb #a5d8da2c
 def settings_section(

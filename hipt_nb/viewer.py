@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 import numpy as np
-from .core import HIPTError, atomic, logger, read_json, write_json
+from .core import HIPTError, atomic, logger, read_json, renamed, write_json
 from .slide import Slide
 from .tissue import write_geojson
 from .truth import cells_in, found
@@ -535,13 +535,13 @@ def _listed(href, v):
     return dict(name=v['slide_id'], label=v['label'], prediction=prediction, href=href, layers=len(v['layers']))
 
 # %% ../nbs/14_viewer.ipynb #08333950
-def _predictions(path):
-    "{slide_id: held-out prediction, with its probability} of a slide model's `predictions.csv`"
-    import csv
-    if not path.exists(): return {}
-    with open(path, encoding='utf-8', newline='') as f: rows = [r for r in csv.DictReader(f) if r.get('pred')]
-    def said(pred, probability): return f'predicted {pred}' + (f', {float(probability):.0%}' if probability else '')
-    return {r['slide_id']: said(r['pred'], r.get(f"prob_{r['pred']}")) for r in rows}
+def _predictions(run, name):
+    "{slide_id: held-out prediction, with its probability} of a slide model of the run; empty where there is none"
+    from hipt_nb.trained import Trained  # brings `run.trained`
+    if name not in run.slide_models(): return {}
+    table = run.trained(name).predictions
+    rows = table.to_dict('records') if 'pred' in table else []
+    return {r['slide_id']: f"predicted {r['pred']}, {r['prob_'+r['pred']]:.0%}" for r in rows}
 
 # %% ../nbs/14_viewer.ipynb #8ec3fd62
 def _source_of(run, row, encoder_name):
@@ -567,7 +567,7 @@ def run_pages(
     live:bool,        # tiles cut by the server, or written
 )->dict:              # {slide_id: `PageSource`} for `serve`
     "Pages of all slides of a run that have maps"
-    sources, predictions = {}, _predictions(run.slide_model(encoder_name)/'predictions.csv')
+    sources, predictions = {}, _predictions(run, encoder_name)
     for row in run.manifest().itertuples(index=False):
         maps, folder = run.maps(encoder_name, row.slide_id), Path(out)/row.slide_id
         if not maps.exists(): continue
@@ -579,3 +579,6 @@ def run_pages(
                 regions=source.regions(), prediction=predictions.get(row.slide_id, ''), listed=True)
     if sources: list_viewers(out)
     return sources
+
+# %% ../nbs/14_viewer.ipynb #6a73e673
+__getattr__ = renamed(__name__, {'Source': 'viewer.PageSource'})
