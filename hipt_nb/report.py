@@ -229,9 +229,9 @@ def attended_section(
     "Most attended regions of the most confident right and wrong predictions of every trained slide model"
     names = run.slide_models()
     if not names: return None
-    from hipt_nb.trained import Trained  # brings `run.trained`
+    from hipt_nb.trained import Trained
     rows = {r.slide_id: r for r in manifest.itertuples(index=False)}
-    models = {name: _attended(run, rows, run.trained(name)) for name in names}
+    models = {name: _attended(run, rows, Trained(run.slide_model(name))) for name in names}
     return {name: found for name,found in models.items() if found} or None
 
 # %% ../nbs/15_report.ipynb #726047d3

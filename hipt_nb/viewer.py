@@ -537,9 +537,9 @@ def _listed(href, v):
 # %% ../nbs/14_viewer.ipynb #08333950
 def _predictions(run, name):
     "{slide_id: held-out prediction, with its probability} of a slide model of the run; empty where there is none"
-    from hipt_nb.trained import Trained  # brings `run.trained`
+    from hipt_nb.trained import Trained
     if name not in run.slide_models(): return {}
-    table = run.trained(name).predictions
+    table = Trained(run.slide_model(name)).predictions
     rows = table.to_dict('records') if 'pred' in table else []
     return {r['slide_id']: f"predicted {r['pred']}, {r['prob_'+r['pred']]:.0%}" for r in rows}
 
