@@ -487,7 +487,8 @@ def view(
     out = static or r.viewer(name)
     sources = run_pages(r, name, out, live=static is None)
     print(f"view: {len(sources)} pages in {out}")
-    if static is None: serve(out, port, hosts=host or (), sources=sources, address=address)
+    if static is None:
+        serve(out, port, hosts=host or (), sources=sources, address=address, announce=lambda line: print(line, flush=True))
 
 def _maps_name(run, name):
     there = run.map_names()
