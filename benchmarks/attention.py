@@ -14,7 +14,8 @@ from scipy.stats import rankdata
 from hipt_nb.attention import coverage, factorised, region_scores
 from hipt_nb.drawing import overlay
 from hipt_nb.precision import cpu_likes_bf16
-from hipt_nb.hipt import create_hipt, cut_patches
+from hipt_nb.grids import cut_patches
+from hipt_nb.hipt import create_hipt
 from hipt_nb.vit import flops
 from region import explicit_attention, matrix_rates
 
@@ -85,7 +86,7 @@ def pictures(hipt, image, fast, runs):
     res = dict(region_px=size, pictures=len(b), runs=runs,
         float32_times_faster_than_published=round(t_pub/t_ours, 1), mean_difference_of_pictures_of_255=round(float(apart), 2), float32_times_slower_than_floor=round(t_ours/(ops/matrix_rates(torch.float32, torch.device('cpu'))[0]), 2))
     if fast!='float32':
-        hipt.dtype = fast; hipt.tune()
+        hipt.precision = fast; hipt.tune()
         t_fast, _ = interleaved([lambda: ours(hipt, image)], runs)
         res['fast_times_faster_than_published'] = round(t_pub/t_fast[0], 1)
         res['fast_times_slower_than_floor'] = round(t_fast[0]/(ops/matrix_rates(torch.bfloat16, torch.device('cpu'))[0]), 2)
@@ -93,7 +94,7 @@ def pictures(hipt, image, fast, runs):
 
 def slide(hipt, image, fast, runs, regions):
     "Attention of a slide's regions over their embedding"
-    hipt.dtype = fast; hipt.tune(); hipt = hipt.frozen()
+    hipt.precision = fast; hipt.tune(); hipt = hipt.frozen()
     small = [image[:1024,:1024]]*regions
     embed = lambda: [hipt(x) for x in small]
     attend = lambda offsets: [region_scores(hipt, x, offsets) for x in small]

@@ -12,7 +12,8 @@ from statistics import median
 import torch
 from torch.nn import functional as F
 from hipt_nb.precision import pick_dtype
-from hipt_nb.hipt import create_hipt, cut_patches
+from hipt_nb.grids import cut_patches
+from hipt_nb.hipt import create_hipt
 from hipt_nb.vit import flops
 
 def explicit(q, k, v, attn_mask=None): return (q @ k.transpose(-2, -1) * q.shape[-1]**-.5).softmax(-1) @ v
@@ -49,7 +50,7 @@ def peak_memory(device):
     return float(subprocess.run([sys.executable, __file__, '--device', str(device), '--memory'], capture_output=True, text=True, check=True).stdout)
 
 def only_features(device):
-    hipt = create_hipt('hipt-4k', dtype='auto').to(device); hipt.tune()
+    hipt = create_hipt('hipt-4k', precision='auto').to(device); hipt.tune()
     hipt.frozen()(torch.randint(0, 256, (1, 4096, 4096, 3), dtype=torch.uint8))
     print(torch.cuda.max_memory_allocated()/1e9 if device.type=='cuda' else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6)
 
@@ -60,7 +61,7 @@ def main(out, device, runs, memory):
     models, plans = {}, {}
     dtypes = list(dict.fromkeys(['float32', str(pick_dtype('auto', device)).split('.')[-1]]))   # bfloat16 only where `auto` takes it
     for dtype in dtypes:
-        m = create_hipt('hipt-4k', dtype=dtype).to(device); plans[dtype] = m.tune(); models[dtype] = m.frozen()
+        m = create_hipt('hipt-4k', precision=dtype).to(device); plans[dtype] = m.tune(); models[dtype] = m.frozen()
     plain, fast = models['float32'], models[dtypes[-1]]
     x = torch.randn(1, 3, 4096, 4096, device=device)
     tissue = torch.arange(256).view(1, 16, 16)%5<2   # 40 % of the patches

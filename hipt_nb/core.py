@@ -6,8 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 
 # %% auto #0
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'atomic', 'as_plain', 'write_json', 'read_json',
-           'write_csv', 'save_figure', 'check_schema', 'write_h5', 'read_h5', 'params_hash', 'changed', 'renamed',
-           'progress', 'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed', 'pick_device', 'show_as']
+           'write_csv', 'save_figure', 'check_schema', 'write_h5', 'read_h5', 'params_hash', 'quick_hash', 'changed',
+           'renamed', 'progress', 'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed', 'pick_device',
+           'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import hashlib, importlib, json, logging, os, random, sys, warnings
@@ -26,7 +27,7 @@ def quiet_imports():
         warnings.simplefilter('ignore', DeprecationWarning)
         yield
 
-# %% ../nbs/00_core.ipynb #222cc609
+# %% ../nbs/00_core.ipynb #84b81b6f
 @contextmanager
 def logged():  # yields the list that the messages go to
     "Collect what the package logs, instead of showing it"
@@ -60,7 +61,7 @@ def atomic(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #12b1eb9e
+# %% ../nbs/00_core.ipynb #b5a28715
 def as_plain(
     o,  # what JSON cannot hold: a number of numpy or torch, a path
 ):
@@ -84,7 +85,7 @@ def read_json(
     except json.JSONDecodeError as e:
         raise HIPTError(f"{path} is not valid JSON ({e}): delete it and run again") from None
 
-# %% ../nbs/00_core.ipynb #a2f4d65a
+# %% ../nbs/00_core.ipynb #0b88cc0d
 def write_csv(
     path,  # file to write, atomically
     df,    # DataFrame
@@ -92,7 +93,7 @@ def write_csv(
     "Write a table without its index"
     with atomic(path) as tmp: df.to_csv(tmp, index=False)
 
-# %% ../nbs/00_core.ipynb #7583dba8
+# %% ../nbs/00_core.ipynb #4462f7f1
 def save_figure(
     path,  # file to write, atomically: PNG or JPEG
     fig,   # matplotlib figure; closed afterwards
@@ -103,7 +104,7 @@ def save_figure(
     with atomic(path) as tmp: fig.savefig(tmp, dpi=110, bbox_inches='tight', pil_kwargs=quality)
     plt.close(fig)
 
-# %% ../nbs/00_core.ipynb #2d5b86e8
+# %% ../nbs/00_core.ipynb #166370a1
 SCHEMA = 2
 
 def check_schema(
@@ -130,7 +131,7 @@ def write_h5(
             if v is not None: f[k] = v
         f.attrs['hipt_nb'] = json.dumps(dict(meta, schema=SCHEMA), sort_keys=True, default=as_plain)
 
-# %% ../nbs/00_core.ipynb #ad6b3dac
+# %% ../nbs/00_core.ipynb #a5a16a5e
 def read_h5(
     path,      # file to read
     what:str,  # what it should be, for messages: `tiles`, `features`, `maps`
@@ -154,6 +155,20 @@ def params_hash(
     "A short name for a set of parameters: equal parameters in any order give an equal name"
     text = json.dumps(params, sort_keys=True, default=as_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+# %% ../nbs/00_core.ipynb #56f25e96
+def quick_hash(
+    path,           # a file
+    n:int=2**16,    # bytes of each sample
+)->str:             # size in bytes and 16 hexadecimal digits, as `2073600-0f3a...`
+    "A short name for the content of a large file: its size, and a hash of its beginning, middle and end"
+    size = os.path.getsize(path)
+    h = hashlib.sha256()
+    with open(path, 'rb') as f:
+        for at in (0, max(0, (size-n)//2), max(0, size-n)):
+            f.seek(at)
+            h.update(f.read(n))
+    return f'{size}-{h.hexdigest()[:16]}'
 
 # %% ../nbs/00_core.ipynb #a19336de
 def changed(
@@ -258,7 +273,7 @@ def show_as(
     try: set_matplotlib_formats(kind, dpi=100, **extra)
     except AttributeError: pass  # not in a notebook
 
-# %% ../nbs/00_core.ipynb #0acb0637
+# %% ../nbs/00_core.ipynb #a63c6aa7
 __getattr__ = renamed(__name__, {
     'SLIDE_SUFFIXES': 'cohort.SLIDE_SUFFIXES', 'IMAGE_SUFFIXES': 'cohort.IMAGE_SUFFIXES', 'find_slides': 'cohort.find_slides',
     'slide_id_of': 'cohort.slide_id_of', 'read_manifest': 'cohort.read_manifest',

@@ -8,12 +8,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/run.html.md"""
 __all__ = ['UNRECORDED', 'PLAN', 'Run', 'versions', 'Case', 'each_slide']
 
 # %% ../nbs/00b_run.ipynb #c8a04fd0
-import csv, io, json, os, sys, tempfile
+import csv, io, json, sys, tempfile
 from functools import partial
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
-from .core import HIPTError, as_plain, atomic, changed, check_interrupt, logger, params_hash, progress, read_json, write_csv, write_json
+from .core import HIPTError, as_plain, atomic, changed, check_interrupt, logger
+from .core import params_hash, progress, read_json, write_csv, write_json
 from .cohort import map_paths, read_manifest
 
 # %% ../nbs/00b_run.ipynb #24c60d85
@@ -48,7 +49,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-# %% ../nbs/00b_run.ipynb #9da7f958
+# %% ../nbs/00b_run.ipynb #6ad16b23
 @patch
 def encoder_names(self:Run)->list:  # sorted
     "Whose features the run holds"
@@ -85,9 +86,10 @@ def versions()->dict:  # package → version
     packages = 'hipt_nb torch numpy openslide-bin opencv-python-headless fastai'.split()
     return {p: get(p) for p in packages} | {'python': sys.version.split()[0]}
 
-# %% ../nbs/00b_run.ipynb #355c40df
+# %% ../nbs/00b_run.ipynb #ead087d4
 # step → what version 0.1 did, for parameters that it did not record
-UNRECORDED = {'tile': dict(upsample=False)}
+UNRECORDED = {'tile': dict(preset='hipt', region_size=4096, patch_size=256, mpp=.5, overlap=0, min_tissue=.1, min_region=.1,
+                           blur='sample', upsample=False)}
 PLAN = ('batch_size', 'fused', 'threads')  # measured choices, which version 0.1 kept among the parameters
 
 # %% ../nbs/00b_run.ipynb #0230d0ac
@@ -109,14 +111,15 @@ def record(self:Run,
     write_json(self.root/'run.json', {**log, step: entry | (dict(plan=plan) if plan else {})})
 
 def _same_params(root, step, before, now, folder):
-    before = UNRECORDED.get(step.split('/')[0], {}) | before
+    unrecorded = UNRECORDED.get(step.split('/')[0], {})
+    before = {k: v for k,v in unrecorded.items() if k in now} | before
     if step.startswith('embed/'): before = {k: v for k,v in before.items() if k not in PLAN}
     diff = [f"{k}: {a!r} before, {b!r} now" for k,(a,b) in changed(before, now).items()]
     if not diff: return
     raise HIPTError(f"'{root}' already holds files of step '{step}' made with other parameters ({'; '.join(diff)}): "
                     f"use the same ones, another --out, or delete '{folder}' to start that step over")
 
-# %% ../nbs/00b_run.ipynb #c3e4e3de
+# %% ../nbs/00b_run.ipynb #a9e75eb9
 @patch
 def records(self:Run)->dict:  # step → its parameters, their hash and versions
     "All of `run.json`; empty where nothing has run"
@@ -157,7 +160,7 @@ def manifest(self:Run):  # table as from `read_manifest`; empty where the run ha
     path = self.table('manifest')
     return read_manifest(path) if path.exists() else pd.DataFrame(columns=['path','slide_id','patient'])
 
-# %% ../nbs/00b_run.ipynb #3052980b
+# %% ../nbs/00b_run.ipynb #2464035a
 class Case:
     "One slide of a run, and what the run holds of it; a context manager that closes what it opened"
     def __init__(self,
@@ -188,7 +191,7 @@ class Case:
         for held in self._held.values(): getattr(held, 'close', lambda: None)()
         self._held.clear()
 
-# %% ../nbs/00b_run.ipynb #47a302ac
+# %% ../nbs/00b_run.ipynb #c6c696b5
 @patch
 def encoder_name(self:Run,
     name:str=None,  # what the user asked for, if anything
@@ -201,7 +204,7 @@ def encoder_name(self:Run,
     how = f"choose --encoder from {', '.join(there)}" if there else "run 'hipt embed' first"
     raise HIPTError(f"{what} in '{self.root}': {how}")
 
-# %% ../nbs/00b_run.ipynb #d389caab
+# %% ../nbs/00b_run.ipynb #24465eee
 @patch
 def case(self:Run,
     slide,                  # a slide id of `manifest.csv`, or the row of a manifest
@@ -237,7 +240,7 @@ def log(self:Run,
         csv.writer(row).writerow((slide_id, verb, status, ' '.join(str(reason).split())))
         f.write(row.getvalue().encode())
 
-# %% ../nbs/00b_run.ipynb #4cc91c3c
+# %% ../nbs/00b_run.ipynb #96ddd2cc
 @patch
 def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
     "What became of each slide; a finished slide that was skipped later is `done`"

@@ -53,7 +53,7 @@ class SampleOrder:
     @staticmethod
     def _shuffle(n, seed, place): return uniforms(np.arange(n), 1, seed, place)[:,0].argsort(kind='stable')
 
-# %% ../nbs/10_samples.ipynb #9235024c
+# %% ../nbs/10_samples.ipynb #0fb5cca6
 @patch
 def one(self:SampleOrder,
     sample:int,  # its number; those beyond the first pass are of later ones
@@ -138,7 +138,7 @@ class SampleSource:
     def scaled(self, *inputs): return inputs
     def between(self): return None
 
-# %% ../nbs/10_samples.ipynb #fcc30584
+# %% ../nbs/10_samples.ipynb #828a0a6a
 @patch
 def read(self:SampleSource,
     unit:int,     # region
@@ -201,7 +201,7 @@ def _check_tiles(tiles, counts):
             f"slides '{a.slide_id}' and '{t.slide_id}' were tiled with different patches ({a.patch_size} px at {a.mpp:.3g} "
             f"and {t.patch_size} px at {t.mpp:.3g} µm per pixel): tile them alike")
 
-# %% ../nbs/10_samples.ipynb #73b617fc
+# %% ../nbs/10_samples.ipynb #ada28705
 @patch
 def one(self:PatchSource,
     unit:int,     # region
@@ -241,7 +241,7 @@ class GridSource(SampleSource):
         self.paths,self.level = list(map(str, features)),level
         feats = [read_features(p, patches=False) for p in self.paths]
         check_alike(feats)
-        self.made_by = feats[0].attrs
+        self.made_by = feats[0].made_by
         self.ids = [f.slide_id for f in feats]
         self.masks = [f.mask(level-1) for f in feats]
         if len({m.shape[1:] for m in self.masks})>1: raise HIPTError(
@@ -358,7 +358,7 @@ def between(self:GridSource,
     u,s,_ = torch.linalg.svd((means-means.mean(0)).T, full_matrices=False)
     return u[:,:k]*s[:k]/len(means)**.5
 
-# %% ../nbs/10_samples.ipynb #4df99d68
+# %% ../nbs/10_samples.ipynb #272bb4d4
 @patch(as_prop=True)
 def params(self:PatchSource)->dict:  # `slides`, `patches` and a hash of `tiles`
     "Which patches these are"
@@ -377,7 +377,7 @@ def params(self:GridSource)->dict:  # `slides`, `regions`, the weights of the `l
     features = [(i, m.sum((1, 2)).tolist()) for i,m in zip(self.ids, self.masks)]
     return dict(slides=len(self.paths), regions=len(self), level_below=self.level_below, features=params_hash(features))
 
-# %% ../nbs/10_samples.ipynb #6ab810a7
+# %% ../nbs/10_samples.ipynb #6158b5a9
 @dataclass(frozen=True)
 class Sampler:
     "Which samples each optimiser step takes, in this process"

@@ -19,7 +19,7 @@ def image(): return np.random.default_rng(0).integers(0, 256, (48,48,3), dtype=n
 
 def pyramids(preset='hipt-4k', dtype='float32'):
     from hipt_nb.hipt import create_hipt
-    return create_hipt(preset), create_hipt(preset, dtype=dtype).to('cuda')
+    return create_hipt(preset), create_hipt(preset, precision=dtype).to('cuda')
 
 @pytest.mark.parametrize('preset', ['hipt-4k', 'hipt-tiny'])
 @pytest.mark.parametrize('dtype,at_least', [('float32', .99999), ('bfloat16', .999)])
