@@ -26,7 +26,7 @@ from .samples import GridSource, PatchSource, SampleOrder, Sampler, Stream
 from .resume import Checkpoint, first_does, fit_to, join_ranks, readers, resume
 from .embed import embed_cohort
 
-# %% ../nbs/11a_pretrain.ipynb #14b94aa9
+# %% ../nbs/11a_pretrain.ipynb #9660ab3d
 PRECISIONS = 'auto', 'float32', 'bfloat16', 'float16'
 
 @dataclass
@@ -52,7 +52,7 @@ class Pretraining:
         if self.precision not in PRECISIONS:
             raise HIPTError(f"unknown precision '{self.precision}': choose {', '.join(PRECISIONS[1:])} or auto")
 
-# %% ../nbs/11a_pretrain.ipynb #7565d149
+# %% ../nbs/11a_pretrain.ipynb #61e03bc0
 def whole_steps(
     samples:int,     # shown in all
     batch_size:int,  # of a step, all processes together
@@ -66,7 +66,7 @@ def whole_steps(
     last = samples%batch_size
     return samples-last if 0<last<n and samples>batch_size else samples
 
-# %% ../nbs/11a_pretrain.ipynb #f86a0b5e
+# %% ../nbs/11a_pretrain.ipynb #ef9ba2f5
 def resolve(
     t:Pretraining,  # settings
     n:int,          # samples in the data
@@ -86,7 +86,7 @@ def _precision(wanted, out, device):
     if wanted=='auto' and config.exists(): wanted = complete(read_json(config))['precision']
     return wanted if wanted=='float16' else str(pick_dtype(wanted, device)).removeprefix('torch.')
 
-# %% ../nbs/11a_pretrain.ipynb #332c9aa8
+# %% ../nbs/11a_pretrain.ipynb #72bd9954
 def record_of(
     t:Pretraining,  # from `resolve`
     source,         # `PatchSource` or `GridSource`
@@ -97,7 +97,7 @@ def record_of(
                 samples=t.samples, batch_size=t.batch_size, seed=t.seed, window=source.window, mean=t.mean, std=t.std,
                 precision=t.precision, accumulate=t.accumulate)
 
-# %% ../nbs/11a_pretrain.ipynb #d009653b
+# %% ../nbs/11a_pretrain.ipynb #3252d960
 def flat(
     record:dict,    # nested
     prefix:str='',  # of the names
@@ -162,7 +162,7 @@ def _some_of_each(source, slides, ids, n):
     units = np.concatenate([rng.permutation(np.flatnonzero((slides==s) & (source.counts>0)))[:n] for s in ids])
     return np.stack([units, rng.integers(0, source.counts[units])], 1)
 
-# %% ../nbs/11a_pretrain.ipynb #c21f9dce
+# %% ../nbs/11a_pretrain.ipynb #2be229c0
 def monitor_of(
     source,      # `PatchSource` or `GridSource`
     judge=None,  # slide id → (label, patient); or inputs, labels and groups for `KNNMonitor`
@@ -173,7 +173,7 @@ def monitor_of(
     else: judge = (source.scaled(*judge[0]), *judge[1:])
     return [KNNMonitor(*judge)] if judge else []
 
-# %% ../nbs/11a_pretrain.ipynb #72d786c3
+# %% ../nbs/11a_pretrain.ipynb #91ff40d5
 def stream_of(
     t:Pretraining,  # from `resolve`
     source,         # `PatchSource` or `GridSource`
@@ -183,7 +183,7 @@ def stream_of(
     sampler = Sampler(max(t.samples, world), t.batch_size, t.accumulate, rank, world)
     return Stream(source, SampleOrder(source.counts, source.window, t.seed), sampler, t.every, workers=readers(t.device), device=t.device)
 
-# %% ../nbs/11a_pretrain.ipynb #da364550
+# %% ../nbs/11a_pretrain.ipynb #8c05e8bd
 def learner_of(
     t:Pretraining,  # from `resolve`
     source,         # `PatchSource` or `GridSource`
@@ -199,7 +199,7 @@ def learner_of(
     own = [CollapseWarning(r.out_dim, int(r.warmup*steps)), *monitor_of(source, judge)]
     return dino_learner(stream, vit, t, steps, between, stream.sampler.share, [*own, *cbs])
 
-# %% ../nbs/11a_pretrain.ipynb #bd3ead9c
+# %% ../nbs/11a_pretrain.ipynb #e585b6d9
 def train_level(
     source,          # `PatchSource` or `GridSource`
     vit:nn.Module,   # backbone to start from; it is not changed
@@ -300,7 +300,7 @@ def _weights_in(path):
     from safetensors.torch import load_file
     return load_file(path) if path.suffix=='.safetensors' else read_checkpoint(path)
 
-# %% ../nbs/11a_pretrain.ipynb #fea98a0f
+# %% ../nbs/11a_pretrain.ipynb #598bcb06
 def pick_levels(
     levels,  # `all`, or the number of one
     n:int,   # levels of the pyramid
@@ -320,7 +320,7 @@ def samples_of(
     said = [j for j in samples if j<=k]
     return samples[max(said)] if said else None
 
-# %% ../nbs/11a_pretrain.ipynb #8a73eca7
+# %% ../nbs/11a_pretrain.ipynb #8cb3c50a
 def _tiled(run, manifest):
     "Slides of a cohort and their tiles"
     rows = [(r.path, run.tiles(r.slide_id)) for r in manifest.itertuples()]
@@ -331,7 +331,7 @@ def _tiled(run, manifest):
 def _embedded(run, manifest, hipt, preset, k):
     "Features files that hold level `k`, made by the first process"
     def embed():
-        counts = embed_cohort(run, manifest, hipt, encoder=preset, levels=k)
+        counts = embed_cohort(run, manifest, hipt, preset, k)
         logger.info(f"embed level {k}: " + ', '.join(f'{n} {what}' for what,n in counts.items() if n))
     first_does(embed)
     paths = [run.features(preset, r.slide_id) for r in manifest.itertuples()]
@@ -348,7 +348,7 @@ def _save(hipt, folder):
     path = folder/'config.json'
     if not path.exists() or read_json(path)['weights_sha256']!=hipt.weights_sha256: hipt.save_pretrained(folder)
 
-# %% ../nbs/11a_pretrain.ipynb #1af5bd7b
+# %% ../nbs/11a_pretrain.ipynb #cfc3d3c1
 def pretrain_pyramid(
     run,                 # a `Run` that holds the tiles
     manifest,            # table from `read_manifest`; with a column `label` the k-NN monitor watches
