@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np, torch
 from fastcore.basics import patch
 from .core import HIPTError, read_h5, save_figure, write_h5
-from .run import Case, Run, each_slide
+from .run import Case, each_slide
 from .slide import Slide
 from .tiling import Tiles
 from .hipt import HIPT
 from .features import Features, as_bag, from_schema1
-from .embed import get_model
 from .trained import Trained
 from .attention import grid_pass, rank_in_slide, region_scores, scale_scores, slide_scores
 from .drawing import UNITS, colour_range, draw_pyramid, slide_map
@@ -233,7 +232,7 @@ def attend_cohort(
     run.record(step, params, f'maps/{hipt.name}')
     return each_slide(manifest, lambda row: _attend_row(run, row, hipt, model, top, offsets), run, step)
 
-def _slide_model(run, encoder_name, trained):
+def _slide_model(run, encoder_name, trained)->Trained|None:
     if not trained and encoder_name in run.slide_models(): trained = encoder_name
     return run.trained(str(trained)) if trained else None
 

@@ -63,7 +63,7 @@ def _existing(
     return Run(out)
 
 def _encoder_or_model(encoder, model):
-    "`--model` is what `--encoder` was called in version 0.1"
+    "`--model` is what `--encoder` was called in version 0.0.1"
     if model: logger.warning('note: --model is now --encoder here, as in the other commands; the old name goes with the next version')
     return encoder or model
 

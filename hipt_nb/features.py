@@ -13,7 +13,7 @@ __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'Features', 'any_in_squares', 'wr
 from dataclasses import dataclass, field, replace
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, changed, logger, read_h5, write_h5
+from .core import HIPTError, changed, read_h5, write_h5
 from .run import Case
 
 # %% ../nbs/07_features.ipynb #8dde200c
@@ -71,9 +71,9 @@ def write_features(
 OLD_NAMES = dict(encoder='encoder_name', mpp_level0='slide_mpp')  # what schema 1 called them
 
 def from_schema1(
-    made:dict,  # as version 0.1 wrote it
+    made:dict,  # as version 0.0.1 wrote it
 )->dict:        # `made_by`; what it did not record is not in it
-    "What features or a model of version 0.1 were made by, under today's names"
+    "What features or a model of version 0.0.1 were made by, under today's names"
     return {OLD_NAMES.get(k, k): v for k,v in made.items() if k!='schema'} | dict(schema=1)
 
 def read_features(

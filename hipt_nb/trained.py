@@ -10,15 +10,14 @@ __all__ = ['Trained', 'name_columns', 'read_level', 'train_cohort', 'train_comma
 # %% ../nbs/12e_trained.ipynb #7dbb027d
 import shlex
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 import pandas as pd, torch
 from fastcore.basics import patch
-from .core import HIPTError, atomic, logger, pick_device, read_json, write_csv
+from .core import HIPTError, atomic, logger, pick_device, write_csv
 from .cohort import map_paths, read_manifest
 from .run import Run
 from .weights import weights_hash
-from .features import below, by_patient, differences, label_classes, load_bags
+from .features import by_patient, differences, label_classes, load_bags
 from .metrics import read_predictions
 from .embed import get_model
 from .slide_models import BagModel, misfit

@@ -1,4 +1,4 @@
-"""Make golden/pretraining/ with version 0.1: a training stopped after step 5 of 10, and what it would have become.
+"""Make golden/pretraining/ with version 0.0.1: a training stopped after step 5 of 10, and what it would have become.
 
     python make_pretraining.py FOLDER
 """
@@ -31,7 +31,8 @@ out.mkdir(parents=True, exist_ok=True)
 torch.set_num_threads(1)
 torch.manual_seed(0)
 rng = np.random.default_rng(0)
-attrs = dict(level1_sha256='a', level2_sha256='', mean=[.5]*3, std=[.5]*3, patch_size=256, min_tissue=.1, encoder='a', mpp=.5, region_size=1024)
+attrs = dict(level1_sha256='a', level2_sha256='', mean=[.5]*3, std=[.5]*3, patch_size=256, min_tissue=.1,
+             encoder='a', mpp=.5, region_size=1024)
 tokens, tissue = rng.normal(size=(12, 4, 4, 4)).astype(np.float16), (rng.random((12, 4, 4)) > .3).astype(np.float16)
 write_features(out/'features.h5', Features('a', tokens, None, np.zeros((12, 2), np.int64), tissue, attrs))
 vit = grid_vit(4, 6, 1, 2, grid=4)
