@@ -26,7 +26,7 @@ from .samples import GridSource, PatchSource, SampleOrder, Sampler, Stream
 from .resume import Checkpoint, first_does, fit_to, join_ranks, readers, resume
 from .embed import embed_cohort
 
-# %% ../nbs/11a_pretrain.ipynb #9660ab3d
+# %% ../nbs/11a_pretrain.ipynb #f4b0abb3
 PRECISIONS = 'auto', 'float32', 'bfloat16', 'float16'
 
 @dataclass
@@ -34,10 +34,10 @@ class Pretraining:
     "How a level is pretrained"
     recipe:str|Recipe='small' # `paper`, `small` or a `Recipe`
     samples:int=16000        # samples shown, repeats counted
-    batch_size:int=None      # samples of an optimiser step, all processes together; default: the recipe's, if there are as many
+    batch_size:int=None      # samples of an optimiser step over all processes; default: the recipe's, if there are as many
     seed:int=0               # of order, views and the head's initial weights
     device:str=None          # `cpu`, `cuda`, ...; default: the best there is
-    precision:str='auto'     # of the networks: `float32`, `bfloat16`, `float16`, or `auto`: bfloat16 where it is clearly faster
+    precision:str='auto'     # `float32`, `bfloat16`, `float16`, or `auto`: bfloat16 where it is clearly faster
     accumulate:int=1         # parts of a step, whose gradients are accumulated; more need less memory
     save_memory:bool=False   # gradient checkpointing: compute activations again in the backward pass
     graphs:bool=True         # on a GPU record passes as CUDA graphs
@@ -52,7 +52,7 @@ class Pretraining:
         if self.precision not in PRECISIONS:
             raise HIPTError(f"unknown precision '{self.precision}': choose {', '.join(PRECISIONS[1:])} or auto")
 
-# %% ../nbs/11a_pretrain.ipynb #61e03bc0
+# %% ../nbs/11a_pretrain.ipynb #21d911a5
 def whole_steps(
     samples:int,     # shown in all
     batch_size:int,  # of a step, all processes together
@@ -62,11 +62,12 @@ def whole_steps(
     n = ranks()[1]
     if batch_size>there: raise HIPTError(
         f"a batch of {batch_size} is larger than the data ({there} samples): use a smaller batch size or more slides")
-    if batch_size<n: raise HIPTError(f"a batch of {batch_size} cannot be shared by {n} processes: use a larger batch size or fewer processes")
+    if batch_size<n: raise HIPTError(
+        f"a batch of {batch_size} cannot be shared by {n} processes: use a larger batch size or fewer processes")
     last = samples%batch_size
     return samples-last if 0<last<n and samples>batch_size else samples
 
-# %% ../nbs/11a_pretrain.ipynb #ef9ba2f5
+# %% ../nbs/11a_pretrain.ipynb #021f6717
 def resolve(
     t:Pretraining,  # settings
     n:int,          # samples in the data
@@ -86,7 +87,7 @@ def _precision(wanted, out, device):
     if wanted=='auto' and config.exists(): wanted = complete(read_json(config))['precision']
     return wanted if wanted=='float16' else str(pick_dtype(wanted, device)).removeprefix('torch.')
 
-# %% ../nbs/11a_pretrain.ipynb #72bd9954
+# %% ../nbs/11a_pretrain.ipynb #1b442469
 def record_of(
     t:Pretraining,  # from `resolve`
     source,         # `PatchSource` or `GridSource`
@@ -97,7 +98,7 @@ def record_of(
                 samples=t.samples, batch_size=t.batch_size, seed=t.seed, window=source.window, mean=t.mean, std=t.std,
                 precision=t.precision, accumulate=t.accumulate)
 
-# %% ../nbs/11a_pretrain.ipynb #3252d960
+# %% ../nbs/11a_pretrain.ipynb #12f14916
 def flat(
     record:dict,    # nested
     prefix:str='',  # of the names
@@ -162,7 +163,7 @@ def _some_of_each(source, slides, ids, n):
     units = np.concatenate([rng.permutation(np.flatnonzero((slides==s) & (source.counts>0)))[:n] for s in ids])
     return np.stack([units, rng.integers(0, source.counts[units])], 1)
 
-# %% ../nbs/11a_pretrain.ipynb #2be229c0
+# %% ../nbs/11a_pretrain.ipynb #502c5ac8
 def monitor_of(
     source,      # `PatchSource` or `GridSource`
     judge=None,  # slide id → (label, patient); or inputs, labels and groups for `KNNMonitor`
@@ -173,17 +174,18 @@ def monitor_of(
     else: judge = (source.scaled(*judge[0]), *judge[1:])
     return [KNNMonitor(*judge)] if judge else []
 
-# %% ../nbs/11a_pretrain.ipynb #91ff40d5
+# %% ../nbs/11a_pretrain.ipynb #b7e622bd
 def stream_of(
     t:Pretraining,  # from `resolve`
     source,         # `PatchSource` or `GridSource`
 )->Stream:
     "The samples of a training, as this process sees them"
     rank,world = ranks()
+    order = SampleOrder(source.counts, source.window, t.seed)
     sampler = Sampler(max(t.samples, world), t.batch_size, t.accumulate, rank, world)
-    return Stream(source, SampleOrder(source.counts, source.window, t.seed), sampler, t.every, workers=readers(t.device), device=t.device)
+    return Stream(source, order, sampler, t.every, workers=readers(t.device), device=t.device)
 
-# %% ../nbs/11a_pretrain.ipynb #8c05e8bd
+# %% ../nbs/11a_pretrain.ipynb #290975de
 def learner_of(
     t:Pretraining,  # from `resolve`
     source,         # `PatchSource` or `GridSource`
@@ -199,7 +201,7 @@ def learner_of(
     own = [CollapseWarning(r.out_dim, int(r.warmup*steps)), *monitor_of(source, judge)]
     return dino_learner(stream, vit, t, steps, between, stream.sampler.share, [*own, *cbs])
 
-# %% ../nbs/11a_pretrain.ipynb #e585b6d9
+# %% ../nbs/11a_pretrain.ipynb #7fa9d343
 def train_level(
     source,          # `PatchSource` or `GridSource`
     vit:nn.Module,   # backbone to start from; it is not changed
@@ -262,11 +264,13 @@ def _check_made_by(source, model):
     "Refuse features of other weights or another normalisation"
     below,sha = source.level-1,weights_hash(model.levels[source.level-2])
     if source.level_below!=sha: raise HIPTError(
-        f"the features were made by another level {below} (weights {source.level_below[:8]}, the model's are {sha[:8]}): embed the slides with this model first")
+        f"the features were made by another level {below} (weights {source.level_below[:8]}, the model's are {sha[:8]}): "
+        "embed the slides with this model first")
     theirs = {k: list(map(float, source.made_by[k])) for k in ('mean','std')}
     own = {k: list(map(float, getattr(model, k))) for k in theirs}
     if theirs!=own: raise HIPTError(
-        f"the features were made from images with another normalisation ({theirs}, the model's is {own}): embed the slides with this model first")
+        f"the features were made from images with another normalisation ({theirs}, the model's is {own}): "
+        "embed the slides with this model first")
 
 # %% ../nbs/11a_pretrain.ipynb #02c2ecf5
 def load_level(
@@ -289,7 +293,8 @@ def start_from(
     if str(where).startswith('timm:'): return load_strict(vit, _timm_weights(str(where)[5:]), str(where))
     if path.is_dir(): return load_level(vit, path)
     if not path.exists(): raise HIPTError(
-        f"no weights in '{where}': give the folder of a finished training, a .pth or .safetensors file, or timm: and a model's name")
+        f"no weights in '{where}': give the folder of a finished training, a .pth or .safetensors file, "
+        "or timm: and a model's name")
     return load_strict(vit, backbone_weights(_weights_in(path)), path.name)
 
 def _timm_weights(name):
@@ -300,7 +305,7 @@ def _weights_in(path):
     from safetensors.torch import load_file
     return load_file(path) if path.suffix=='.safetensors' else read_checkpoint(path)
 
-# %% ../nbs/11a_pretrain.ipynb #598bcb06
+# %% ../nbs/11a_pretrain.ipynb #fe38842e
 def pick_levels(
     levels,  # `all`, or the number of one
     n:int,   # levels of the pyramid
@@ -320,7 +325,7 @@ def samples_of(
     said = [j for j in samples if j<=k]
     return samples[max(said)] if said else None
 
-# %% ../nbs/11a_pretrain.ipynb #8cb3c50a
+# %% ../nbs/11a_pretrain.ipynb #ebe1d2c9
 def _tiled(run, manifest):
     "Slides of a cohort and their tiles"
     rows = [(r.path, run.tiles(r.slide_id)) for r in manifest.itertuples()]
@@ -348,7 +353,7 @@ def _save(hipt, folder):
     path = folder/'config.json'
     if not path.exists() or read_json(path)['weights_sha256']!=hipt.weights_sha256: hipt.save_pretrained(folder)
 
-# %% ../nbs/11a_pretrain.ipynb #cfc3d3c1
+# %% ../nbs/11a_pretrain.ipynb #2d80cb15
 def pretrain_pyramid(
     run,                 # a `Run` that holds the tiles
     manifest,            # table from `read_manifest`; with a column `label` the k-NN monitor watches
@@ -378,7 +383,8 @@ def _record(run, preset, t, plan):
     "Write into `run.json` what each level is trained with"
     recipe = t.recipe if isinstance(t.recipe, str) else asdict(t.recipe)
     given = dict(batch_size=t.batch_size, seed=t.seed, recipe=recipe)
-    for k,p in plan.items(): run.record(f'pretrain/{preset}-level{k}', given | p, run.level(preset, k).relative_to(run.root))
+    for k,p in plan.items():
+        run.record(f'pretrain/{preset}-level{k}', given | p, run.level(preset, k).relative_to(run.root))
 
 def _pretrain_level(run, manifest, hipt, preset, k, t, samples, start):
     "Train a level of a pyramid"

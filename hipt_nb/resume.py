@@ -50,7 +50,8 @@ def save(self:Checkpoint):
     "Write `checkpoint.pt` and `log.csv`"
     state,it = self.state(),self.learn.it
     if not all(w.isfinite().all() for k in ('student','teacher') for w in state[k].values()): raise HIPTError(
-        f"weights are not finite after step {it-1}: the last checkpoint is kept; lower the learning rate, or compute in float32, and start again")
+        f"weights are not finite after step {it-1}: the last checkpoint is kept; lower the learning rate, "
+        "or compute in float32, and start again")
     if ranks()[0]: return
     rows = self.learn.monitor.rows
     write_log(self.out/'log.csv', rows)
@@ -68,7 +69,8 @@ def resume(
     if not c.path.exists(): return 0
     state = _read_checkpoint(c.path, c.params)
     learn.create_opt()
-    for m,name in (learn.model, 'student'), (learn.teacher, 'teacher'), (learn.loss_func, 'loss'): load_strict(m, state[name], c.path)
+    parts = dict(student=learn.model, teacher=learn.teacher, loss=learn.loss_func)
+    for name,part in parts.items(): load_strict(part, state[name], c.path)
     learn.opt.opt.load_state_dict(state['opt'])
     if state['scaler']: learn.mixed_precision.scaler.load_state_dict(state['scaler'])
     learn.it = state['it']
@@ -79,10 +81,11 @@ def _read_checkpoint(path, params):
     try: state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
         raise HIPTError(f"{path} cannot be read ({type(e).__name__}): delete it to start this training afresh") from None
-    if state['params']!=params_hash(params): raise HIPTError(f"{path} belongs to another training: choose another folder, or delete it")
+    if state['params']!=params_hash(params):
+        raise HIPTError(f"{path} belongs to another training: choose another folder, or delete it")
     return state
 
-# %% ../nbs/10a_resume.ipynb #0407faf2
+# %% ../nbs/10a_resume.ipynb #3c47008e
 @contextmanager
 def noted_signals():  # yields the list of signals that came
     "Note Ctrl-C and SIGTERM instead of stopping at once"
@@ -106,7 +109,7 @@ class StopWhenAsked(Callback):
         if ranks()[1]>1: asked = all_sum(torch.tensor(float(asked), device=self.dls.device))
         if asked: raise CancelFitException
 
-# %% ../nbs/10a_resume.ipynb #8273fc6c
+# %% ../nbs/10a_resume.ipynb #f38e0a75
 class ProgressBar(Callback):
     "Show steps and loss"
     order = 58
@@ -130,8 +133,10 @@ def fit_to(
     if learn.it<steps:
         with noted_signals() as noted, progress(total=steps, desc=desc) as bar:
             try: learn.fit(-(-steps//every), start_epoch=learn.it//every, cbs=[ProgressBar(bar), StopWhenAsked(noted)])
-            except HIPTError as e: raise HIPTError(str(e).split('\n\t')[-1]) from None   # without fastai's line on the callback it came from
-    if learn.it<steps: raise KeyboardInterrupt(f"stopped after step {learn.it} of {steps}; the same command goes on from there")
+            except HIPTError as e:   # without fastai's line on the callback it came from
+                raise HIPTError(str(e).split('\n\t')[-1]) from None
+    if learn.it<steps:
+        raise KeyboardInterrupt(f"stopped after step {learn.it} of {steps}; the same command goes on from there")
 
 # %% ../nbs/10a_resume.ipynb #1a93fa31
 def join_ranks(
@@ -149,7 +154,8 @@ def _join(device):
     import atexit
     from datetime import timedelta
     backend = 'nccl' if device.type=='cuda' else 'gloo'
-    torch.distributed.init_process_group(backend, timeout=timedelta(days=7))   # the first embeds a whole cohort while the others wait
+    week = timedelta(days=7)   # the first process embeds a whole cohort while the others wait
+    torch.distributed.init_process_group(backend, timeout=week)
     atexit.register(lambda: torch.distributed.is_initialized() and torch.distributed.destroy_process_group())
 
 def first_does(
@@ -159,7 +165,7 @@ def first_does(
     if not ranks()[0]: fn()
     if ranks()[1]>1: torch.distributed.barrier()
 
-# %% ../nbs/10a_resume.ipynb #ffd6e403
+# %% ../nbs/10a_resume.ipynb #a7faf4c9
 def readers(
     device:torch.device,  # of a training
 )->int:                   # threads

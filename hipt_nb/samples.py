@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 import numpy as np, torch
 from torch import nn, Tensor
 from fastcore.basics import patch
@@ -20,7 +20,6 @@ from .core import HIPTError, logger, params_hash, prefetch
 from .tiling import read_tiles
 from .features import any_in_squares, check_alike, read_features
 from .views import uniforms
-from .dino import ranks
 
 # %% ../nbs/10_samples.ipynb #38c87233
 class SampleOrder:
@@ -53,25 +52,24 @@ class SampleOrder:
     @staticmethod
     def _shuffle(n, seed, place): return uniforms(np.arange(n), 1, seed, place)[:,0].argsort(kind='stable')
 
-# %% ../nbs/10_samples.ipynb #0fb5cca6
+    def __call__(self,
+        samples,   # sample numbers `[B]`
+    )->np.ndarray: # `[B,2]`: unit and member
+        "Where samples are"
+        return np.array([self.where(s) for s in np.asarray(samples).tolist()])
+
+# %% ../nbs/10_samples.ipynb #65aca5e6
 @patch
-def one(self:SampleOrder,
+def where(self:SampleOrder,
     sample:int,  # its number; those beyond the first pass are of later ones
 )->tuple:        # unit and member
-    "Where a sample is"
+    "Where one sample is"
     epoch,p = divmod(sample, self.total)
     ends = self.units(epoch)[1]
     w = int(np.searchsorted(ends, p, 'right'))
     units,members = self.members(epoch, w)
     i = p - (ends[w-1] if w else 0)
     return units[i], members[i]
-
-@patch
-def __call__(self:SampleOrder,
-    samples,   # sample numbers `[B]`
-)->np.ndarray: # `[B,2]`: unit and member
-    "Where samples are"
-    return np.array([self.one(s) for s in np.asarray(samples).tolist()])
 
 # %% ../nbs/10_samples.ipynb #77ef1830
 class Cache:
@@ -138,7 +136,7 @@ class SampleSource:
     def scaled(self, *inputs): return inputs
     def between(self): return None
 
-# %% ../nbs/10_samples.ipynb #828a0a6a
+# %% ../nbs/10_samples.ipynb #ad051715
 @patch
 def read(self:SampleSource,
     unit:int,     # region
@@ -150,7 +148,7 @@ def read(self:SampleSource,
         u = (unit+k)%len(self.counts)
         if not self.counts[u]: continue
         m = member%int(self.counts[u])
-        try: return self.cache((u, m), lambda: self.one(u, m))
+        try: return self.cache((u, m), partial(self.one, u, m))
         except Exception as e: first = first or self._unreadable(u, e)
     raise HIPTError(f"{first}, and no other sample can: exclude the slide, or copy it again")
 
@@ -187,6 +185,23 @@ class PatchSource(SampleSource):
 
     def slide(self, unit): return self.tiles[self.slide_of[unit]].slide_id
 
+    @property
+    def params(self):
+        "Which patches these are, for the record of a training"
+        tiles = {t.slide_id: [t.coords.tolist(), t.mpp, t.patch_size, self.counts[a:b].tolist()]
+                 for t,a,b in zip(self.tiles, self.first, self.first[1:])}
+        return dict(slides=len(self.tiles), patches=len(self), tiles=params_hash(tiles))
+
+    def one(self, unit, member):
+        "Read a patch, uint8 `[patch,patch,3]`"
+        i = self.slide_of[unit]
+        path,t = self.slides[i],self.tiles[i]
+        row,col = divmod(int(self.cells[unit][member]), t.grid[1])
+        try: return t.read_patch(self.open(path, t), unit-self.first[i], row, col)
+        except Exception:
+            self.open.forget(path)   # after an error OpenSlide's handle stays in error
+            raise
+
 def _tissue_cells(t, min_tissue):
     "For every region the patches with tissue, counted row by row"
     mask = t.mask(min_tissue).reshape(len(t), t.grid[0]*t.grid[1])
@@ -201,21 +216,7 @@ def _check_tiles(tiles, counts):
             f"slides '{a.slide_id}' and '{t.slide_id}' were tiled with different patches ({a.patch_size} px at {a.mpp:.3g} "
             f"and {t.patch_size} px at {t.mpp:.3g} µm per pixel): tile them alike")
 
-# %% ../nbs/10_samples.ipynb #ada28705
-@patch
-def one(self:PatchSource,
-    unit:int,     # region
-    member:int,   # place among its tissue patches
-)->np.ndarray:    # uint8 `[patch,patch,3]`
-    "Read a patch"
-    i = self.slide_of[unit]
-    path,t = self.slides[i],self.tiles[i]
-    row,col = divmod(int(self.cells[unit][member]), t.grid[1])
-    try: return t.read_patch(self.open(path, t), unit-self.first[i], row, col)
-    except Exception:
-        self.open.forget(path)
-        raise
-
+# %% ../nbs/10_samples.ipynb #1c4a18f8
 @patch
 def __call__(self:PatchSource,
     where,     # `[B,2]` from `SampleOrder`
@@ -260,6 +261,14 @@ class GridSource(SampleSource):
 
     def slide(self, unit): return self.ids[self.units[unit][0]]
 
+    def __call__(self,
+        where,   # `[B,2]` from `SampleOrder`
+    )->tuple:    # float32 `[B,D,rows,cols]`, bool `[B,rows,cols]`, True = tissue
+        "Read grids and their masks"
+        x = np.stack([self.read(int(u), 0) for u in where[:,0]]).astype(np.float32)
+        x = torch.from_numpy(x).permute(0, 3, 1, 2)
+        return self.scaled(x[:,:-1].contiguous(), x[:,-1]>0)
+
 def _side(sizes, level, mask):
     "Rows and columns of a sample of a level; of the last level it is a region"
     return (sizes[level-1]//sizes[level-2],)*2 if level<=len(sizes) else mask.shape[1:]
@@ -285,15 +294,6 @@ def one(self:GridSource,
         raise
     both = np.concatenate([x, self.masks[i][at][...,None]], -1, dtype=x.dtype)
     return np.pad(both, ((0, h-x.shape[0]), (0, w-x.shape[1]), (0, 0)))
-
-@patch
-def __call__(self:GridSource,
-    where,   # `[B,2]` from `SampleOrder`
-)->tuple:    # float32 `[B,D,rows,cols]`, bool `[B,rows,cols]`, True = tissue
-    "Read grids and their masks"
-    x = np.stack([self.read(int(u), 0) for u in where[:,0]]).astype(np.float32)
-    x = torch.from_numpy(x).permute(0, 3, 1, 2)
-    return self.scaled(x[:,:-1].contiguous(), x[:,-1]>0)
 
 @patch
 def scaled(self:GridSource,
@@ -358,14 +358,7 @@ def between(self:GridSource,
     u,s,_ = torch.linalg.svd((means-means.mean(0)).T, full_matrices=False)
     return u[:,:k]*s[:k]/len(means)**.5
 
-# %% ../nbs/10_samples.ipynb #272bb4d4
-@patch(as_prop=True)
-def params(self:PatchSource)->dict:  # `slides`, `patches` and a hash of `tiles`
-    "Which patches these are"
-    tiles = {t.slide_id: [t.coords.tolist(), t.mpp, t.patch_size, self.counts[a:b].tolist()]
-             for t,a,b in zip(self.tiles, self.first, self.first[1:])}
-    return dict(slides=len(self.tiles), patches=len(self), tiles=params_hash(tiles))
-
+# %% ../nbs/10_samples.ipynb #6e9fc85e
 @patch(as_prop=True)
 def level_below(self:GridSource)->str:  # SHA-256
     "The weights that made the features"
@@ -373,11 +366,11 @@ def level_below(self:GridSource)->str:  # SHA-256
 
 @patch(as_prop=True)
 def params(self:GridSource)->dict:  # `slides`, `regions`, the weights of the `level_below` and a hash of `features`
-    "Which grids these are"
+    "Which grids these are, for the record of a training"
     features = [(i, m.sum((1, 2)).tolist()) for i,m in zip(self.ids, self.masks)]
     return dict(slides=len(self.paths), regions=len(self), level_below=self.level_below, features=params_hash(features))
 
-# %% ../nbs/10_samples.ipynb #6158b5a9
+# %% ../nbs/10_samples.ipynb #b0bd7717
 @dataclass(frozen=True)
 class Sampler:
     "Which samples each optimiser step takes, in this process"
@@ -431,7 +424,8 @@ class Stream:
 
     def __len__(self): return len(self.jobs)
     def __iter__(self):
-        for *xs,n in prefetch(lambda job: self.batch(*job), self.jobs, self.workers, self.ahead): yield *map(self.put, xs), n
+        read = prefetch(lambda job: self.batch(*job), self.jobs, self.workers, self.ahead)
+        for *xs,n in read: yield *map(self.put, xs), n
 
     def batch(self,
         it:int,      # optimiser step
