@@ -26,7 +26,7 @@ from .samples import GridSource, PatchSource, SampleOrder, Sampler, Stream
 from .resume import Checkpoint, first_does, fit_to, join_ranks, readers, resume
 from .embed import embed_cohort
 
-# %% ../nbs/11a_pretrain.ipynb #f4b0abb3
+# %% ../nbs/11a_pretrain.ipynb #c60ab2b1
 PRECISIONS = 'auto', 'float32', 'bfloat16', 'float16'
 
 @dataclass
@@ -34,7 +34,7 @@ class Pretraining:
     "How a level is pretrained"
     recipe:str|Recipe='small' # `paper`, `small` or a `Recipe`
     samples:int=16000        # samples shown, repeats counted
-    batch_size:int=None      # samples of an optimiser step over all processes; default: the recipe's, if there are as many
+    batch_size:int=None      # samples of a step over all processes; default: the recipe's, if there are as many
     seed:int=0               # of order, views and the head's initial weights
     device:str=None          # `cpu`, `cuda`, ...; default: the best there is
     precision:str='auto'     # `float32`, `bfloat16`, `float16`, or `auto`: bfloat16 where it is clearly faster
@@ -42,7 +42,7 @@ class Pretraining:
     save_memory:bool=False   # gradient checkpointing: compute activations again in the backward pass
     graphs:bool=True         # on a GPU record passes as CUDA graphs
     compile:bool=False       # let `torch.compile` fuse operations; pays in long trainings on a GPU
-    every:int=None           # steps between checkpoints; default: 100, in long trainings on a GPU up to 1000 (about a minute)
+    every:int=None           # steps between checkpoints; default: 100, on a GPU up to 1000 (about a minute)
     mean:tuple=None          # what images are normalised with; default: the recipe's
     std:tuple=None           # and divided by
 
@@ -52,7 +52,7 @@ class Pretraining:
         if self.precision not in PRECISIONS:
             raise HIPTError(f"unknown precision '{self.precision}': choose {', '.join(PRECISIONS[1:])} or auto")
 
-# %% ../nbs/11a_pretrain.ipynb #21d911a5
+# %% ../nbs/11a_pretrain.ipynb #7a6cf2f4
 def whole_steps(
     samples:int,     # shown in all
     batch_size:int,  # of a step, all processes together
@@ -67,7 +67,7 @@ def whole_steps(
     last = samples%batch_size
     return samples-last if 0<last<n and samples>batch_size else samples
 
-# %% ../nbs/11a_pretrain.ipynb #021f6717
+# %% ../nbs/11a_pretrain.ipynb #da65ddfb
 def resolve(
     t:Pretraining,  # settings
     n:int,          # samples in the data
@@ -78,8 +78,8 @@ def resolve(
     batch_size = t.batch_size or min(get_recipe(t.recipe).batch_size, n)
     samples = whole_steps(t.samples, batch_size, n)
     every = min(1000, max(100, samples//batch_size//10)) if device.type=='cuda' else 100
-    precision = _precision(t.precision, out, device)
-    return replace(t, device=device, batch_size=batch_size, samples=samples, every=t.every or every, precision=precision)
+    return replace(t, device=device, batch_size=batch_size, samples=samples, every=t.every or every,
+                   precision=_precision(t.precision, out, device))
 
 def _precision(wanted, out, device):
     "A training goes on in the precision that it was begun in"
@@ -87,7 +87,7 @@ def _precision(wanted, out, device):
     if wanted=='auto' and config.exists(): wanted = complete(read_json(config))['precision']
     return wanted if wanted=='float16' else str(pick_dtype(wanted, device)).removeprefix('torch.')
 
-# %% ../nbs/11a_pretrain.ipynb #1b442469
+# %% ../nbs/11a_pretrain.ipynb #b2c7f4bb
 def record_of(
     t:Pretraining,  # from `resolve`
     source,         # `PatchSource` or `GridSource`
@@ -98,7 +98,7 @@ def record_of(
                 samples=t.samples, batch_size=t.batch_size, seed=t.seed, window=source.window, mean=t.mean, std=t.std,
                 precision=t.precision, accumulate=t.accumulate)
 
-# %% ../nbs/11a_pretrain.ipynb #12f14916
+# %% ../nbs/11a_pretrain.ipynb #575133b2
 def flat(
     record:dict,    # nested
     prefix:str='',  # of the names
@@ -163,7 +163,7 @@ def _some_of_each(source, slides, ids, n):
     units = np.concatenate([rng.permutation(np.flatnonzero((slides==s) & (source.counts>0)))[:n] for s in ids])
     return np.stack([units, rng.integers(0, source.counts[units])], 1)
 
-# %% ../nbs/11a_pretrain.ipynb #502c5ac8
+# %% ../nbs/11a_pretrain.ipynb #b968821f
 def monitor_of(
     source,      # `PatchSource` or `GridSource`
     judge=None,  # slide id → (label, patient); or inputs, labels and groups for `KNNMonitor`
@@ -174,7 +174,7 @@ def monitor_of(
     else: judge = (source.scaled(*judge[0]), *judge[1:])
     return [KNNMonitor(*judge)] if judge else []
 
-# %% ../nbs/11a_pretrain.ipynb #b7e622bd
+# %% ../nbs/11a_pretrain.ipynb #919d0050
 def stream_of(
     t:Pretraining,  # from `resolve`
     source,         # `PatchSource` or `GridSource`
@@ -185,7 +185,7 @@ def stream_of(
     sampler = Sampler(max(t.samples, world), t.batch_size, t.accumulate, rank, world)
     return Stream(source, order, sampler, t.every, workers=readers(t.device), device=t.device)
 
-# %% ../nbs/11a_pretrain.ipynb #290975de
+# %% ../nbs/11a_pretrain.ipynb #dd448157
 def learner_of(
     t:Pretraining,  # from `resolve`
     source,         # `PatchSource` or `GridSource`
@@ -201,7 +201,7 @@ def learner_of(
     own = [CollapseWarning(r.out_dim, int(r.warmup*steps)), *monitor_of(source, judge)]
     return dino_learner(stream, vit, t, steps, between, stream.sampler.share, [*own, *cbs])
 
-# %% ../nbs/11a_pretrain.ipynb #7fa9d343
+# %% ../nbs/11a_pretrain.ipynb #0cfd5ae4
 def train_level(
     source,          # `PatchSource` or `GridSource`
     vit:nn.Module,   # backbone to start from; it is not changed
@@ -264,7 +264,7 @@ def _check_made_by(source, model):
     "Refuse features of other weights or another normalisation"
     below,sha = source.level-1,weights_hash(model.levels[source.level-2])
     if source.level_below!=sha: raise HIPTError(
-        f"the features were made by another level {below} (weights {source.level_below[:8]}, the model's are {sha[:8]}): "
+        f"the features were made by another level {below} (weights {source.level_below[:8]}, the model's {sha[:8]}): "
         "embed the slides with this model first")
     theirs = {k: list(map(float, source.made_by[k])) for k in ('mean','std')}
     own = {k: list(map(float, getattr(model, k))) for k in theirs}
@@ -305,7 +305,7 @@ def _weights_in(path):
     from safetensors.torch import load_file
     return load_file(path) if path.suffix=='.safetensors' else read_checkpoint(path)
 
-# %% ../nbs/11a_pretrain.ipynb #fe38842e
+# %% ../nbs/11a_pretrain.ipynb #5642ad54
 def pick_levels(
     levels,  # `all`, or the number of one
     n:int,   # levels of the pyramid
@@ -316,6 +316,7 @@ def pick_levels(
     if str(levels) not in there: raise HIPTError(f"there is no level '{levels}': choose {', '.join(there)} or all")
     return [int(levels)]
 
+# %% ../nbs/11a_pretrain.ipynb #3666876e
 def samples_of(
     samples,  # a number; or level → number, where levels that are missing have that of the one below
     k:int,    # level
@@ -325,7 +326,7 @@ def samples_of(
     said = [j for j in samples if j<=k]
     return samples[max(said)] if said else None
 
-# %% ../nbs/11a_pretrain.ipynb #ebe1d2c9
+# %% ../nbs/11a_pretrain.ipynb #657923c5
 def _tiled(run, manifest):
     "Slides of a cohort and their tiles"
     rows = [(r.path, run.tiles(r.slide_id)) for r in manifest.itertuples()]
@@ -353,7 +354,7 @@ def _save(hipt, folder):
     path = folder/'config.json'
     if not path.exists() or read_json(path)['weights_sha256']!=hipt.weights_sha256: hipt.save_pretrained(folder)
 
-# %% ../nbs/11a_pretrain.ipynb #2d80cb15
+# %% ../nbs/11a_pretrain.ipynb #1fce7c87
 def pretrain_pyramid(
     run,                 # a `Run` that holds the tiles
     manifest,            # table from `read_manifest`; with a column `label` the k-NN monitor watches

@@ -42,8 +42,9 @@ class Checkpoint(Callback):
 @patch
 def state(self:Checkpoint)->dict:
     "Everything that moves in a training"
-    return dict(student=self.model.state_dict(), teacher=self.learn.teacher.state_dict(), loss=self.loss_func.state_dict(),
-                opt=self.opt.opt.state_dict(), scaler=self.learn.mixed_precision.scaler.state_dict())
+    parts = dict(student=self.model, teacher=self.learn.teacher, loss=self.loss_func, opt=self.opt.opt,
+                 scaler=self.learn.mixed_precision.scaler)
+    return {k: o.state_dict() for k,o in parts.items()}
 
 @patch
 def save(self:Checkpoint):
@@ -80,12 +81,12 @@ def resume(
 def _read_checkpoint(path, params):
     try: state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
-        raise HIPTError(f"{path} cannot be read ({type(e).__name__}): delete it to start this training afresh") from None
+        raise HIPTError(f"{path} cannot be read ({type(e).__name__}): delete it to start the training again") from None
     if state['params']!=params_hash(params):
         raise HIPTError(f"{path} belongs to another training: choose another folder, or delete it")
     return state
 
-# %% ../nbs/10a_resume.ipynb #3c47008e
+# %% ../nbs/10a_resume.ipynb #2f327376
 @contextmanager
 def noted_signals():  # yields the list of signals that came
     "Note Ctrl-C and SIGTERM instead of stopping at once"
@@ -109,7 +110,7 @@ class StopWhenAsked(Callback):
         if ranks()[1]>1: asked = all_sum(torch.tensor(float(asked), device=self.dls.device))
         if asked: raise CancelFitException
 
-# %% ../nbs/10a_resume.ipynb #f38e0a75
+# %% ../nbs/10a_resume.ipynb #4a634b9d
 class ProgressBar(Callback):
     "Show steps and loss"
     order = 58
@@ -165,7 +166,7 @@ def first_does(
     if not ranks()[0]: fn()
     if ranks()[1]>1: torch.distributed.barrier()
 
-# %% ../nbs/10a_resume.ipynb #a7faf4c9
+# %% ../nbs/10a_resume.ipynb #ca58e541
 def readers(
     device:torch.device,  # of a training
 )->int:                   # threads

@@ -58,7 +58,7 @@ class SampleOrder:
         "Where samples are"
         return np.array([self.where(s) for s in np.asarray(samples).tolist()])
 
-# %% ../nbs/10_samples.ipynb #65aca5e6
+# %% ../nbs/10_samples.ipynb #0fa0f7d6
 @patch
 def where(self:SampleOrder,
     sample:int,  # its number; those beyond the first pass are of later ones
@@ -136,7 +136,7 @@ class SampleSource:
     def scaled(self, *inputs): return inputs
     def between(self): return None
 
-# %% ../nbs/10_samples.ipynb #ad051715
+# %% ../nbs/10_samples.ipynb #58396fe8
 @patch
 def read(self:SampleSource,
     unit:int,     # region
@@ -162,6 +162,21 @@ def _unreadable(self:SampleSource, unit, error):
         self.broken.add(name)
         logger.warning(f"{text}; other samples are used instead. Exclude the slide, or copy it again")
     return text
+
+# %% ../nbs/10_samples.ipynb #70b81234
+def _tissue_cells(t, min_tissue):
+    "For every region the patches with tissue, counted row by row"
+    mask = t.mask(min_tissue).reshape(len(t), t.grid[0]*t.grid[1])
+    return [np.flatnonzero(m).astype(np.uint16) for m in mask]
+
+def _check_tiles(tiles, counts):
+    if not counts.any(): raise HIPTError("no patch of any slide holds enough tissue to train on: "
+                                         "check the tiles (hipt tile), or lower the tissue threshold")
+    a = tiles[0]
+    for t in tiles:
+        if t.patch_size!=a.patch_size or abs(t.mpp/a.mpp-1)>.05: raise HIPTError(
+            f"slides '{a.slide_id}' and '{t.slide_id}' were tiled with different patches ({a.patch_size} px "
+            f"at {a.mpp:.3g} and {t.patch_size} px at {t.mpp:.3g} µm per pixel): tile them alike")
 
 # %% ../nbs/10_samples.ipynb #18038f51
 class PatchSource(SampleSource):
@@ -202,21 +217,7 @@ class PatchSource(SampleSource):
             self.open.forget(path)   # after an error OpenSlide's handle stays in error
             raise
 
-def _tissue_cells(t, min_tissue):
-    "For every region the patches with tissue, counted row by row"
-    mask = t.mask(min_tissue).reshape(len(t), t.grid[0]*t.grid[1])
-    return [np.flatnonzero(m).astype(np.uint16) for m in mask]
-
-def _check_tiles(tiles, counts):
-    if not counts.any(): raise HIPTError(
-        "no patch of any slide holds enough tissue to train on: check the tiles (hipt tile), or lower the tissue threshold")
-    a = tiles[0]
-    for t in tiles:
-        if t.patch_size!=a.patch_size or abs(t.mpp/a.mpp-1)>.05: raise HIPTError(
-            f"slides '{a.slide_id}' and '{t.slide_id}' were tiled with different patches ({a.patch_size} px at {a.mpp:.3g} "
-            f"and {t.patch_size} px at {t.mpp:.3g} µm per pixel): tile them alike")
-
-# %% ../nbs/10_samples.ipynb #1c4a18f8
+# %% ../nbs/10_samples.ipynb #cbbe9bab
 @patch
 def __call__(self:PatchSource,
     where,     # `[B,2]` from `SampleOrder`
@@ -225,6 +226,16 @@ def __call__(self:PatchSource,
     res = [None]*len(where)
     for i in np.argsort(where[:,0], kind='stable'): res[i] = self.read(*map(int, where[i]))
     return torch.from_numpy(np.stack(res)).permute(0, 3, 1, 2).contiguous(),
+
+# %% ../nbs/10_samples.ipynb #25fb7480
+def _side(sizes, level, mask):
+    "Rows and columns of a sample of a level; of the last level it is a region"
+    return (sizes[level-1]//sizes[level-2],)*2 if level<=len(sizes) else mask.shape[1:]
+
+def _squares(masks, side):
+    "Slide, region, row and column of every square that holds tissue"
+    seen = [any_in_squares(m, side[0]) if side[0]==side[1] else m.any((1, 2), keepdims=True) for m in masks]
+    return [(i, *map(int, at)) for i,s in enumerate(seen) for at in np.argwhere(s)]
 
 # %% ../nbs/10_samples.ipynb #a9479876
 class GridSource(SampleSource):
@@ -268,15 +279,6 @@ class GridSource(SampleSource):
         x = np.stack([self.read(int(u), 0) for u in where[:,0]]).astype(np.float32)
         x = torch.from_numpy(x).permute(0, 3, 1, 2)
         return self.scaled(x[:,:-1].contiguous(), x[:,-1]>0)
-
-def _side(sizes, level, mask):
-    "Rows and columns of a sample of a level; of the last level it is a region"
-    return (sizes[level-1]//sizes[level-2],)*2 if level<=len(sizes) else mask.shape[1:]
-
-def _squares(masks, side):
-    "Slide, region, row and column of every square that holds tissue"
-    seen = [any_in_squares(m, side[0]) if side[0]==side[1] else m.any((1, 2), keepdims=True) for m in masks]
-    return [(i, *map(int, at)) for i,s in enumerate(seen) for at in np.argwhere(s)]
 
 # %% ../nbs/10_samples.ipynb #a947987c
 @patch
@@ -358,7 +360,7 @@ def between(self:GridSource,
     u,s,_ = torch.linalg.svd((means-means.mean(0)).T, full_matrices=False)
     return u[:,:k]*s[:k]/len(means)**.5
 
-# %% ../nbs/10_samples.ipynb #6e9fc85e
+# %% ../nbs/10_samples.ipynb #cb69ce45
 @patch(as_prop=True)
 def level_below(self:GridSource)->str:  # SHA-256
     "The weights that made the features"
@@ -370,7 +372,7 @@ def params(self:GridSource)->dict:  # `slides`, `regions`, the weights of the `l
     features = [(i, m.sum((1, 2)).tolist()) for i,m in zip(self.ids, self.masks)]
     return dict(slides=len(self.paths), regions=len(self), level_below=self.level_below, features=params_hash(features))
 
-# %% ../nbs/10_samples.ipynb #b0bd7717
+# %% ../nbs/10_samples.ipynb #cd2f9779
 @dataclass(frozen=True)
 class Sampler:
     "Which samples each optimiser step takes, in this process"
