@@ -1,4 +1,4 @@
-"""From features and slides to maps files and figures: one slide or a cohort.
+"""From features and slides to maps files and figures: one slide or a cohort
 
 Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 
@@ -6,34 +6,33 @@ Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 
 # %% auto #0
 __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 'slide_level', 'draw_maps', 'on_slide',
-           'map_layers', 'scale_maps', 'whole_scores', 'whole_map', 'map_regions', 'held_out_model', 'attend_cohort']
+           'map_layers', 'scale_maps', 'whole_scores', 'whole_map', 'map_regions', 'attend_cohort']
 
 # %% ../nbs/13b_attend.ipynb #9f0cd12d
 from dataclasses import dataclass
-from pathlib import Path
 import numpy as np, torch
+from fastcore.basics import patch
 from .core import HIPTError, read_h5, save_figure, write_h5
-from .run import Run, each_slide
+from .run import Case, each_slide
 from .slide import Slide
-from .tiling import Tiles, read_tiles
+from .tiling import Tiles
 from .hipt import HIPT
-from .features import Features, as_bag, read_features
-from .metrics import read_predictions
-from .finetune import load_slide_model
+from .features import Features, as_bag, from_schema1
+from .trained import Trained
 from .attention import grid_pass, rank_in_slide, region_scores, scale_scores, slide_scores
 from .drawing import UNITS, colour_range, draw_pyramid, slide_map
 
 # %% ../nbs/13b_attend.ipynb #526d2386
 @dataclass
 class Maps:
-    "Where every level looked on one slide; shares of attention, NaN where there is no tissue"
+    "The attention of every level on one slide; shares of attention, NaN where there is no tissue"
     slide_id:str            # as in the manifest
     coords:np.ndarray       # int64 `[M, 2]`, level-0 x, y of each region
     region:np.ndarray|None  # float32 `[M]`, weight of each region in the slide level's pooling; None without a trained slide model
     patch:np.ndarray        # float32 `[M, heads, rows, cols]`, level 2 over each region's patches
-    top:np.ndarray          # int64 `[K]`, the regions that were looked into
+    top:np.ndarray          # int64 `[K]`, the regions for which level 1 was computed
     token:np.ndarray        # float16 `[K, heads, h, w]`, level 1 over each patch's tokens
-    attrs:dict              # encoder, sizes, µm per pixel
+    made_by:dict            # of the features; the passes, and the slide model whose weights `region` are
 
 # %% ../nbs/13b_attend.ipynb #70cd7590
 def attend_slide(
@@ -42,30 +41,33 @@ def attend_slide(
     tiles:Tiles,         # its tiles
     features:Features,   # its features
     slide_model=None,    # a trained `SlideModel`, for the slide level
-    top:int=2,           # regions to look into, most attended first; None: all
+    top:int=2,           # regions for which level 1 is computed, most attended first; None: all
     offsets=(0,),        # shifted passes that level 1 and 2 are averaged over, px
-    blocks=(-1,-1),      # whose attention, in level 1 and level 2
 )->Maps:
-    "Where every level looked on one slide"
-    if features.attrs['level1_sha256']!=hipt.weights_sha256['level1']: raise HIPTError(f"the features of slide '{features.slide_id}' were made by other weights than '{hipt.name}': embed it with this model first")
+    "The attention of every level on one slide"
+    if features.made_by['level1_sha256']!=hipt.weights_sha256['level1']:
+        raise HIPTError(f"the features of slide '{features.slide_id}' were made by other weights than '{hipt.name}': "
+                        "embed it with this model first")
     hipt, mask = hipt.frozen(), features.mask()
-    region = slide_scores(slide_model, as_bag(features, _reads(slide_model))) if slide_model is not None else None
-    best = np.argsort(-(mask.mean((1,2)) if region is None else np.nan_to_num(region)), kind='stable')[:top]
-    look = lambda m: region_scores(hipt, tiles.read(slide, m), offsets, mask=mask[m], blocks=blocks)[:2]
+    region = None
+    if slide_model is not None: region = slide_scores(slide_model, as_bag(features, _reads(slide_model)))
+    order = mask.mean((1,2)) if region is None else np.nan_to_num(region)
+    best = np.argsort(-order, kind='stable')[:top]
+
+    def both(m): return region_scores(hipt, tiles.read(slide, m), offsets, mask=mask[m])[:2]
     if tuple(offsets)==(0,):  # stored patch tokens are enough for level 2
-        patch = np.stack([grid_pass(hipt, torch.from_numpy(p).float().to(hipt.device), m, blocks[1])[0] for p,m in zip(features.patch, mask)])
-        token = {m: look(m)[0].astype(np.float16) for m in best}
+        token = {m: both(m)[0].astype(np.float16) for m in best}
+        patch = [_level2(hipt, p, m) for p,m in zip(features.patch, mask)]
     else:
-        patch, token = [], {}
-        for m in range(len(mask)):
-            t, p = look(m)
-            patch.append(p)
-            if m in best: token[m] = t.astype(np.float16)
-    attrs = {k:features.attrs[k] for k in ('encoder','mpp','slide_mpp','region_size','patch_size')} | dict(offsets=list(offsets), blocks=list(blocks))
-    return Maps(features.slide_id, features.coords, region, np.stack(patch), best, np.stack([token[m] for m in best]), attrs)
+        pairs = [both(m) for m in range(len(mask))]
+        token, patch = {m: pairs[m][0].astype(np.float16) for m in best}, [p for _,p in pairs]
+    made_by = features.made_by | dict(offsets=list(offsets))
+    return Maps(features.slide_id, features.coords, region, np.stack(patch), best, np.stack([token[m] for m in best]), made_by)
+
+def _level2(hipt, tokens, mask):
+    return grid_pass(hipt, torch.from_numpy(tokens).float().to(hipt.device), mask)[0]
 
 def _reads(model): return 'patch' if getattr(model, 'level2', None) is not None else getattr(model, 'reads', 'region')
-
 
 # %% ../nbs/13b_attend.ipynb #a5084250
 def write_maps(
@@ -73,14 +75,17 @@ def write_maps(
     maps:Maps,  # what to keep
 ):
     "Write a maps file, complete or not at all"
-    write_h5(path, {k: getattr(maps, k) for k in ('coords','region','patch','top','token')}, {**maps.attrs, 'slide_id': maps.slide_id})
+    arrays = {k: getattr(maps, k) for k in ('coords','region','patch','top','token')}
+    write_h5(path, arrays, dict(slide_id=maps.slide_id, made_by=maps.made_by))
 
 def read_maps(
     path,  # a maps file
 )->Maps:
     "Read a maps file"
-    arrays, attrs = read_h5(path, 'maps', 'attend')
-    return Maps(slide_id=attrs.pop('slide_id'), region=arrays.pop('region', None), **arrays, attrs=attrs)
+    arrays, meta = read_h5(path, 'maps', 'attend')
+    slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
+    made_by = from_schema1(meta) if schema==1 else meta['made_by']
+    return Maps(slide_id=slide_id, region=arrays.pop('region', None), **arrays, made_by=made_by)
 
 # %% ../nbs/13b_attend.ipynb #ee0added
 def mean_of_heads(a):  # `[..., heads, h, w]`; cells off the tissue are NaN in every head and stay so
@@ -95,34 +100,41 @@ def patch_relative(
 
 def slide_level(
     maps:Maps,  # of one slide
-):              # (`[M, rows, cols]`, NaN off the tissue; what it is)
+):              # (`[M, rows, cols]`, NaN off the tissue; its unit)
     "The map of the whole slide: the slide level's weights, or level 2's where there is no slide model"
-    if maps.region is not None:
-        weight = scale_scores(maps.region[None], 'relative')[0]
-        return np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None]), 'weight in the slide, 1 = average'
-    return patch_relative(maps), 'attention in the region, 1 = average'
+    if maps.region is None: return patch_relative(maps), 'attention in the region, 1 = average'
+    weight = scale_scores(maps.region[None], 'relative')[0]
+    return np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None]), 'weight in the slide, 1 = average'
 
 # %% ../nbs/13b_attend.ipynb #19d54f0c
 def draw_maps(
     slide:Slide,         # an open slide
     tiles:Tiles,         # its tiles
     maps:Maps,           # its maps
-    k:int=0,             # which of the regions that were looked into
     max_side:int=700,    # of each picture, px
 ):                       # matplotlib figure
-    "Slide, region and patch with what each level looked at"
-    m, (w, h), P = maps.top[k], slide.dimensions, tiles.patch_size
-    side, thumb, image = tiles.region_size*tiles.scale, slide.thumbnail(max_side), tiles.read(slide, maps.top[k])
-    region, token = patch_relative(maps)[m], mean_of_heads(maps.token[k].astype(np.float32))
+    "Slide, most attended region and its most attended patch, each with the attention of its level"
+    m, P = maps.top[0], tiles.patch_size
+    size, side = slide.dimensions, tiles.region_size*tiles.scale
+    thumb, image = slide.thumbnail(max_side), tiles.read(slide, m)
+    region, scale = patch_relative(maps)[m], thumb.shape[1]/size[0]
     r, c = np.unravel_index(np.nanargmax(region), region.shape)
-    n = token.shape[0]//region.shape[0]
-    inner = scale_scores(token[r*n:(r+1)*n, c*n:(c+1)*n], 'relative')
     scores, unit = slide_level(maps)
-    s = thumb.shape[1]/w
-    axs = draw_pyramid((thumb, slide_map(maps.coords, scores, side, (w, h), thumb.shape[:2])), (image, region), (image[r*P:(r+1)*P, c*P:(c+1)*P], inner),
-        region_at=(maps.coords[m,0]*s, maps.coords[m,1]*s, side*s), patch_at=(c*P, r*P, P), units=(unit, UNITS['relative'], UNITS['relative']), centre=1.)
-    axs[0,0].set_title(f'{maps.slide_id}, {w*slide.mpp/1000:.1f} mm'); axs[0,1].set_title(f'region, {tiles.region_size*tiles.mpp:.0f} µm'); axs[0,2].set_title(f'patch, {P*tiles.mpp:.0f} µm')
+    axs = draw_pyramid(
+        (thumb, slide_map(maps.coords, scores, side, size, thumb.shape[:2])), (image, region),
+        (image[r*P:(r+1)*P, c*P:(c+1)*P], _in_patch(maps, r, c, region.shape[0])),
+        region_at=(*maps.coords[m]*scale, side*scale), patch_at=(c*P, r*P, P),
+        units=(unit, UNITS['relative'], UNITS['relative']), centre=1.)
+    axs[0,0].set_title(f'{maps.slide_id}, {size[0]*slide.mpp/1000:.1f} mm')
+    axs[0,1].set_title(f'region, {tiles.region_size*tiles.mpp:.0f} µm')
+    axs[0,2].set_title(f'patch, {P*tiles.mpp:.0f} µm')
     return axs[0,0].figure
+
+def _in_patch(maps, r, c, rows):
+    "Level 1's map of one patch of the most attended region"
+    token = mean_of_heads(maps.token[0].astype(np.float32))
+    n = token.shape[0]//rows
+    return scale_scores(token[r*n:(r+1)*n, c*n:(c+1)*n], 'relative')
 
 # %% ../nbs/13b_attend.ipynb #51de0a11
 def on_slide(
@@ -141,18 +153,33 @@ def map_layers(
     maps:Maps,             # of the slide
     scalings=('relative','raw','rank','slide'),  # see `attention`; 'slide' ranks within the slide
 )->list:                   # dicts with name, level, head, scaling, array `[h, w]`, x, y, width, height (level-0 px), units, low, high
-    "Every level's scores, by head and scaling, as layers that lie on the slide"
-    side, whole = tiles.region_size*tiles.scale, lambda values: on_slide(tiles, values)
-    layers = []
-    for s in scalings:
-        if maps.region is not None:
-            weight = scale_maps(maps.region[None,None], s)[0,0]
-            layers.append(_layer('regions', '', s, **whole(np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None]))))
-        layers += [_layer('patches', h, s, **whole(a)) for h,a in _heads(scale_maps(maps.patch, s))]
-        for k,(m,token) in enumerate(zip(maps.top, scale_maps(maps.token.astype(np.float32), s))):
-            layers += [_layer(f'tokens of region {k+1}', h, s, a, float(tiles.coords[m,0]), float(tiles.coords[m,1]), side, side) for h,a in _heads(token)]
-    return layers
+    "Every level's scores, by head and scaling, as layers placed on the slide"
+    return [layer for s in scalings for layer in _layers(tiles, maps, s)]
 
+def _layers(tiles, maps, scaling):
+    side = tiles.region_size*tiles.scale
+    if maps.region is not None:
+        weight = scale_maps(maps.region[None,None], scaling)[0,0]
+        tissue = np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None])
+        yield _layer('regions', '', scaling, **on_slide(tiles, tissue))
+    for h,a in _heads(scale_maps(maps.patch, scaling)): yield _layer('patches', h, scaling, **on_slide(tiles, a))
+    for k,(m,token) in enumerate(zip(maps.top, scale_maps(maps.token.astype(np.float32), scaling))):
+        x, y = map(float, tiles.coords[m])
+        for h,a in _heads(token): yield _layer(f'tokens of region {k+1}', h, scaling, a, x, y, side, side)
+
+def _heads(a):
+    "(name, maps) of the mean over heads and of every head; a is `[..., heads, h, w]`"
+    return [('mean of heads', mean_of_heads(a))] + [(f'head {i+1}', a[...,i,:,:]) for i in range(a.shape[-3])]
+
+def _layer(level, head, scaling, array, x, y, width, height):
+    if scaling=='relative': low, high = colour_range(array)
+    elif scaling in ('rank', 'slide'): low, high = 0., 1.
+    else: low, high = float(np.nanmin(array)), float(np.nanmax(array))
+    name = ', '.join(v for v in (level, head, scaling) if v)
+    return dict(name=name, level=level, head=head, scaling=scaling, array=array, units=UNITS[scaling], low=low, high=high,
+                x=x, y=y, width=width, height=height)
+
+# %% ../nbs/13b_attend.ipynb #52b937ef
 def scale_maps(
     scores:np.ndarray,  # `[..., heads, h, w]`, raw, all maps of a slide
     scaling:str,        # 'raw', 'relative', 'rank' or 'slide'
@@ -160,70 +187,92 @@ def scale_maps(
     "One of the scalings, those within the slide included"
     return rank_in_slide(scores) if scaling=='slide' else scale_scores(scores, scaling)
 
-def _heads(a):
-    "(name, maps) of the mean over heads and of every head; a is `[..., heads, h, w]`"
-    return [('mean of heads', mean_of_heads(a))] + [(f'head {i+1}', a[...,i,:,:]) for i in range(a.shape[-3])]
-
-def _layer(level, head, scaling, array, x, y, width, height):
-    low, high = colour_range(array) if scaling=='relative' else (0., 1.) if scaling in ('rank','slide') else (float(np.nanmin(array)), float(np.nanmax(array)))
-    return dict(name=', '.join(v for v in (level, head, scaling) if v), level=level, head=head, scaling=scaling, array=array, units=UNITS[scaling], low=low, high=high, x=x, y=y, width=width, height=height)
-
 # %% ../nbs/13b_attend.ipynb #51de0a13
 def whole_scores(
     maps:Maps,    # of the slide
 )->np.ndarray:    # `[M, rows, cols]`, 1 = average
     "Every patch of a slide on one scale: level 2's attention, times the region's weight where there is one"
-    return patch_relative(maps) if maps.region is None else patch_relative(maps)*slide_level(maps)[0]
+    within = patch_relative(maps)
+    return within if maps.region is None else within*slide_level(maps)[0]
 
 def whole_map(
     tiles:Tiles,  # of the slide
     maps:Maps,    # of the slide
 )->dict:          # one layer, as `map_layers` gives them
     "The same as one map of the slide"
-    return _layer('patches' if maps.region is None else 'regions × patches', 'mean of heads', 'relative', **on_slide(tiles, whole_scores(maps)))
+    name = 'patches' if maps.region is None else 'regions × patches'
+    return _layer(name, 'mean of heads', 'relative', **on_slide(tiles, whole_scores(maps)))
 
 # %% ../nbs/13b_attend.ipynb #6c46516d
 def map_regions(
     tiles:Tiles,  # of the slide
     maps:Maps,    # of the slide
 )->list:          # dicts with x, y, size (level-0 px), cells (patches along a side), score (None without a slide level)
-    "The regions, for the viewer's grid and its way to the most attended"
-    score = [None]*len(tiles) if maps.region is None else scale_scores(maps.region[None,None], 'relative')[0,0].tolist()
-    return [dict(x=int(x), y=int(y), size=tiles.region_size*tiles.scale, cells=tiles.grid[1], score=s if s is not None and s==s else None) for (x,y),s in zip(tiles.coords, score)]
+    "The regions, for the viewer's grid and its list of the most attended"
+    score = [None]*len(tiles)
+    if maps.region is not None:
+        found = scale_scores(maps.region[None,None], 'relative')[0,0].tolist()
+        score = [s if s==s else None for s in found]
+    size, cells = tiles.region_size*tiles.scale, tiles.grid[1]
+    return [dict(x=int(x), y=int(y), size=size, cells=cells, score=s) for (x,y),s in zip(tiles.coords, score)]
 
 # %% ../nbs/13b_attend.ipynb #49366de8
-def held_out_model(
-    folder,         # folder of a cross-validation, written by `cross_validate`
-    slide_id:str,   # which slide
-):                  # `SlideModel`
-    "The slide model that did not see this slide; for a slide of no fold, the first"
-    p = read_predictions(Path(folder)/'predictions.csv')
-    folds = p.fold[p.slide_id==slide_id]
-    return load_slide_model(Path(folder)/f'fold{folds.iloc[0] if len(folds) else p.fold.min()}')[0]
-
-# %% ../nbs/13b_attend.ipynb #5ecc6a78
 def attend_cohort(
-    run:Run,               # the `Run` that holds tiles and features
+    run,                   # the `Run` that holds tiles and features
     manifest,              # table from `read_manifest`
     hipt:HIPT,             # the pyramid
-    top:int=2,             # regions of each slide to look into; None: all
+    top:int=2,             # regions of each slide for which level 1 is computed; None: all
     offsets=(0,),          # shifted passes, px
-    trained=None,          # folder of a cross-validation, for the slide level; the run's own for these features if it has one
+    trained=None,          # name or folder of a slide model, for the slide level; the run's own for these features if it has one
 )->dict:                   # how many were done, skipped and failed
     "Maps file and figure for every slide: `maps/{encoder}/{slide_id}.h5` and `.jpg`"
-    if 'fused' in (plan := run.recorded(f'embed/{hipt.name}')): hipt.dtype = plan['precision']; hipt.use_plan(plan['batch_size'], plan['fused'])  # look as the features were made
-    folder, own = run.maps/hipt.name, run.models/'slide'/hipt.name
-    trained = trained or (own if (own/'predictions.csv').exists() else None)
-    run.record(f'attend/{hipt.name}', dict(hipt.weights_sha256, top=top, offsets=list(offsets), trained=trained and Path(trained).name), f'maps/{hipt.name}')
-    def one(row):
-        path = folder/f'{row.slide_id}.h5'
-        if path.with_suffix('.jpg').exists(): return 'skipped'
-        tiles = read_tiles(run.tiles(row.slide_id))
-        if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no maps"
-        features = read_features(run.features(hipt.name, row.slide_id))
-        with tiles.open(row.path) as slide:
-            maps = attend_slide(hipt, slide, tiles, features, held_out_model(trained, row.slide_id) if trained else None, top, offsets)
-            write_maps(path, maps)
-            save_figure(path.with_suffix('.jpg'), draw_maps(slide, tiles, maps))
-        return 'done'
-    return each_slide(manifest, one, run, f'attend/{hipt.name}')
+    model, step = _slide_model(run, hipt.name, trained), f'attend/{hipt.name}'
+    _as_embedded(run, hipt)
+    params = dict(hipt.weights_sha256, top=top, offsets=list(offsets), trained=model and model.name)
+    run.record(step, params, f'maps/{hipt.name}')
+    return each_slide(manifest, lambda row: _attend_row(run, row, hipt, model, top, offsets), run, step)
+
+def _slide_model(run, encoder_name, trained)->Trained|None:
+    if not trained and encoder_name in run.slide_models(): trained = encoder_name
+    return run.trained(str(trained)) if trained else None
+
+def _as_embedded(run, hipt):
+    "Compute as the features were"
+    step = f'embed/{hipt.name}'
+    if 'fused' not in (plan := run.plan(step)): return
+    hipt.precision = run.recorded(step)['precision']
+    hipt.use_plan(plan['batch_size'], plan['fused'])
+
+def _attend_row(run, row, hipt, model, top, offsets):
+    path = run.maps(hipt.name, row.slide_id)
+    if path.with_suffix('.jpg').exists(): return 'skipped'
+    with run.case(row, hipt.name) as case:
+        if not len(case.tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no maps"
+        maps = _maps_of(case, hipt, model, top, offsets)
+        write_maps(path, maps)
+        save_figure(path.with_suffix('.jpg'), draw_maps(case.slide, case.tiles, maps))
+    return 'done'
+
+def _maps_of(case, hipt, model, top=2, offsets=(0,)):
+    slide_model = None
+    if model:
+        model.check([case.bag(model.level)])
+        slide_model = model.held_out(case.slide_id, case.patient)
+    maps = attend_slide(hipt, case.slide, case.tiles, case.features, slide_model, top, offsets)
+    maps.made_by['slide_model'] = model and model.name
+    return maps
+
+# %% ../nbs/13b_attend.ipynb #29e56925
+@patch(as_prop=True)
+def maps(self:Case)->Maps:
+    "The attention maps of the slide"
+    path = self.run.maps(self.encoder_name, self.slide_id)
+    if self.make and not path.exists(): self.make_maps()
+    return self.once('maps', lambda: read_maps(path))
+
+@patch
+def make_maps(self:Case):
+    "Attention maps of the slide, with the pyramid that made its features"
+    hipt = self.pyramid
+    _as_embedded(self.run, hipt)
+    write_maps(self.run.maps(hipt.name, self.slide_id), _maps_of(self, hipt, _slide_model(self.run, hipt.name, None)))

@@ -11,8 +11,9 @@ __all__ = ['get_model', 'timm_pyramid', 'patch_features', 'climb_features', 'emb
 from contextlib import closing
 from pathlib import Path
 import numpy as np, torch
-from .core import HIPTError, pick_device, read_json
-from .run import each_slide
+from fastcore.basics import patch
+from .core import HIPTError, pick_device
+from .run import Case, each_slide
 from .slide import Slide
 from .tiling import Tiles, iter_regions, read_tiles
 from .encoders import TimmEncoder
@@ -22,32 +23,36 @@ from .features import Features, read_features, write_features
 
 # %% ../nbs/11_embed.ipynb #4f299644
 def get_model(
-    spec:str,           # folder of a model, name of one in the run's `models/`, `owner/name` on the hub, `timm:NAME`, or either `{preset}:random` or `timm:NAME:random`
+    name:str,           # folder of a model, name of one in the run's `models/`, `owner/name` on the hub, `timm:NAME`, or either `{preset}:random` or `timm:NAME:random`
     run=None,           # a `Run`, to look in its `models/`
     device:str='auto',  # where to put it
 )->HIPT:                # ready to embed
-    "Find a model by name; without a name the run's only one; an unknown one is an error that says which there are"
-    there = sorted(p.parent.name for p in run.models.glob('*/config.json') if 'level1' in read_json(p)) if run else []  # beside them lie the trainings of each level
-    if not spec and len(there)==1: spec = there[0]
-    if spec:
-        name, random = spec.removesuffix(':random'), spec.endswith(':random')
-        if name.startswith('timm:'): model = timm_pyramid(name[5:], not random)
-        elif random and name in PRESETS: model = create_hipt(name, seed=0, name=f'{name}-random')
-        elif run and (run.models/spec/'config.json').exists(): model = HIPT.from_pretrained(run.models/spec)
-        elif (Path(spec)/'config.json').exists() or spec.count('/')==1 and not Path(spec).exists(): model = HIPT.from_pretrained(spec)
-        else: model = None
-        if model: return model.eval().to(pick_device(device))
-    raise HIPTError(f"{f'unknown model {spec!r}' if spec else 'no model given'}: use --model with {', '.join([*there, *(f'{p}:random' for p in PRESETS)])}, timm:NAME, the folder of a saved model, or owner/name on the Hugging Face hub")
+    "Find a model by name; without a name the run's only one"
+    there = run.pyramids() if run else []
+    if not name and len(there)==1: name = there[0]
+    model = _named_model(name, run, there) if name else None
+    if model: return model.eval().to(pick_device(device))
+    what = f'unknown model {name!r}' if name else 'no model given'
+    known = ', '.join([*there, *(f'{p}:random' for p in PRESETS)])
+    raise HIPTError(f"{what}: use --model with {known}, timm:NAME, the folder of a saved model, or owner/name on the Hugging Face hub")
 
+def _named_model(name, run, there):
+    preset, random = name.removesuffix(':random'), name.endswith(':random')
+    if name.startswith('timm:'): return timm_pyramid(preset[5:], not random)
+    if random and preset in PRESETS: return create_hipt(preset, seed=0, name=f'{preset}-random')
+    if name in there: return HIPT.from_pretrained(run.pyramid(name))
+    on_hub = name.count('/')==1 and not Path(name).exists()
+    if on_hub or (Path(name)/'config.json').exists(): return HIPT.from_pretrained(name)
+
+# %% ../nbs/11_embed.ipynb #c92bdcbe
 def timm_pyramid(
     name:str,         # as timm knows it
     pretrained=True,  # fetch its weights; else random ones
-    **kwargs,         # to `TimmEncoder`
 )->HIPT:
     "A timm encoder as the first level, with its own normalisation, and nothing above it yet"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        level1 = TimmEncoder(name, pretrained, **kwargs)
+        level1 = TimmEncoder(name, pretrained)
     safe = name.replace('hf-hub:', '').replace('hf_hub:', '').replace('/', '-').replace(':', '-')
     return HIPT(level1, name=f"timm-{safe}{'' if pretrained else '-random'}", mean=level1.mean, std=level1.std)
 
@@ -61,8 +66,9 @@ def patch_features(
 )->np.ndarray:       # float16 `[M, rows, cols, D_patch]`
     "Patch tokens of every region; patches without tissue are zero and cost nothing"
     hipt, masks = hipt.frozen(), torch.from_numpy(tiles.mask())
-    with closing(iter_regions(slide, tiles)) as regions:  # an error here must not leave a thread reading from a slide that is being closed
-        return np.stack([hipt.patch_tokens(a[None], masks[m:m+1], batch_size=batch_size)[0].cpu().half().numpy() for m,a in enumerate(regions)])
+    def tokens(m, region): return hipt.patch_tokens(region[None], masks[m:m+1], batch_size=batch_size)[0].cpu().half().numpy()
+    with closing(iter_regions(slide, tiles)) as regions:  # after an error no thread may read from a slide that is being closed
+        return np.stack([tokens(m, region) for m,region in enumerate(regions)])
 
 # %% ../nbs/11_embed.ipynb #759b9a04
 @torch.inference_mode()
@@ -78,10 +84,11 @@ def climb_features(
     for k in range(2, (levels or top)+1):
         if (f.region is not None) if k==top else k in f.between: continue
         x, mask = torch.from_numpy(f.tokens(k-1)), torch.from_numpy(f.mask(k-1))
-        y = torch.cat([hipt.climb(k, x[i:i+batch_size].float(), mask[i:i+batch_size])[0].cpu() for i in range(0, len(x), batch_size)]).numpy()
+        batches = [slice(i, i+batch_size) for i in range(0, len(x), batch_size)]
+        y = torch.cat([hipt.climb(k, x[b].float(), mask[b])[0].cpu() for b in batches]).numpy()
         if k==top: f.region = y[:,0,0]
         else: f.between[k] = y.astype(np.float16)
-        f.attrs[f'level{k}_sha256'] = sha[f'level{k}']
+        f.made_by[f'level{k}_sha256'] = sha[f'level{k}']
     return f
 
 # %% ../nbs/11_embed.ipynb #609375be
@@ -89,17 +96,30 @@ def embed_slide(
     hipt:HIPT,           # the pyramid
     slide:Slide,         # an open slide
     tiles:Tiles,         # its regions
-    batch_size:int=None, # patches at a time
     levels:int=None,     # how many levels to run; None: all
     sha:dict=None,       # the model's `weights_sha256`, if known
 )->Features:
     "All features of one slide"
-    if abs(tiles.mpp/hipt.mpp-1)>.021: raise HIPTError(f"slide '{tiles.slide_id}' is tiled at {tiles.mpp:.4g} µm per pixel, but model '{hipt.name}' was made for {hipt.mpp}: tile it at --mpp {hipt.mpp}")
-    if tiles.patch_size!=hipt.patch_size: raise HIPTError(f"slide '{tiles.slide_id}' is tiled in patches of {tiles.patch_size} px, but model '{hipt.name}' reads {hipt.patch_size}: tile it with --patch-size {hipt.patch_size}")
+    _check_fit(hipt, tiles)
     sha = sha or hipt.weights_sha256
-    attrs = dict(encoder=hipt.name, mean=list(hipt.mean), std=list(hipt.std), sizes=list(hipt.sizes), mpp=tiles.mpp, slide_mpp=tiles.slide_mpp,
-        region_size=tiles.region_size, patch_size=tiles.patch_size, min_tissue=tiles.params['min_tissue'], level1_sha256=sha['level1'])
-    return climb_features(hipt, Features(tiles.slide_id, patch_features(hipt, slide, tiles, batch_size), None, tiles.coords, tiles.tissue, attrs), sha, levels)
+    patch = patch_features(hipt, slide, tiles)
+    f = Features(tiles.slide_id, patch, None, tiles.coords, tiles.tissue, _made_by(hipt, tiles, sha))
+    return climb_features(hipt, f, sha, levels)
+
+def _made_by(hipt, tiles, sha):
+    precision = str(pick_dtype(hipt.precision, hipt.device)).removeprefix('torch.')
+    return dict(encoder_name=hipt.name, level1_sha256=sha['level1'], mean=list(hipt.mean), std=list(hipt.std),
+                sizes=list(hipt.sizes), precision=precision, mpp=tiles.mpp, slide_mpp=tiles.slide_mpp,
+                region_size=tiles.region_size, patch_size=tiles.patch_size, min_tissue=tiles.params['min_tissue'],
+                tiles=tiles.hash)
+
+def _check_fit(hipt, tiles):
+    if abs(tiles.mpp/hipt.mpp-1)>.021:
+        raise HIPTError(f"slide '{tiles.slide_id}' is tiled at {tiles.mpp:.4g} µm per pixel, but model '{hipt.name}' was made "
+                        f"for {hipt.mpp}: tile it with --mpp {hipt.mpp}")
+    if tiles.patch_size!=hipt.patch_size:
+        raise HIPTError(f"slide '{tiles.slide_id}' is tiled in patches of {tiles.patch_size} px, but model '{hipt.name}' reads "
+                        f"{hipt.patch_size}: tile it with --patch-size {hipt.patch_size}")
 
 # %% ../nbs/11_embed.ipynb #9389b98d
 def _kept(path):
@@ -109,45 +129,67 @@ def _kept(path):
 
 def _tiles(run, slide_id):
     "Its tiles; where tiling failed, the reason it failed"
-    status, reason = run.read_log().get((slide_id, 'tile'), ('', '')) if not run.tiles(slide_id).exists() else ('', '')
+    if run.tiles(slide_id).exists(): return read_tiles(run.tiles(slide_id))
+    status, reason = run.read_log().get((slide_id, 'tile'), ('', ''))
     if status=='failed': raise HIPTError(f"slide '{slide_id}' has no tiles: {reason}")
     return read_tiles(run.tiles(slide_id))
 
 # %% ../nbs/11_embed.ipynb #c3dd89c6
-def _plan(run, step, hipt, precision, batch_size):
-    "Arithmetic, batch and threads: as recorded if the step has begun, else as given or measured; and the model set to them"
-    old = run.recorded(step)
-    hipt.dtype = precision if precision!='auto' else old.get('precision') or str(pick_dtype('auto', hipt.device)).removeprefix('torch.')
-    if 'fused' in old: plan = {k: old[k] for k in ('batch_size','fused','threads')}
-    else: plan = dict(hipt.tune(), threads=torch.get_num_threads())
+def _use_plan(run, step, hipt, precision, batch_size):
+    "Set the model to the precision, batch and threads of the run: as recorded, as given, or as measured now"
+    begun = run.recorded(step).get('precision') if precision=='auto' else precision
+    hipt.precision = begun or str(pick_dtype('auto', hipt.device)).removeprefix('torch.')
+    plan = run.plan(step)
+    if 'fused' not in plan: plan = dict(hipt.tune(), threads=torch.get_num_threads())
+    if batch_size: plan = plan | dict(batch_size=batch_size)
     if hipt.device.type=='cpu': torch.set_num_threads(plan['threads'])
-    hipt.use_plan(batch_size or plan['batch_size'], plan['fused'])
-    return dict(precision=hipt.dtype, **plan | ({'batch_size': batch_size} if batch_size else {}))
+    hipt.use_plan(plan['batch_size'], plan['fused'])
+    return plan
 
 # %% ../nbs/11_embed.ipynb #ba8320b3
 def embed_cohort(
     run,                   # the `Run` that holds the tiles
     manifest,              # table from `read_manifest`
     hipt:HIPT,             # the pyramid
-    encoder:str=None,      # folder below `features/`; the model's name if not given
+    encoder_name:str=None, # folder below `features/`; the model's name if not given
     levels:int=None,       # how many levels to run; None: all
     batch_size:int=None,   # patches at a time; None: what a short measurement finds fastest
     precision:str='auto',  # `float32`, `bfloat16` or `auto`; features are float32 or float16 in any case
 )->dict:                   # how many were done, skipped and failed
     "Embed every slide of a cohort"
-    encoder, sha, levels = encoder or hipt.name, hipt.weights_sha256, levels or len(hipt.levels)
-    plan = _plan(run, f'embed/{encoder}', hipt, precision, batch_size)
-    run.record(f'embed/{encoder}', dict(level1_sha256=sha['level1'], mean=list(hipt.mean), std=list(hipt.std), **plan), f'features/{encoder}')
-    for k in range(2, levels+1): run.record(f'embed/{encoder}/level{k}', {f'level{k}_sha256': sha[f'level{k}']}, f'features/{encoder}')
-    def one(row):
-        path = run.features(encoder, row.slide_id)
-        f = _kept(path)
-        if f and f'level{levels}_sha256' in f.attrs: return 'skipped'
-        if f: f = climb_features(hipt, read_features(path), sha, levels)
-        else:
-            tiles = _tiles(run, row.slide_id)
-            if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no features"
-            with tiles.open(row.path) as slide: f = embed_slide(hipt, slide, tiles, None, levels, sha)
-        write_features(path, f)
-        return 'done'
-    return each_slide(manifest, one, run, f'embed/{encoder}')
+    name, sha, levels = encoder_name or hipt.name, hipt.weights_sha256, levels or len(hipt.levels)
+    step, folder = f'embed/{name}', f'features/{name}'
+    plan = _use_plan(run, step, hipt, precision, batch_size)
+    made = dict(level1_sha256=sha['level1'], mean=list(hipt.mean), std=list(hipt.std), precision=hipt.precision)
+    run.record(step, made, folder, plan)
+    for k in range(2, levels+1): run.record(f'{step}/level{k}', {f'level{k}_sha256': sha[f'level{k}']}, folder)
+    return each_slide(manifest, lambda row: _embed_row(run, row, hipt, name, levels, sha), run, step)
+
+def _embed_row(run, row, hipt, name, levels, sha):
+    path = run.features(name, row.slide_id)
+    f = _kept(path)
+    if f and f'level{levels}_sha256' in f.made_by: return 'skipped'
+    if f: f = climb_features(hipt, read_features(path), sha, levels)
+    else:
+        tiles = _tiles(run, row.slide_id)
+        if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no features"
+        with tiles.open(row.path) as slide: f = embed_slide(hipt, slide, tiles, levels, sha)
+    write_features(path, f)
+    return 'done'
+
+# %% ../nbs/11_embed.ipynb #250ac64c
+@patch(as_prop=True)
+def pyramid(self:Case)->HIPT:
+    "The pyramid that makes the slide's features"
+    return self.once('pyramid', lambda: get_model(_model_name(self), self.run))
+
+@patch
+def make_features(self:Case):
+    "Embed the slide, as the others of the run"
+    _use_plan(self.run, f'embed/{self.encoder_name}', self.pyramid, 'auto', None)
+    write_features(self.run.features(self.encoder_name, self.slide_id), embed_slide(self.pyramid, self.slide, self.tiles))
+
+def _model_name(case):
+    name = case.encoder_name
+    random = name.endswith('-random') and name not in case.run.pyramids()
+    return f"{name.removesuffix('-random')}:random" if random else name

@@ -1,4 +1,4 @@
-"""What can stand at the first level: our own ViTs, or any image encoder of timm, such as the foundation models of pathology
+"""What can serve as the first level: our own ViTs, or any image encoder of timm, such as the foundation models of pathology
 
 Docs: https://hipt-nb.github.io/hipt_nb/encoders.html.md"""
 
@@ -16,41 +16,61 @@ from .vit import image_vit, grid_vit
 
 # %% ../nbs/05a_encoders.ipynb #c0aded9c
 class TimmEncoder(nn.Module):
-    "A timm model as level 1: patches `[B,3,H,W]` to what the model gives in place of class scores, `[B,D]`"
+    "A timm model as level 1: patches `[B,3,H,W]` to the vectors before its classifier, `[B,D]`"
     in_dim,patch_size = 3,None
     def __init__(self,
-        name:str,          # as timm knows it, such as 'vit_small_patch16_224' or 'hf-hub:MahmoodLab/UNI'
-        pretrained=False,  # fetch its weights; else random ones
+        name:str,          # timm's name, such as 'vit_small_patch16_224' or 'hf-hub:MahmoodLab/UNI'
+        pretrained=False,  # download its weights; otherwise random ones
         **kwargs           # to `timm.create_model`
     ):
         super().__init__()
-        timm = _timm()
-        try: self.model = timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs).eval()
-        except Exception as e: raise HIPTError(f"timm cannot make '{name}' ({type(e).__name__}: {str(e).splitlines()[0][:150] if str(e) else ''}): check the name; weights behind terms of use need 'hf auth login' after you have agreed to them on the model's page") from None
-        cfg = timm.data.resolve_model_data_config(self.model)
         self.name,self.kwargs = name,kwargs
-        self.mean,self.std,self.size,self.interpolation = cfg['mean'],cfg['std'],cfg['input_size'][-1],cfg['interpolation']
-        with torch.no_grad(): y = self.model(torch.zeros(1, 3, self.size, self.size))
-        if y.ndim!=2: raise HIPTError(f"'{name}' gives {list(y.shape)} for one image, not one vector; choose a model with a class token or pooling (global_pool='avg')")
-        self.embed_dim = y.shape[1]
+        self.model = _create(name, pretrained, kwargs)
+        cfg = _timm().data.resolve_model_data_config(self.model)
+        self.mean,self.std = cfg['mean'],cfg['std']
+        self.size,self.interpolation = cfg['input_size'][-1],cfg['interpolation']
+        self.embed_dim = _vector_length(self.model, self.size, name)
 
     @property
-    def config(self)->dict: "What `make_vit` needs"; return dict(timm=self.name, **self.kwargs)
+    def config(self)->dict:
+        "What `make_vit` needs"
+        return dict(timm=self.name, **self.kwargs)
 
     def forward(self, x:Tensor)->Tensor:
-        size,mode = (self.size,self.size),'bilinear' if self.interpolation=='bilinear' else 'bicubic'
-        if x.shape[-2:]!=size: x = F.interpolate(x.float(), size, mode=mode, antialias=True).to(x.dtype)  # torch resizes in float32 only
+        size = self.size,self.size
+        if x.shape[-2:]!=size:
+            mode = 'bilinear' if self.interpolation=='bilinear' else 'bicubic'
+            x = F.interpolate(x.float(), size, mode=mode, antialias=True).to(x.dtype)  # torch resizes in float32 only
         return self.model(x)
 
     def class_attention(self, *args, **kwargs):
-        raise HIPTError(f"'{self.name}' does not show its attention: look at the levels above, or use a pyramid with a ViT of this package at level 1")
+        raise HIPTError(f"'{self.name}' does not return attention: use that of the levels above, "
+                        "or a pyramid with a ViT of this package as level 1")
 
 # %% ../nbs/05a_encoders.ipynb #0ae69fcf
 def _timm():
-    "timm, or how to get it"
+    "The library, or how to install it"
     try: import timm, timm.data
     except ImportError: raise HIPTError("timm is not installed: pip install 'hipt_nb[encoders]'") from None
     return timm
+
+def _create(name, pretrained, kwargs):
+    "A timm model without its classifier"
+    timm = _timm()
+    try: return timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs).eval()
+    except Exception as e:
+        why = str(e).splitlines()[0][:150] if str(e) else ''
+        raise HIPTError(f"timm cannot make '{name}' ({type(e).__name__}: {why}): check the name; for weights behind "
+                        "terms of use, agree to them on the model's page and run 'hf auth login'") from None
+
+@torch.no_grad()
+def _vector_length(model, size, name):
+    "The embedding dimension, if the model returns one vector per image"
+    y = model(torch.zeros(1, 3, size, size))
+    if y.ndim!=2:
+        raise HIPTError(f"'{name}' returns {list(y.shape)} for one image, not one vector; "
+                        "choose a model with a class token or pooling (global_pool='avg')")
+    return y.shape[1]
 
 # %% ../nbs/05a_encoders.ipynb #ca025a52
 def vit_config(
@@ -58,14 +78,17 @@ def vit_config(
 )->dict:         # what `make_vit` needs
     "What a level was built with"
     if isinstance(m, TimmEncoder): return m.config
-    return dict(in_dim=m.in_dim, patch_size=m.patch_size, dim=m.embed_dim, depth=m.depth, heads=m.num_heads, grid=m.grid, mlp_ratio=m.mlp_ratio, positions=m.positions, antialias=m.antialias)
+    return dict(
+        in_dim=m.in_dim, patch_size=m.patch_size, dim=m.embed_dim, depth=m.depth, heads=m.num_heads,
+        grid=m.grid, mlp_ratio=m.mlp_ratio, positions=m.positions, antialias=m.antialias)
 
 # %% ../nbs/05a_encoders.ipynb #05b76f47
 def make_vit(
     cfg:dict  # from `vit_config`
 )->nn.Module:
-    "A level as it was built, with fresh weights"
+    "A level of the recorded sizes, with fresh weights"
     c = dict(cfg)
     if 'timm' in c: return TimmEncoder(c.pop('timm'), **c)
-    in_dim,ps,grid = c.pop('in_dim'),c.pop('patch_size'),c.pop('grid')
-    return grid_vit(in_dim, grid=grid, **c) if ps==1 else image_vit(patch=ps, img_size=ps*grid, **c)
+    in_dim,patch,grid = (c.pop(n) for n in ('in_dim','patch_size','grid'))
+    if patch==1: return grid_vit(in_dim, grid=grid, **c)
+    return image_vit(patch=patch, img_size=patch*grid, **c)

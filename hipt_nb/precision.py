@@ -1,4 +1,4 @@
-"""float32 or bfloat16, and how many patches at a time: what this machine is fastest with
+"""float32 or bfloat16, and how many patches per batch: the fastest choice on this machine
 
 Docs: https://hipt-nb.github.io/hipt_nb/precision.html.md"""
 
@@ -13,50 +13,59 @@ from functools import lru_cache
 import torch
 from .core import HIPTError
 
-# %% ../nbs/05c_precision.ipynb #854927a8
-@lru_cache
-def cpu_likes_bf16(
-    n:int=768  # side of the matrices tried
-)->bool:
-    "Is a matrix product at least twice as fast in bfloat16 as in float32 here?"
-    def best(dtype, n):
-        a,ts = torch.ones(n, n, dtype=dtype),[]
-        for _ in range(6):
-            t = time.perf_counter(); a@a; ts.append(time.perf_counter()-t)
-        return min(ts[1:])
-    # a CPU without bfloat16 takes seconds for a large product, and shows in a small one
-    return best(torch.float32, n//6) > best(torch.bfloat16, n//6)/4 and best(torch.float32, n) > 2*best(torch.bfloat16, n)
-
-# %% ../nbs/05c_precision.ipynb #97f75189
-def pick_dtype(
-    dtype:str,            # 'float32', 'bfloat16', or 'auto': bfloat16 on GPUs that have it and CPUs that gain by it
-    device:torch.device   # where the model is
-)->torch.dtype:
-    "The arithmetic to use on a device"
-    if dtype not in ('float32','bfloat16','auto'): raise HIPTError(f"unknown dtype '{dtype}'; choose float32, bfloat16 or auto")
-    kind = torch.device(device).type
-    if dtype=='auto': dtype = 'bfloat16' if (kind=='cuda' and torch.cuda.is_bf16_supported(False)) or (kind=='cpu' and cpu_likes_bf16()) else 'float32'
-    return getattr(torch, dtype)
-
-# %% ../nbs/05c_precision.ipynb #7bb95a69
-def batch_sizes(
-    device:torch.device,  # where the model is
-    bytes_each:int        # memory that one patch takes on its way through a block
-)->list:                  # batch sizes worth trying, smallest first
-    "Powers of two that fit into a third of the free memory"
-    if device.type=='cuda': low,high,free = 32,1024,torch.cuda.mem_get_info(device)[0]
-    else: low,high,free = 8,64,2**31
-    return [n for n in (2**i for i in range(3, 11)) if low<=n<=high and (n*bytes_each*3<free or n==low)]
-
-def fastest(
-    times:dict  # candidate → seconds per patch, smaller batches first
-):              # the first that is not more than 3 % slower than the fastest
-    "A choice that noise does not drive to the largest batch"
-    return next(k for k,t in times.items() if t<=1.03*min(times.values()))
-
 # %% ../nbs/05c_precision.ipynb #49fcebd4
 def time_of(fn, x, n=3):
     "Shortest of `n` runs after one to warm up, in seconds"
     wait = torch.cuda.synchronize if x.device.type=='cuda' else lambda: None
-    def once(): wait(); t = time.perf_counter(); fn(x); wait(); return time.perf_counter()-t
+    def once():
+        wait()
+        start = time.perf_counter()
+        fn(x)
+        wait()
+        return time.perf_counter()-start
     return min([once() for _ in range(n+1)][1:])
+
+# %% ../nbs/05c_precision.ipynb #854927a8
+@lru_cache
+def cpu_likes_bf16()->bool:
+    "Whether a matrix product is at least twice as fast in bfloat16 as in float32 on this CPU"
+    # a CPU without bfloat16 takes seconds for a large product, and shows it in a small one
+    small32,small16 = _product_time(torch.float32, 128),_product_time(torch.bfloat16, 128)
+    if small32<=small16/4: return False
+    return _product_time(torch.float32, 768) > 2*_product_time(torch.bfloat16, 768)
+
+def _product_time(dtype, n):
+    "Seconds for the product of two matrices of side `n`, the shortest of five"
+    a = torch.ones(n, n, dtype=dtype)
+    return time_of(a.__matmul__, a, 5)
+
+# %% ../nbs/05c_precision.ipynb #97f75189
+def pick_dtype(
+    precision:str,        # 'float32', 'bfloat16', or 'auto': bfloat16 on GPUs that have it and CPUs that gain by it
+    device:torch.device   # where the model is
+)->torch.dtype:
+    "The dtype of level 1 on a device"
+    if precision not in ('float32','bfloat16','auto'):
+        raise HIPTError(f"unknown precision '{precision}'; choose float32, bfloat16 or auto")
+    if precision!='auto': return getattr(torch, precision)
+    kind = torch.device(device).type
+    gains = (kind=='cuda' and torch.cuda.is_bf16_supported(False)) or (kind=='cpu' and cpu_likes_bf16())
+    return torch.bfloat16 if gains else torch.float32
+
+# %% ../nbs/05c_precision.ipynb #7bb95a69
+def batch_sizes(
+    device:torch.device,  # where the model is
+    bytes_each:int        # memory that one patch needs on its way through a block
+)->list:                  # batch sizes worth trying, smallest first
+    "Powers of two that fit into a third of the free memory"
+    if device.type=='cuda': low,high,free = 32,1024,torch.cuda.mem_get_info(device)[0]
+    else: low,high,free = 8,64,2**31
+    sizes = [2**i for i in range(3, 11) if low<=2**i<=high]
+    return [n for n in sizes if n*bytes_each*3<free or n==low]
+
+# %% ../nbs/05c_precision.ipynb #a3e72f42
+def fastest(
+    times:dict  # candidate → seconds per patch, smaller batches first
+):              # the first candidate within 3 % of the fastest
+    "The smallest batch that is as good as the fastest"
+    return next(k for k,t in times.items() if t<=1.03*min(times.values()))

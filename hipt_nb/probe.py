@@ -28,7 +28,7 @@ def mean_token(
 def fold_predictions(
     bags,                 # bags of all slides
     folds,                # from `patient_folds`
-    classes,              # class names; a bag's label is a position in it
+    classes,              # class names, in the order of the predictions' columns
     make_model,           # called with the number of training slides; gives a scikit-learn classifier
     allow_leakage=False,  # score folds that share patients all the same
 ):                        # predictions of all folds
@@ -41,18 +41,19 @@ def fold_predictions(
     return pd.concat([_one_prediction(k, f, x, by_id, classes, make_model) for k,f in enumerate(folds)], ignore_index=True)
 
 def _one_prediction(k, f, x, by_id, classes, make_model):
-    y = np.array([by_id[s].label for s in f['train']])
+    number = lambda s: None if by_id[s].label is None else classes.index(by_id[s].label)
+    y = np.array([number(s) for s in f['train']])
     model = make_model(len(y)).fit(np.stack([x[s] for s in f['train']]), y)
     probs = np.zeros((len(f['test']), len(classes)))
     probs[:, model.classes_] = model.predict_proba(np.stack([x[s] for s in f['test']]))
     test = [by_id[s] for s in f['test']]
-    return prediction_table(f['test'], [b.patient for b in test], [b.label for b in test], probs, classes, k)
+    return prediction_table(f['test'], [b.patient for b in test], [number(s) for s in f['test']], probs, classes, k)
 
 # %% ../nbs/08e_probe.ipynb #6b6150e9
 def knn(
     bags,                # bags of all slides
     folds,               # from `patient_folds`
-    classes,             # class names; a bag's label is a position in it
+    classes,             # class names, in the order of the predictions' columns
     k:int=5,             # neighbours
     metric='euclidean',  # or `cosine`
     weights='uniform',   # or `distance`
@@ -66,7 +67,7 @@ def knn(
 def mean_of_patches(
     bags,      # bags of all slides
     folds,     # from `patient_folds`
-    classes,   # class names; a bag's label is a position in it
+    classes,   # class names, in the order of the predictions' columns
     C=1.0,     # inverse strength of the regularisation
     **kwargs,  # to `fold_predictions`
 ):             # predictions of all folds

@@ -181,7 +181,7 @@ class GridSource(SampleSource):
         self.paths,self.level,self.data = list(map(str, features)),level,'patch' if level==2 else f'level{level-1}'
         feats = [read_features(p, patches=False) for p in self.paths]
         check_alike(feats)
-        self.attrs,self.ids = feats[0].attrs,[f.slide_id for f in feats]
+        self.attrs,self.ids = feats[0].made_by,[f.slide_id for f in feats]
         self.masks = [f.mask(level-1) for f in feats]
         if len({m.shape[1:] for m in self.masks})>1: raise HIPTError("features with regions of different size cannot be mixed: tile and embed all slides with one region size")
         sizes = self.attrs.get('sizes', [])

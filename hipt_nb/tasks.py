@@ -29,10 +29,17 @@ class Classify:
     @property
     def n_out(self): return len(self.classes)
     def fit(self, bags): return self                                     # nothing to learn from the training slides
-    def target(self, bags): return torch.tensor([-1 if b.label is None else b.label for b in bags])
+    def index(self, bag):
+        "The number of a bag's class; None if its label is unknown"
+        if bag.label is None: return None
+        if bag.label in self.classes: return self.classes.index(bag.label)
+        raise HIPTError(f"label {bag.label!r} of slide '{bag.slide_id}' is unknown to the model ({', '.join(self.classes)}): "
+                        "correct the manifest, or leave the column out")
+
+    def target(self, bags): return torch.tensor([-1 if b.label is None else self.index(b) for b in bags])
     def losses(self, z, y): return F.cross_entropy(z, y, reduction='none')  # of each slide
     def loss(self, z, y): return self.losses(z, y).mean()
-    def strata(self, bags): return np.array([b.label for b in bags])
+    def strata(self, bags): return np.array([self.index(b) for b in bags])
     def answers(self, z): return z.double().softmax(-1)                  # probabilities
     def score(self, z, y): return auc(y, z.softmax(-1))
 
@@ -42,12 +49,12 @@ class Classify:
         fold=0,      # which fold tested them
     ):
         "Predictions as a table"
-        return prediction_table([b.slide_id for b in bags], [b.patient for b in bags], [b.label for b in bags], answers, self.classes, fold)
+        return prediction_table([b.slide_id for b in bags], [b.patient for b in bags], [self.index(b) for b in bags], answers, self.classes, fold)
 
     def problems(self, bags, folds):
         "What stands in the way of training: a dict of reason → slide ids, and a list of sentences"
         label = {b.slide_id: b.label for b in bags}
-        lost = [f'fold {i}: no training slide of {c}' for i,f in enumerate(folds) for j,c in enumerate(self.classes) if not any(label.get(s)==j for s in f['train'])]
+        lost = [f'fold {i}: no training slide of {c}' for i,f in enumerate(folds) for c in self.classes if not any(label.get(s)==c for s in f['train'])]
         return {'have no label': [s for s,l in label.items() if l is None]}, lost
 
 # %% ../nbs/12b_tasks.ipynb #03e1e78c

@@ -121,7 +121,7 @@ def untrained(
     from hipt_nb.hipt import HIPT
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        r = HIPT(*(make_vit(vit_config(l)) for l in hipt.levels), patch_size=hipt.sizes, mean=hipt.mean, std=hipt.std, dtype=hipt.dtype).eval().to(hipt.device).frozen()
+        r = HIPT(*(make_vit(vit_config(l)) for l in hipt.levels), patch_size=hipt.sizes, mean=hipt.mean, std=hipt.std, precision=hipt.precision).eval().to(hipt.device).frozen()
     scores = [region_scores(r, tiles.read(slide, m), maps.attrs.get('offsets', (0,)), mask=tiles.mask()[m])[:2] for m in range(len(tiles))]
     return Maps(maps.slide_id, maps.coords, None, np.stack([p for _,p in scores]), maps.top, np.stack([scores[m][0] for m in maps.top]).astype(np.float16), maps.attrs)
 

@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/vit.html.md"""
 
 # %% auto #0
 __all__ = ['POSITION_MODES', 'ImageTokens', 'GridTokens', 'tokens_to_grid', 'resize_positions', 'Attention', 'mix_values',
-           'attention_weights', 'key_mask', 'Mlp', 'DropPath', 'Block', 'ViT', 'init_vit', 'image_vit', 'grid_vit',
+           'attention_weights', 'key_mask', 'Mlp', 'DropPath', 'Block', 'init_vit', 'ViT', 'image_vit', 'grid_vit',
            'vit256', 'vit4k', 'flops']
 
 # %% ../nbs/05_vit.ipynb #935caee4
@@ -21,19 +21,21 @@ from .core import HIPTError
 class ImageTokens(nn.Module):
     "Squares of pixels to tokens: `[B,3,H,W]` to `[B, rows*cols, dim]`, row by row"
     name = 'patch_embed' # the published name, under which its parameters are stored
+    in_dim = 3           # channels
     def __init__(self,
-        dim:int,            # numbers per token
-        patch_size:int=16,  # side of a square, pixels
-        in_dim:int=3        # channels
+        dim:int,           # embedding dimension
+        patch_size:int=16  # side of a square, pixels
     ):
         super().__init__()
-        self.patch_size,self.in_dim = patch_size,in_dim
-        self.proj = nn.Conv2d(in_dim, dim, kernel_size=patch_size, stride=patch_size)
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(self.in_dim, dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, x:Tensor)->Tensor:
-        p,(h,w) = self.patch_size,(n//self.patch_size for n in x.shape[-2:])
-        x = x[..., :h*p, :w*p].unflatten(-1, (w,p)).unflatten(-3, (h,p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        return F.linear(x, self.proj.weight.flatten(1), self.proj.bias) # the convolution as the matrix product that it is
+        p = self.patch_size
+        rows,cols = (n//p for n in x.shape[-2:])
+        x = x[..., :rows*p, :cols*p].unflatten(-1, (cols,p)).unflatten(-3, (rows,p))
+        squares = x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        return F.linear(squares, self.proj.weight.flatten(1), self.proj.bias) # the convolution as one matrix product
 
 # %% ../nbs/05_vit.ipynb #8eeb249e
 class GridTokens(nn.Sequential):
@@ -41,8 +43,8 @@ class GridTokens(nn.Sequential):
     name = 'phi' # the published name
     patch_size = 1
     def __init__(self,
-        dim:int,       # numbers per token
-        in_dim:int=384 # numbers per cell of the grid: the dim of the level below
+        dim:int,       # embedding dimension
+        in_dim:int=384 # dimension of a cell of the grid: the embedding dimension of the level below
     ):
         super().__init__(nn.Linear(in_dim, dim), nn.GELU(), nn.Dropout(0.))
         self.in_dim = in_dim
@@ -65,59 +67,69 @@ def resize_positions(
     pos:Tensor,           # learned positions `[1, 1+grid*grid, D]`, the class token's first
     rows:int,             # wanted grid height
     cols:int,             # wanted grid width
-    mode:str='dino',      # 'dino': scale factor with DINO's +0.1, as the published weights expect; 'exact': by target size
-    antialias:bool=False  # smooth first when shrinking ('exact' only)
+    mode:str='dino',      # 'dino': DINO's scale factor with +0.1, as the published weights expect; 'exact': target size
+    antialias:bool=False  # smooth when shrinking ('exact' only)
 )->Tensor:                # `[1, 1+rows*cols, D]`
     "Learned position embedding for a grid of another size, by bicubic interpolation"
     n = round((pos.shape[1]-1)**.5)
     if (rows,cols)==(n,n): return pos
     grid = tokens_to_grid(pos[:,1:], n, n)
-    if mode=='dino': grid = F.interpolate(grid, scale_factor=((rows+.1)/n, (cols+.1)/n), mode='bicubic')
-    else: grid = F.interpolate(grid, size=(rows,cols), mode='bicubic', antialias=antialias)
+    if mode=='dino':
+        scale = (rows+.1)/n, (cols+.1)/n
+        grid = F.interpolate(grid, scale_factor=scale, mode='bicubic')
+    else:
+        grid = F.interpolate(grid, size=(rows,cols), mode='bicubic', antialias=antialias)
     return torch.cat([pos[:,:1], grid.flatten(2).transpose(1, 2)], 1)
 
 # %% ../nbs/05_vit.ipynb #2913c717
 class Attention(nn.Module):
-    "Multi-head self-attention that gives its weights when asked"
+    "Multi-head self-attention that returns its weights on request"
     fused = True # torch's fused kernel; False writes the formula out, see `mix_values`
     def __init__(self,
-        dim:int,   # numbers per token
+        dim:int,   # embedding dimension
         heads:int  # heads; must divide `dim`
     ):
         super().__init__()
-        if dim%heads: raise HIPTError(f"{heads} heads cannot share a dim of {dim}; choose a number of heads that divides it")
+        if dim%heads:
+            raise HIPTError(f"{heads} heads cannot share a dim of {dim}; choose a number of heads that divides it")
         self.heads = heads
-        self.qkv,self.proj = nn.Linear(dim, dim*3),nn.Linear(dim, dim)
+        self.qkv = nn.Linear(dim, dim*3)
+        self.proj = nn.Linear(dim, dim)
 
     def project(self,
-        x:Tensor,  # tokens `[B,N,D]`
-        a:int,     # first of query (0), key (1) and value (2)
-        b:int      # the one after the last
-    )->Tensor:     # `[b-a,B,heads,N,D/heads]`
+        x:Tensor,   # tokens `[B,N,D]`
+        start:int,  # first of query (0), key (1) and value (2)
+        stop:int    # the one after the last
+    )->Tensor:      # `[stop-start,B,heads,N,D/heads]`
         "Queries, keys and values of all heads"
         D = x.shape[-1]
-        y = F.linear(x, self.qkv.weight[a*D:b*D], self.qkv.bias[a*D:b*D])
-        return y.unflatten(-1, (b-a, self.heads, D//self.heads)).permute(2, 0, 3, 1, 4)
+        part = slice(start*D, stop*D)
+        y = F.linear(x, self.qkv.weight[part], self.qkv.bias[part])
+        return y.unflatten(-1, (stop-start, self.heads, D//self.heads)).permute(2, 0, 3, 1, 4)
 
     def forward(self,
         x:Tensor,          # tokens `[B,N,D]`
-        mask:Tensor=None,  # keys that may be looked at, bool, broadcastable to `[B,heads,N,N]`
+        mask:Tensor=None,  # keys that may be attended to, bool, broadcastable to `[B,heads,N,N]`
         weights:str=None,  # 'all': also return `[B,heads,N,N]`; 'class': only the class token's row `[B,heads,1,N]`
-        only_class=False   # only the class token asks: `[B,1,D]` comes out
+        only_class=False   # the class token is the only query: returns `[B,1,D]`
     ):
-        q,k,v = (*self.project(x[:,:1], 0, 1), *self.project(x, 1, 3)) if only_class else self.project(x, 0, 3)
-        y = self.proj(mix_values(q, k, v, mask, self.fused).transpose(1, 2).flatten(2))
-        return (y, attention_weights(q[:,:,:1] if weights=='class' else q, k, mask)) if weights else y
+        if only_class: q,k,v = *self.project(x[:,:1], 0, 1), *self.project(x, 1, 3)
+        else: q,k,v = self.project(x, 0, 3)
+        y = mix_values(q, k, v, mask, self.fused).transpose(1, 2).flatten(2)
+        y = self.proj(y)
+        if not weights: return y
+        if weights=='class': q = q[:,:,:1]
+        return y, attention_weights(q, k, mask)
 
 # %% ../nbs/05_vit.ipynb #f206b026
 def mix_values(
     q:Tensor,          # queries `[B,heads,n,d]`
     k:Tensor,          # keys `[B,heads,N,d]`
     v:Tensor,          # values `[B,heads,N,d]`
-    mask:Tensor=None,  # keys that may be looked at, bool, broadcastable to `[B,heads,n,N]`
-    fused=True         # by torch's fused kernel, where it is not known to be slower
+    mask:Tensor=None,  # keys that may be attended to, bool, broadcastable to `[B,heads,n,N]`
+    fused=True         # use torch's fused kernel, except where it is known to be slower
 )->Tensor:             # `[B,heads,n,d]`
-    "Values weighted by attention"
+    "Values averaged with the attention weights"
     slow = torch.is_grad_enabled() and q.dtype==torch.bfloat16 and q.device.type=='cpu'
     if fused and not slow: return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     s = (q*q.shape[-1]**-.5) @ k.contiguous().transpose(-2, -1)
@@ -128,48 +140,55 @@ def mix_values(
 def attention_weights(
     q:Tensor,         # queries `[B,heads,n,d]`
     k:Tensor,         # keys `[B,heads,N,d]`
-    mask:Tensor=None  # keys that may be looked at, bool, broadcastable to `[B,heads,n,N]`
+    mask:Tensor=None  # keys that may be attended to, bool, broadcastable to `[B,heads,n,N]`
 )->Tensor:            # `[B,heads,n,N]`, each row sums to 1
-    "The softmax of the scaled products of queries and keys"
+    "Softmax of the scaled products of queries and keys"
     s = q.float() @ k.float().transpose(-2, -1) * q.shape[-1]**-.5
     if mask is not None: s = s.masked_fill(~mask, float('-inf'))
     return s.softmax(-1)
 
 # %% ../nbs/05_vit.ipynb #212c644d
 def key_mask(
-    mask:Tensor,  # `[B,rows,cols]` bool, True where there is tissue
+    mask:Tensor   # `[B,rows,cols]` bool, True where there is tissue
 )->Tensor:        # `[B,1,1,1+rows*cols]` bool
-    "Which keys every token may look at: the class token and the cells of the mask"
+    "The padding mask over keys: the class token and the cells of the mask may be attended to"
     return F.pad(mask.flatten(1), (1, 0), value=True)[:,None,None]
 
 # %% ../nbs/05_vit.ipynb #fba13455
 class Mlp(nn.Module):
     "The two-layer network of a block"
     def __init__(self,
-        dim:int,    # numbers per token
-        hidden:int  # numbers in between
+        dim:int,    # embedding dimension
+        hidden:int  # hidden dimension
     ):
         super().__init__()
-        self.fc1,self.act,self.fc2 = nn.Linear(dim, hidden),nn.GELU(),nn.Linear(hidden, dim)
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x:Tensor)->Tensor:
         y = self.fc1(x)
-        return self.fc2(self.act(y) if torch.is_grad_enabled() else torch.ops.aten.gelu_(y)) # in place where nothing has to be remembered: 3 to 8 % faster on a CPU
+        # without gradients nothing is kept for the backward pass, and in place is 3 to 8 % faster on a CPU
+        y = self.act(y) if torch.is_grad_enabled() else torch.ops.aten.gelu_(y)
+        return self.fc2(y)
 
 # %% ../nbs/05_vit.ipynb #7c066952
 class DropPath(nn.Module):
-    "Leave a residual branch out for some samples while training"
+    "Drop a residual branch for some samples while training"
     def __init__(self,
-        p:float=0.  # share of samples that go without
+        p:float=0.  # share of samples that go without it
     ):
         super().__init__()
-        self.register_buffer('keep', torch.ones(()), persistent=False)  # a tensor: compiled, blocks that differ in a number only share their code
+        # a tensor: compiled blocks that differ in a number only share their code
+        self.register_buffer('keep', torch.ones(()), persistent=False)
         self.p = p
 
     @property
     def p(self)->float: return self._p
     @p.setter
-    def p(self, p): self._p,self.some = p,p>0; self.keep.fill_(1-p)
+    def p(self, p):
+        self._p,self.some = p,p>0
+        self.keep.fill_(1-p)
 
     def forward(self, x:Tensor)->Tensor:
         if not (self.training and self.some): return x
@@ -180,23 +199,25 @@ class DropPath(nn.Module):
 
 # %% ../nbs/05_vit.ipynb #085cc614
 class Block(nn.Module):
-    "Attention, then a small network on each token, both added to what was there"
+    "Attention, then a small network on each token, both added to their input"
     def __init__(self,
-        dim:int,             # numbers per token
+        dim:int,             # embedding dimension
         heads:int,           # attention heads
-        mlp_ratio:float=4.,  # width of the small network, in `dim`s
+        mlp_ratio:float=4.,  # hidden dimension of the small network, as a multiple of `dim`
         drop_path:float=0.   # stochastic depth
     ):
         super().__init__()
-        self.norm1,self.attn = nn.LayerNorm(dim, eps=1e-6),Attention(dim, heads)
-        self.norm2,self.mlp = nn.LayerNorm(dim, eps=1e-6),Mlp(dim, int(dim*mlp_ratio))
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, int(dim*mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
     def forward(self,
         x:Tensor,          # tokens `[B,N,D]`
-        mask:Tensor=None,  # keys that may be looked at
+        mask:Tensor=None,  # keys that may be attended to
         weights:str=None,  # 'all' or 'class': also return attention weights
-        only_class=False   # only the class token comes out, `[B,1,D]`
+        only_class=False   # return the class token alone, `[B,1,D]`
     ):
         y = self.attn(self.norm1(x), mask, weights, only_class)
         y,a = y if weights else (y,None)
@@ -204,26 +225,43 @@ class Block(nn.Module):
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return (x,a) if weights else x
 
+# %% ../nbs/05_vit.ipynb #a2c2aede
+def init_vit(
+    m:nn.Module  # module whose linear layers, class token and positions are initialised
+)->None:
+    "Initial weights as published"
+    for l in m.modules():
+        if not isinstance(l, nn.Linear): continue
+        nn.init.trunc_normal_(l.weight, std=.02)
+        if l.bias is not None: nn.init.zeros_(l.bias)
+    for n in ('cls_token','pos_embed'):
+        if hasattr(m, n): nn.init.trunc_normal_(getattr(m, n), std=.02)
+
 # %% ../nbs/05_vit.ipynb #3f2f479a
 class ViT(nn.Module):
-    "A vision transformer over whatever its tokeniser makes tokens of"
-    checkpointing = False # True: training keeps only each block's input and computes the rest twice, for a fraction of the memory
+    "A vision transformer over the tokens that its tokeniser makes"
+    checkpointing = False # True: gradient checkpointing, blocks are recomputed in the backward pass
     def __init__(self,
         tokeniser:nn.Module,   # `ImageTokens` or `GridTokens`, or a module like them
-        dim:int,               # numbers per token
+        dim:int,               # embedding dimension
         depth:int,             # blocks
         heads:int,             # attention heads
         grid:int=14,           # side of the grid that positions are learned for
-        mlp_ratio:float=4.,    # width of a block's small network, in `dim`s
+        mlp_ratio:float=4.,    # hidden dimension of a block's small network, as a multiple of `dim`
         drop_path:float=0.,    # stochastic depth of the last block; grows linearly from 0 at the first
         positions:str='dino',  # how positions are resized to another grid, see `resize_positions`
         antialias:bool=False   # smooth positions when they are shrunk ('exact' only)
     ):
         super().__init__()
-        if positions not in POSITION_MODES: raise HIPTError(f"unknown position mode '{positions}'; choose one of {', '.join(POSITION_MODES)}")
-        self.embed_dim,self.depth,self.num_heads,self.grid,self.mlp_ratio,self.positions,self.antialias = dim,depth,heads,grid,mlp_ratio,positions,antialias
-        self.cls_token,self.pos_embed = nn.Parameter(torch.zeros(1, 1, dim)),nn.Parameter(torch.zeros(1, 1+grid**2, dim))
-        self.tokeniser_name,self.patch_size,self.in_dim = tokeniser.name,tokeniser.patch_size,tokeniser.in_dim
+        if positions not in POSITION_MODES:
+            raise HIPTError(f"unknown position mode '{positions}'; choose one of {', '.join(POSITION_MODES)}")
+        self.embed_dim,self.depth,self.num_heads = dim,depth,heads
+        self.grid,self.mlp_ratio = grid,mlp_ratio
+        self.positions,self.antialias = positions,antialias
+        self.patch_size,self.in_dim = tokeniser.patch_size,tokeniser.in_dim
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1+grid**2, dim))
+        self.tokeniser_name = tokeniser.name
         self.add_module(tokeniser.name, tokeniser)
         rates = torch.linspace(0, drop_path, depth).tolist()
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, p) for p in rates)
@@ -239,17 +277,13 @@ class ViT(nn.Module):
     )->Tensor:            # class token `[B,D]`
         return self.class_attention(x, mask, weights=None)[0]
 
-# %% ../nbs/05_vit.ipynb #a2c2aede
-def init_vit(
-    m:nn.Module  # module whose linear layers, class token and positions start afresh
-)->None:
-    "Initial weights as published"
-    for l in m.modules():
-        if not isinstance(l, nn.Linear): continue
-        nn.init.trunc_normal_(l.weight, std=.02)
-        if l.bias is not None: nn.init.zeros_(l.bias)
-    for n in ('cls_token','pos_embed'):
-        if hasattr(m, n): nn.init.trunc_normal_(getattr(m, n), std=.02)
+# %% ../nbs/05_vit.ipynb #6323955e
+@patch
+def grid_of(self:ViT,
+    x:Tensor  # images or grids
+)->tuple:     # rows, cols
+    "How many tokens an input has, down and across"
+    return x.shape[-2]//self.patch_size, x.shape[-1]//self.patch_size
 
 # %% ../nbs/05_vit.ipynb #1dccf756
 @patch
@@ -261,18 +295,12 @@ def embed(self:ViT,
     rows,cols = self.grid_of(x)
     t = self.tokeniser(x)
     if mask is not None:
-        if mask.shape!=(len(x),rows,cols): raise HIPTError(f"mask of shape {list(mask.shape)} for a grid of {[len(x),rows,cols]} (batch, rows, columns); give one value per token")
+        if mask.shape!=(len(x),rows,cols):
+            raise HIPTError(f"mask of shape {list(mask.shape)} for a grid of {[len(x),rows,cols]} "
+                            "(batch, rows, columns); give one value per token")
         t = t.masked_fill(~mask.flatten(1)[...,None], 0.)
     t = torch.cat([self.cls_token.expand(len(x), -1, -1), t], 1)
     return t + resize_positions(self.pos_embed, rows, cols, self.positions, self.antialias)
-
-# %% ../nbs/05_vit.ipynb #6323955e
-@patch
-def grid_of(self:ViT,
-    x:Tensor  # images or grids
-)->tuple:     # rows, cols
-    "How many tokens an input has, down and across"
-    return x.shape[-2]//self.patch_size, x.shape[-1]//self.patch_size
 
 # %% ../nbs/05_vit.ipynb #daba37e1
 @patch
@@ -281,15 +309,16 @@ def through_blocks(self:ViT,
     keys=None,         # from `key_mask`
     weights:str=None,  # attention to return, see `Attention`
     block:int=-1,      # of which block
-    only_class=False   # the last block gives the class token alone, `[B,1,D]`
+    only_class=False   # the last block returns the class token alone, `[B,1,D]`
 )->tuple:              # normalised tokens; attention or None
     "All blocks and the last normalisation"
-    att,again = None,self.checkpointing and torch.is_grad_enabled()
+    att = None
+    recompute = self.checkpointing and torch.is_grad_enabled()
     for i,b in enumerate(self.blocks):
-        asked = weights if i==block%self.depth else None
-        args = t,keys,asked,only_class and i==self.depth-1
-        t = checkpoint(b, *args, use_reentrant=False) if again else b(*args)
-        if asked: t,att = t
+        wanted = weights if i==block%self.depth else None
+        args = t,keys,wanted,only_class and i==self.depth-1
+        t = checkpoint(b, *args, use_reentrant=False) if recompute else b(*args)
+        if wanted: t,att = t
     return self.norm(t),att
 
 # %% ../nbs/05_vit.ipynb #7293a246
@@ -311,7 +340,7 @@ def tokens(self:ViT,
     x:Tensor,         # images or grids
     mask:Tensor=None  # `[B,rows,cols]` bool
 )->Tensor:            # `[B, 1+rows*cols, D]`
-    "All tokens after the last block, normalised, the class token first"
+    "Normalised tokens after the last block, the class token first"
     return self.forward_attention(x, mask, weights=None)[0]
 
 # %% ../nbs/05_vit.ipynb #1ca438bd
@@ -321,7 +350,7 @@ def attention(self:ViT,
     mask:Tensor=None, # `[B,rows,cols]` bool
     block:int=-1      # which block
 )->Tensor:            # `[B,heads,N,N]`
-    "One block's attention, the last block's unless said otherwise"
+    "One block's attention, by default the last's"
     return self.forward_attention(x, mask, block=block)[1]
 
 # %% ../nbs/05_vit.ipynb #90ff8b25
@@ -332,9 +361,11 @@ def class_attention(self:ViT,
     block:int=-1,        # which block's attention
     weights:str='class'  # None for no attention
 )->tuple:                # class token `[B,D]`; attention `[B,heads,rows,cols]`
-    "The class token and what it looked at, laid out as the grid"
-    t,a = self.through_blocks(self.embed(x, mask), None if mask is None else key_mask(mask), weights, block, only_class=True)
-    return t[:,0], None if a is None else a[:,:,0,1:].unflatten(-1, self.grid_of(x))
+    "The class token and its attention, laid out as the grid"
+    keys = None if mask is None else key_mask(mask)
+    t,a = self.through_blocks(self.embed(x, mask), keys, weights, block, only_class=True)
+    if a is not None: a = a[:,:,0,1:].unflatten(-1, self.grid_of(x))
+    return t[:,0],a
 
 # %% ../nbs/05_vit.ipynb #e8b5373a
 @patch
@@ -344,10 +375,16 @@ def get_intermediate_layers(self:ViT,
     mask:Tensor=None  # `[B,rows,cols]` bool
 )->list:              # `n` tensors `[B,N,D]`, the last block's last
     "Normalised tokens after each of the last `n` blocks"
-    t,keys,out = self.embed(x, mask),None if mask is None else key_mask(mask),[]
-    for b in self.blocks: out.append(t := b(t, keys))
-    return [self.norm(o) if mask is None else self.norm(o)*keys[:,0,0,:,None] for o in out[-n:]]
+    keys = None if mask is None else key_mask(mask)
+    t = self.embed(x, mask)
+    out = []
+    for b in self.blocks:
+        t = b(t, keys)
+        out.append(t)
+    out = [self.norm(o) for o in out[-n:]]
+    return out if mask is None else [o*keys[:,0,0,:,None] for o in out]
 
+# %% ../nbs/05_vit.ipynb #d874fdc7
 @patch
 def class_and_mean(self:ViT,
     x:Tensor,         # images or grids
@@ -360,7 +397,7 @@ def class_and_mean(self:ViT,
 
 # %% ../nbs/05_vit.ipynb #b7472d64
 def image_vit(
-    dim:int,             # numbers per token
+    dim:int,             # embedding dimension
     depth:int,           # blocks
     heads:int,           # attention heads
     patch:int=16,        # side of a token, pixels
@@ -373,8 +410,8 @@ def image_vit(
 
 # %% ../nbs/05_vit.ipynb #12946e83
 def grid_vit(
-    in_dim:int,          # numbers per cell: the dim of the level below
-    dim:int,             # numbers per token
+    in_dim:int,          # dimension of a cell: the embedding dimension of the level below
+    dim:int,             # embedding dimension
     depth:int,           # blocks
     heads:int,           # attention heads
     grid:int=14,         # side of the grids that positions are learned for, cells
@@ -385,29 +422,25 @@ def grid_vit(
     return ViT(GridTokens(dim, in_dim), dim, depth, heads, grid, drop_path=drop_path, **kwargs)
 
 # %% ../nbs/05_vit.ipynb #d57da9e2
-def vit256(
-    drop_path:float=0.,  # stochastic depth
-    **kwargs             # to `ViT`
-)->ViT:
+def vit256()->ViT:
     "HIPT's first level, ViT-256: 16-px tokens of a 256-px patch (the sizes of ViT-S/16)"
-    return image_vit(384, 12, 6, drop_path=drop_path, **kwargs)
+    return image_vit(384, 12, 6)
 
 # %% ../nbs/05_vit.ipynb #e64c311b
-def vit4k(
-    drop_path:float=0.,  # stochastic depth
-    **kwargs             # to `ViT`
-)->ViT:
+def vit4k()->ViT:
     "HIPT's second level, ViT-4096: the class tokens of a region's 256-px patches"
-    return grid_vit(384, 192, 6, 6, drop_path=drop_path, **kwargs)
+    return grid_vit(384, 192, 6, 6)
 
 # %% ../nbs/05_vit.ipynb #6162a0a5
 def flops(
     m:ViT,            # model
     rows:int,         # tokens down
     cols:int,         # tokens across
-    only_class=False  # the last block works for the class token alone, as in `forward`
+    only_class=False  # the last block computes the class token alone, as in `forward`
 )->int:               # floating-point operations of one forward pass
     "Operations for one input, a multiplication and an addition counted as two"
     N,D = rows*cols+1, m.embed_dim
-    block = lambda n: 2*(n+m.mlp_ratio*n+N)*D**2 + 2*n*N*D     # n tokens ask
-    return int(2*(m.depth*block(N) - only_class*(block(N)-block(1)) + rows*cols*m.in_dim*m.patch_size**2*D))
+    def block(n): return 2*(n+m.mlp_ratio*n+N)*D**2 + 2*n*N*D     # n queries
+    blocks = m.depth*block(N) - only_class*(block(N)-block(1))
+    tokeniser = rows*cols*m.in_dim*m.patch_size**2*D
+    return int(2*(blocks + tokeniser))
