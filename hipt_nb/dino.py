@@ -44,7 +44,7 @@ class Cosines(torch.autograd.Function):
         dx = (d @ v.to(d.dtype)).to(x.dtype)
         return dx, dv, dg[:,None] if g.requires_grad else None
 
-# %% ../nbs/09b_dino.ipynb #611571a5
+# %% ../nbs/09b_dino.ipynb #62fa6df9
 class Prototypes(nn.Module):
     "A weight-normalised linear layer without bias"
     def __init__(self,
@@ -124,6 +124,7 @@ def ranks()->tuple:  # rank of this process, number of processes
     d = torch.distributed
     return (d.get_rank(), d.get_world_size()) if d.is_available() and d.is_initialized() else (0, 1)
 
+# %% ../nbs/09b_dino.ipynb #571441bd
 def all_sum(
     t:Tensor,  # of the same shape in every process
 )->Tensor:     # the same tensor, changed in place
@@ -131,7 +132,7 @@ def all_sum(
     if ranks()[1]>1: torch.distributed.all_reduce(t)
     return t
 
-# %% ../nbs/09b_dino.ipynb #52801de0
+# %% ../nbs/09b_dino.ipynb #73f27433
 def all_logsumexp(
     x:Tensor,  # `[N,K]`, the rows of this process
 )->Tensor:     # `[1,K]`
@@ -198,7 +199,7 @@ def teacher_probs(self:DINOLoss,
     if self.centering=='sinkhorn': return sinkhorn(teacher_out/self.teacher_temp)
     return ((teacher_out - self.center)/self.teacher_temp).softmax(-1)
 
-# %% ../nbs/09b_dino.ipynb #2483543e
+# %% ../nbs/09b_dino.ipynb #49222735
 @patch
 def metrics(self:DINOLoss,
     loss:Tensor,  # of the batch
@@ -275,7 +276,7 @@ RECIPES = dict(
         lr=8e-3, warmup=.1, weight_decay_end=.1, momentum_teacher=.98, teacher_temp=.04,
         freeze_last_layer=.02, drop_path=0., masked_tokens=30., standardise=True, batch_size=32))
 
-# %% ../nbs/09b_dino.ipynb #6594e20f
+# %% ../nbs/09b_dino.ipynb #77d9afbb
 def get_recipe(
     name,  # `paper`, `small`, or a `Recipe` of your own
 )->Recipe:
@@ -339,7 +340,7 @@ def drop_paths(
     for d,p in zip(ds, np.linspace(0, rate, len(ds))): d.p = float(p)
     return m
 
-# %% ../nbs/09b_dino.ipynb #ded6e641
+# %% ../nbs/09b_dino.ipynb #1b6ff421
 def make_teacher(
     student:MultiCrop,  # whose backbone and head are copied
 )->MultiCrop:           # without gradients and stochastic depth
@@ -347,7 +348,7 @@ def make_teacher(
     t = MultiCrop(deepcopy(student.backbone), deepcopy(student.head)).requires_grad_(False)
     return drop_paths(t, 0.)
 
-# %% ../nbs/09b_dino.ipynb #5581af84
+# %% ../nbs/09b_dino.ipynb #5cd7b8e6
 @torch.no_grad()
 def ema_update(
     teacher:MultiCrop,  # updated in place
@@ -369,7 +370,7 @@ def random_mask(
     n = (mask.flatten(1).sum(1)*share).long().clamp(min=1)
     return (order < n[:,None]).view_as(mask) & mask
 
-# %% ../nbs/09b_dino.ipynb #c01cc8ca
+# %% ../nbs/09b_dino.ipynb #441a9ea1
 def standardise_region(
     x:Tensor,     # grids `[B,D,rows,cols]`
     mask:Tensor,  # `[B,rows,cols]` bool, True = tissue
@@ -381,7 +382,7 @@ def standardise_region(
     variance = (x.square().sum((2, 3), keepdim=True)/n).mean(1, keepdim=True)
     return x/variance.clamp(min=1e-6).sqrt()
 
-# %% ../nbs/09b_dino.ipynb #3ba3ff26
+# %% ../nbs/09b_dino.ipynb #557bced9
 class MaskedTokens(nn.Module):
     "Predict masked cells of a grid from the others"
     share = .5  # of the cells to mask
@@ -419,6 +420,6 @@ def koleo_loss(
     near = (x.detach() @ x.detach().T).fill_diagonal_(-1).argmax(1)
     return -(x - x[near]).norm(dim=-1).clamp(min=1e-8).log().mean()
 
-# %% ../nbs/09b_dino.ipynb #69e4264e
+# %% ../nbs/09b_dino.ipynb #4ca0fbf5
 __getattr__ = renamed(__name__, {
     'follow': 'dino.ema_update', 'hide_cells': 'dino.random_mask', 'own_scale': 'dino.standardise_region'})

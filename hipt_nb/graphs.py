@@ -59,7 +59,7 @@ def copy_gradients(
     for p in m.parameters():
         if p.grad is not None: p.grad = p.grad.clone()
 
-# %% ../nbs/09c_graphs.ipynb #df439672
+# %% ../nbs/09c_graphs.ipynb #82764cfb
 def compile_blocks(
     vit:nn.Module,  # its blocks are compiled at first use
 )->nn.Module:       # the same module
@@ -70,6 +70,6 @@ def compile_blocks(
     for b in vit.blocks: b.compile(dynamic=False)
     return vit
 
-# %% ../nbs/09c_graphs.ipynb #c460b0ff
+# %% ../nbs/09c_graphs.ipynb #a8eb3910
 __getattr__ = renamed(__name__, {
     'Recorded': 'graphs.GraphedPasses', 'own_gradients': 'graphs.copy_gradients'})

@@ -27,7 +27,7 @@ from .dino import DINOHead, DINOLoss, MaskedTokens, MultiCrop, all_sum, drop_pat
 from .dino import get_recipe, koleo_loss, make_teacher, random_mask, ranks, schedules
 from .graphs import GraphedPasses, compile_blocks, copy_gradients
 
-# %% ../nbs/09d_loop.ipynb #d26e28d9
+# %% ../nbs/09d_loop.ipynb #d4582f2f
 def networks(
     vit:nn.Module,  # the backbone; it is copied
     t,              # settings: `recipe`, `seed`, `device`, `save_memory`, `compile`
@@ -55,7 +55,7 @@ def param_groups(
         if p.requires_grad: (no_decay if name.endswith('.bias') or p.ndim==1 else decay).append(p)
     return [decay, no_decay]
 
-# %% ../nbs/09d_loop.ipynb #7ad5f181
+# %% ../nbs/09d_loop.ipynb #972b2cee
 def adamw(
     groups,      # from `param_groups`
     lr:float=0., # set by `Schedules`
@@ -64,6 +64,7 @@ def adamw(
     opt = partial(torch.optim.AdamW, fused=True, weight_decay=0.)
     return OptimWrapper([dict(params=list(g)) for g in groups], opt, convert_groups=False, lr=lr)
 
+# %% ../nbs/09d_loop.ipynb #5f133862
 def plain_learner(
     batches,           # sized iterable of batches: inputs, then a target
     model:nn.Module,   # the student
@@ -115,7 +116,7 @@ class Views(Callback):
         if isinstance(self.settings, GridViews): self.learn.xb = grid_views(*self.xb, *args, self.between)
         else: self.learn.xb = (image_views(self.xb[0], *args),)
 
-# %% ../nbs/09d_loop.ipynb #61b86bc6
+# %% ../nbs/09d_loop.ipynb #4bba527f
 class Teacher(Callback):
     "The teacher's output is the target; after the step the teacher is updated as EMA of the student"
     order = 36
@@ -150,7 +151,7 @@ class KoLeo(ExtraTerm):
     order,stat = 24,'koleo'
     def term(self): return koleo_loss(self.model.features[:len(self.samples)])
 
-# %% ../nbs/09d_loop.ipynb #ccd79a39
+# %% ../nbs/09d_loop.ipynb #d91101a1
 class MaskedTerm(ExtraTerm):
     "The masked-token loss of whole grids"
     order,stat = 22,'masked_mse'
@@ -162,7 +163,7 @@ class MaskedTerm(ExtraTerm):
         x = shift_features(x, rng, views.between, views.settings.shift)
         return task(self.model.backbone, x, mask, hidden)
 
-# %% ../nbs/09d_loop.ipynb #c252d0fb
+# %% ../nbs/09d_loop.ipynb #65c72f04
 class Accumulate(Callback):
     "Step once for several batches, with the mean gradient of their samples"
     run_valid,order = False,20
@@ -245,7 +246,7 @@ class MixedPrecision(Callback):
         for m,name in self.targets(): vars(m).pop(name, None)
         vars(self.learn).pop('_step', None)
 
-# %% ../nbs/09d_loop.ipynb #b23e8144
+# %% ../nbs/09d_loop.ipynb #c7b84fdf
 class CUDAGraphs(Callback):
     "Launch the passes of networks as CUDA graphs"
     order = 14       # after `MixedPrecision`, before `Accumulate`
@@ -281,7 +282,7 @@ class ClipEach(Callback):
         for g,n in zip(grads, norms.tolist()):
             if n+1e-6 > self.clip: g.mul_(self.clip/(n+1e-6))
 
-# %% ../nbs/09d_loop.ipynb #b3f351f6
+# %% ../nbs/09d_loop.ipynb #fd136181
 class FreezeLastLayer(Callback):
     "Keep the prototypes fixed for the first steps"
     order = 42
@@ -301,7 +302,7 @@ def effective_rank(
     s = torch.linalg.svdvals((x-x.mean(0)).float().nan_to_num())
     return entropy(s/s.sum().clamp(min=1e-12)).exp()
 
-# %% ../nbs/09d_loop.ipynb #a923c480
+# %% ../nbs/09d_loop.ipynb #9e2cd784
 class Monitor(Callback):
     "A row of metrics for each optimiser step; a loss that is not finite stops the training"
     order = 50
@@ -345,7 +346,7 @@ class Monitor(Callback):
     def after_train(self): self.catch_up()
     def after_cancel_fit(self): self.catch_up()
 
-# %% ../nbs/09d_loop.ipynb #cfccecf0
+# %% ../nbs/09d_loop.ipynb #0ed979a5
 def view_settings(
     vit:nn.Module,  # the backbone
     t,              # settings: `recipe`, `mean`, `std`
@@ -355,9 +356,9 @@ def view_settings(
     if vit.patch_size==1: return r.grids
     return replace(r.images, mean=tuple(t.mean or r.images.mean), std=tuple(t.std or r.images.std))
 
-# %% ../nbs/09d_loop.ipynb #6cb18bd3
+# %% ../nbs/09d_loop.ipynb #5556ac0f
 def callbacks(
-    t,                    # settings: `recipe`, `batch_size`, `seed`, `mean`, `std`, `device`, `precision`, `save_memory`, `graphs`
+    t,                    # settings; all fields of `Pretraining` that `settings` above has
     student:MultiCrop,    # from `networks`
     teacher:MultiCrop,    # from `networks`
     steps:int,            # optimiser steps of the whole training
@@ -400,5 +401,5 @@ def dino_learner(
     learn.teacher = teacher
     return learn
 
-# %% ../nbs/09d_loop.ipynb #0df9262c
+# %% ../nbs/09d_loop.ipynb #f4991f32
 __getattr__ = renamed(__name__, {'Parts': 'loop.DistributedAccumulate', 'Spread': 'loop.KoLeo'})

@@ -25,6 +25,7 @@ def write_log(
     import pandas as pd
     write_csv(path, pd.DataFrame(rows))
 
+# %% ../nbs/09e_monitor.ipynb #133140b8
 def read_log(
     path,  # `log.csv`
 ):         # DataFrame
@@ -59,7 +60,7 @@ def diagnose(
     problem = problem.format(out_dim=out_dim, top=top, std=std, rank=rank)
     return f"for 50 steps, up to step {rows[-1]['step']}, {problem}"
 
-# %% ../nbs/09e_monitor.ipynb #4df47419
+# %% ../nbs/09e_monitor.ipynb #9eeb2c61
 class CollapseWarning(Callback):
     "Warn once when a training is on the plateau or collapses"
     order = 56
@@ -162,7 +163,7 @@ def draw_log(
     for ax,(t,cs) in zip(axs[0], panels.items()): _draw_panel(ax, log, t, cs)
     return axs[0]
 
-# %% ../nbs/09e_monitor.ipynb #db8bfb1a
+# %% ../nbs/09e_monitor.ipynb #ced56bd4
 def to_tensorboard(
     out,       # folder of the training
     rows,      # new rows of the log
@@ -176,5 +177,5 @@ def to_tensorboard(
             for k,v in r.items():
                 if k not in ('step','samples') and v==v: w.add_scalar(k, v, r['step'])
 
-# %% ../nbs/09e_monitor.ipynb #9d61c813
+# %% ../nbs/09e_monitor.ipynb #a0f5bfc2
 __getattr__ = renamed(__name__, {'Judge': 'monitor.KNNMonitor', 'Warn': 'monitor.CollapseWarning'})

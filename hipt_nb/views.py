@@ -67,7 +67,7 @@ class CounterRNG:
         "True with probability `p`"
         return self.uniform(n) < torch.as_tensor(p)
 
-# %% ../nbs/09a_views.ipynb #edbe95e7
+# %% ../nbs/09a_views.ipynb #4895743a
 def onto(
     t:Tensor,  # a small tensor
     x:Tensor,  # the tensor it is used with
@@ -85,7 +85,7 @@ def cubic(
     far = ((d - 5)*d + 8)*d*a - 4*a
     return torch.where(d<1, near, torch.where(d<2, far, torch.zeros_like(d)))
 
-# %% ../nbs/09a_views.ipynb #be6df7a5
+# %% ../nbs/09a_views.ipynb #d45a9f58
 def resize_weights(
     start:Tensor,   # first pixel of each crop `[N]`
     length:Tensor,  # pixels of each crop `[N]`
@@ -139,7 +139,7 @@ def windows(
     b = torch.arange(B, device=x.device).repeat(len(top)//B)
     return x.unfold(2, h, 1).unfold(3, w, 1)[b,:,onto(top.long(), x),onto(left.long(), x)]
 
-# %% ../nbs/09a_views.ipynb #1e8c45fd
+# %% ../nbs/09a_views.ipynb #d0a7dcf4
 def resized_crops(
     x:Tensor,      # images `[B,3,H,W]`, 0 to 1
     boxes:Tensor,  # `[B,n,4]`
@@ -165,7 +165,7 @@ def grey(
     "Luma: brightness as the eye sees it"
     return .299*x[:,:1] + .587*x[:,1:2] + .114*x[:,2:]
 
-# %% ../nbs/09a_views.ipynb #53d096f1
+# %% ../nbs/09a_views.ipynb #273e989b
 def blend(
     x:Tensor,  # `[N,3,H,W]`
     y:Tensor,  # the image at factor 0
@@ -240,7 +240,7 @@ def blur(
     G = (-(i[:,None]-i)**2 / (2*onto(sigma, x)[:,None,None]**2)).softmax(-1)[:,None]
     return G @ x @ G.mT
 
-# %% ../nbs/09a_views.ipynb #f34af392
+# %% ../nbs/09a_views.ipynb #5c492374
 def solarise(
     x:Tensor,  # `[N,3,H,W]`, 0 to 1
 )->Tensor:     # `[N,3,H,W]`
@@ -286,7 +286,7 @@ def apply_to_some(
     x[at] = fn(x[at], *(a[i] for a in args))
     return x
 
-# %% ../nbs/09a_views.ipynb #7e695ed0
+# %% ../nbs/09a_views.ipynb #1ae9d655
 def photometric(
     x:Tensor,         # crops `[N,3,S,S]`, 0 to 1
     v:ImageViews,     # settings
@@ -304,7 +304,7 @@ def photometric(
     mean,std = (onto(torch.tensor(o).view(3, 1, 1), x) for o in (v.mean, v.std))
     return (x-mean)/std
 
-# %% ../nbs/09a_views.ipynb #fbbcd159
+# %% ../nbs/09a_views.ipynb #2c951598
 def _views_of_size(x, rng, v, n, size, scale, first):
     "Views number `first` to `first+n` of all patches, crop by crop `[n*B,3,size,size]`"
     B = len(x)
@@ -322,7 +322,7 @@ def image_views(
     samples,                  # their sample numbers `[B]`
     seed:int=0,               # of the run
     v:ImageViews=ImageViews(),# settings
-)->list:                      # `ncrops` normalised tensors: two `[B,3,global,global]`, then `n_local` `[B,3,local,local]`
+)->list:                      # normalised tensors: two `[B,3,global,global]`, then `n_local` `[B,3,local,local]`
     "All views of a batch of patches, a pure function of seed and sample numbers"
     x = x.float()/255 if x.dtype==torch.uint8 else x.float()
     rng = CounterRNG(samples, seed)
@@ -353,7 +353,7 @@ def sample_crops(
     at = (ok.cumsum(1) > k[:,None]).float().argmax(1)
     return at//seen.shape[-1], at%seen.shape[-1]
 
-# %% ../nbs/09a_views.ipynb #84ce8852
+# %% ../nbs/09a_views.ipynb #2c235cbb
 def crop_grids(
     x:Tensor,     # `[B,D,rows,cols]`
     top:Tensor,   # `[B]`
@@ -381,7 +381,7 @@ class GridViews:
     @property
     def ncrops(self)->int: return 2 + self.n_local
 
-# %% ../nbs/09a_views.ipynb #4fb2e8d8
+# %% ../nbs/09a_views.ipynb #0b3e3eee
 def flip_grids(
     x:Tensor,     # `[B,D,h,w]`
     bits:Tensor,  # bool `[B,3]`: upside down, left to right, transposed
@@ -406,7 +406,7 @@ def shift_features(
     shift = u @ (strength*between).to('cpu', x.dtype).T
     return x + onto(shift, x)[:,:,None,None]
 
-# %% ../nbs/09a_views.ipynb #f77fc9fd
+# %% ../nbs/09a_views.ipynb #a3c0e5fc
 def _augment(f, rng, v, std, between):
     "Shift, noise and dropout of features"
     f = shift_features(f, rng, between, v.shift)
@@ -436,7 +436,7 @@ def grid_views(
         masks.append(c[:,-1]>0)
     return views,masks
 
-# %% ../nbs/09a_views.ipynb #67be327b
+# %% ../nbs/09a_views.ipynb #7f78cea4
 __getattr__ = renamed(__name__, {
     'Dice': 'views.CounterRNG', 'on_some': 'views.apply_to_some', 'crop_places': 'views.sample_crops',
     'cut': 'views.crop_grids', 'turn': 'views.flip_grids'})
