@@ -6,11 +6,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/features.html.md"""
 
 # %% auto #0
 __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'Features', 'any_in_squares', 'write_features', 'from_schema1', 'read_features',
-           'differences', 'Bag', 'below', 'as_bag', 'StoredGrids', 'check_alike', 'load_features', 'bag_memory',
-           'load_bags', 'label_classes', 'by_patient', 'draw_features']
+           'linked_to', 'differences', 'Bag', 'below', 'as_bag', 'StoredGrids', 'check_alike', 'load_features',
+           'bag_memory', 'load_bags', 'label_classes', 'by_patient', 'draw_features']
 
 # %% ../nbs/07_features.ipynb #dcdee6d1
+import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, changed, read_h5, write_h5
@@ -60,13 +62,20 @@ def any_in_squares(
 
 # %% ../nbs/07_features.ipynb #2813118f
 def write_features(
-    path,         # `features/{encoder}/{slide_id}.h5`
-    f:Features,   # what to keep
+    path,             # `features/{encoder}/{slide_id}.h5`
+    f:Features,       # what to keep
+    patch_from=None,  # a features file that holds the same patch tokens: they are linked to, not copied
 ):
     "Write a features file, complete or not at all"
     arrays = {k: getattr(f, k) for k in ('patch','region','coords','tissue')}
     arrays |= {f'level{k}': v for k,v in f.between.items()}
+    if patch_from: arrays['patch'] = _link(patch_from, path)
     write_h5(path, arrays, dict(slide_id=f.slide_id, made_by=f.made_by))
+
+def _link(source, path):
+    "The patch tokens of another file, as a link that moves with the run folder"
+    import h5py
+    return h5py.ExternalLink(Path(os.path.relpath(source, Path(path).parent)).as_posix(), '/patch')
 
 # %% ../nbs/07_features.ipynb #6d255a40
 OLD_NAMES = dict(encoder='encoder_name', mpp_level0='slide_mpp')  # what schema 1 called them
@@ -83,15 +92,29 @@ def read_features(
 )->Features:
     "Read a features file"
     skip = () if patches else ('patch', *(f'level{k}' for k in range(2, 10)))
-    arrays, meta = read_h5(path, 'features', 'embed', skip)
+    try: arrays, meta = read_h5(path, 'features', 'embed', skip)
+    except TypeError: raise HIPTError(_without_source(path)) from None  # a link that leads nowhere is None
     slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
     made_by = from_schema1(meta) if schema==1 else meta['made_by']
     between = {int(k[5:]): v for k,v in arrays.items() if k.startswith('level')}
     return Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'],
                     made_by, between)
 
+# %% ../nbs/07_features.ipynb #07a0c003
+def linked_to(
+    path,  # a features file
+)->Path:   # another one; None if the file holds its patch tokens itself
+    "The file that the patch tokens are in"
+    import h5py
+    with h5py.File(path) as f: link = f.get('patch', getlink=True)
+    return Path(path).parent/link.filename if isinstance(link, h5py.ExternalLink) else None
+
+def _without_source(path):
+    return (f"the patch tokens of '{path}' are in '{linked_to(path)}', which is missing or damaged: "
+            "put it back, or delete both and import it again")
+
 # %% ../nbs/07_features.ipynb #d2cd71bf
-PER_SLIDE = 'slide_mpp', 'tiles', 'schema'            # may differ from slide to slide
+PER_SLIDE = 'slide_mpp', 'tiles', 'schema', 'file'    # may differ from slide to slide
 FLOATS = 'float32', 'bfloat16', 'float16'             # a model trained on one may be used on features of another
 
 def differences(

@@ -17,14 +17,15 @@ from torch import nn
 from .core import HIPTError, changed, logger, read_json, write_json
 from .weights import backbone_weights, load_strict, read_checkpoint, save_weights, weights_hash
 from .precision import pick_dtype
-from .hipt import HIPT, create_hipt
+from .hipt import HIPT, create_hipt, level_hash
 from .encoders import vit_config
 from .dino import Recipe, get_recipe, ranks
 from .loop import dino_learner
 from .monitor import CollapseWarning, KNNMonitor, read_log
 from .samples import GridSource, PatchSource, SampleOrder, Sampler, Stream
 from .resume import Checkpoint, first_does, fit_to, join_ranks, readers, resume
-from .embed import embed_cohort
+from .features import read_features
+from .embed import embed_cohort, pyramid_above
 
 # %% ../nbs/11a_pretrain.ipynb #c60ab2b1
 PRECISIONS = 'auto', 'float32', 'bfloat16', 'float16'
@@ -262,15 +263,17 @@ def pretrain_grid(
 
 def _check_made_by(source, model):
     "Refuse features of other weights or another normalisation"
-    below,sha = source.level-1,weights_hash(model.levels[source.level-2])
+    below,sha = source.level-1,level_hash(model.levels[source.level-2])
     if source.level_below!=sha: raise HIPTError(
         f"the features were made by another level {below} (weights {source.level_below[:8]}, the model's {sha[:8]}): "
         "embed the slides with this model first")
-    theirs = {k: list(map(float, source.made_by[k])) for k in ('mean','std')}
-    own = {k: list(map(float, getattr(model, k))) for k in theirs}
+    theirs = {k: _floats(source.made_by.get(k)) for k in ('mean','std')}
+    own = {k: _floats(getattr(model, k)) for k in theirs}
     if theirs!=own: raise HIPTError(
         f"the features were made from images with another normalisation ({theirs}, the model's is {own}): "
         "embed the slides with this model first")
+
+def _floats(v): return None if v is None else list(map(float, v))  # None where an encoder from elsewhere does not say
 
 # %% ../nbs/11a_pretrain.ipynb #02c2ecf5
 def load_level(
@@ -307,13 +310,15 @@ def _weights_in(path):
 
 # %% ../nbs/11a_pretrain.ipynb #5642ad54
 def pick_levels(
-    levels,  # `all`, or the number of one
-    n:int,   # levels of the pyramid
+    levels,      # `all`, or the number of one
+    n:int,       # levels of the pyramid
+    first:int=1, # that can be trained: 2, where level 1 is only named
 )->list:
     "Which levels to train"
-    there = list(map(str, range(1, n+1)))
-    if str(levels)=='all': return list(range(1, n+1))
-    if str(levels) not in there: raise HIPTError(f"there is no level '{levels}': choose {', '.join(there)} or all")
+    there = list(map(str, range(first, n+1)))
+    if str(levels)=='all': return list(range(first, n+1))
+    if str(levels) not in there: raise HIPTError(
+        f"there is no level '{levels}'{' to train' if first>1 else ''}: choose {', '.join(there)} or all")
     return [int(levels)]
 
 # %% ../nbs/11a_pretrain.ipynb #3666876e
@@ -363,22 +368,31 @@ def pretrain_pyramid(
     samples=None,        # of each level; or level → number; default: that of `t`
     start=None,          # weights that the first of these levels starts from, see `start_from`
     t:Pretraining=None,  # settings
+    encoder_name=None,   # begin above this encoder, from its features in the run; the name is then `{encoder}-{preset}`
     **settings           # of `Pretraining`, such as `recipe='paper'`
 )->HIPT:                 # with the trained levels
     "Pretrain the levels of a pyramid, each on the features of the one below"
     t = replace(t or Pretraining(), **settings)
     t = replace(t, device=join_ranks(t.device))
-    hipt = create_hipt(preset, seed=t.seed)
-    wanted = pick_levels(levels, len(hipt.levels))
-    _check_free(run, preset)
+    hipt = _untrained(run, manifest, preset, encoder_name, t.seed)
+    name,first = hipt.name,1 if hipt.held else 2
+    wanted = pick_levels(levels, len(hipt.levels), first)
+    if hipt.held: _check_free(run, name)
     plan = {k: dict(samples=samples_of(samples, k), start=start if k==wanted[0] else None) for k in wanted}
-    first_does(lambda: _record(run, preset, t, plan))
-    for k in range(1, wanted[-1]+1):
-        if k in plan: _pretrain_level(run, manifest, hipt, preset, k, t, **plan[k])
-        load_level(hipt.levels[k-1], run.level(preset, k))
-    hipt.name = preset
-    if wanted[-1]==len(hipt.levels): first_does(lambda: _save(hipt, run.pyramid(preset)))
+    first_does(lambda: _record(run, name, t, plan))
+    for k in range(first, wanted[-1]+1):
+        if k in plan: _pretrain_level(run, manifest, hipt, name, k, t, **plan[k])
+        load_level(hipt.levels[k-1], run.level(name, k))
+    if wanted[-1]==len(hipt.levels): first_does(lambda: _save(hipt, run.pyramid(name)))
     return hipt
+
+def _untrained(run, manifest, preset, encoder_name, seed):
+    "The pyramid before training: of the preset alone, or above the encoder whose features the run holds"
+    if encoder_name is None: return create_hipt(preset, seed=seed)
+    paths = [run.features(encoder_name, r.slide_id) for r in manifest.itertuples()]
+    there = [p for p in paths if p.exists()]
+    if there: return pyramid_above(read_features(there[0]), preset, seed)
+    raise HIPTError(f"no slide of this cohort has features of '{encoder_name}' in '{run.root}': import them first")
 
 def _record(run, preset, t, plan):
     "Write into `run.json` what each level is trained with"
