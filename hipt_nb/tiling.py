@@ -18,7 +18,9 @@ from fastcore.basics import patch
 from .core import HIPTError, atomic, logger, params_hash, prefetch, quick_hash, read_h5, write_h5
 from .run import Case, each_slide
 from .slide import Slide
-from .tissue import TISSUE_PRESETS, Tissue, blur_mask, find_tissue, overview, pen_mask, write_geojson
+from .areas import find_tissue, write_geojson
+from .artefacts import blur_mask, pen_mask
+from .tissue import TISSUE_PRESETS, Tissue, overview
 
 # %% ../nbs/04_tiling.ipynb #5d65987c
 def grid_starts(

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 from .core import HIPTError, atomic, logger, read_json, renamed, write_json
 from .slide import Slide
-from .tissue import write_geojson
+from .areas import write_geojson
 from .truth import cells_in, found
 
 # %% ../nbs/14_viewer.ipynb #f1484be1

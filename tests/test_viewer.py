@@ -60,7 +60,7 @@ def slide(tmp_path):
     a = np.full((900, 1200, 3), 240, np.uint8)
     a[300:600, 400:800] = 20
     cv2.imwrite(str(tmp_path/'square.png'), a)
-    with Slide(tmp_path/'square.png', mpp=2) as s: yield s
+    with Slide(tmp_path/'square.png', slide_mpp=2) as s: yield s
 
 
 @pytest.fixture
