@@ -17,7 +17,7 @@ from .core import HIPTError, atomic, read_json
 from .run import Run, each_slide
 from .slide import Slide, TOLERANCE, best_level
 from .tiling import Tiles, open_row, write_tiles
-from .tissue import write_geojson
+from .areas import write_geojson
 
 # %% ../nbs/04a_exchange.ipynb #196c59cd
 def patch_corners(

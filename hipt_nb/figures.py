@@ -13,7 +13,7 @@ import numpy as np
 from .core import HIPTError, atomic, save_figure
 from .run import Run, each_slide
 from .slide import Slide
-from .tissue import write_geojson
+from .areas import write_geojson
 from .tiling import Tiles
 from .attention import factorised, scale_scores
 from .drawing import UNITS, clip_to, colour_bar, contact_sheet, draw_map, fit_scores, overlay

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from .core import HIPTError, write_csv
 from .slide import Slide
-from .tissue import Tissue, read_geojson, read_mask
+from .areas import read_geojson, read_mask
+from .tissue import Tissue
 from .metrics import auc, average_precision
 
 # %% ../nbs/13c_truth.ipynb #dae23305
