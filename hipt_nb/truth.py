@@ -1,4 +1,4 @@
-"""How well attention finds an annotated structure: AUROC and average precision of every level and head, with controls and confidence intervals
+"""How well attention finds an annotated structure: AUROC and average precision, with controls and intervals
 
 Docs: https://hipt-nb.github.io/hipt_nb/truth.html.md"""
 
