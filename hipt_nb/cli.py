@@ -27,15 +27,18 @@ def _option(help, *names, **kw): return typer.Option(*names, help=help, show_def
 def _argument(help): return typer.Argument(help=help, show_default=False)
 
 Slides   = Annotated[List[Path], _argument("Slides, a folder of slides, or a manifest (.csv with a column path).")]
-Cohort   = Annotated[List[Path], _argument("Manifest: a .csv with columns path, label and, where patients have several slides, patient.")]
-Out      = Annotated[Path, _option("Run folder. Started again, a command does only what is missing in it.", '--out', '-o')]
+Cohort   = Annotated[List[Path], _argument(
+    "Manifest: a .csv with columns path, label and, where patients have several slides, patient.")]
+Out      = Annotated[Path, _option(
+    "Run folder. Started again, a command does only what is missing in it.", '--out', '-o')]
 Model    = Annotated[Optional[str], _option(
     "A model in the run's models/ (the only one if not given), the folder of a saved model, owner/name on the Hugging Face hub, "
     "timm:NAME for an encoder of timm, or hipt-4k:random and hipt-tiny:random, untrained controls.", '--model', '-m')]
 Device   = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers  = Annotated[int, typer.Option(help="Slides at a time.", min=1)]
 SlideMpp = Annotated[Optional[float], _option("µm per level-0 pixel for slides whose file does not say.", min=.001)]
-Encoder  = Annotated[Optional[str], _option("Which features, by the name of the model that made them; the only ones if not given.")]
+Encoder  = Annotated[Optional[str], _option(
+    "Which features, by the name of the model that made them; the only ones if not given.")]
 OldModel = Annotated[Optional[str], typer.Option('--model', '-m', hidden=True)]
 Seed     = Annotated[int, typer.Option(help="Another seed, another run.")]
 
@@ -63,7 +66,7 @@ def _existing(
     return Run(out)
 
 def _encoder_or_model(encoder, model):
-    "`--model` is what `--encoder` was called in version 0.1"
+    "`--model` is what `--encoder` was called in version 0.0.1"
     if model: logger.warning('note: --model is now --encoder here, as in the other commands; the old name goes with the next version')
     return encoder or model
 
@@ -107,20 +110,28 @@ def Areas(text):
 @app.command()
 def tile(
     slides:Slides, out:Out,
-    region_size:Annotated[int, typer.Option(help="Side of a region, px at --mpp; less (1024) suits biopsies and small pieces.", min=16)]=4096,
+    region_size:Annotated[int, typer.Option(
+        help="Side of a region, px at --mpp; less (1024) suits biopsies and small pieces.", min=16)]=4096,
     patch_size:Annotated[int, typer.Option(help="Side of a patch, px at --mpp.", min=16)]=256,
     mpp:Annotated[float, typer.Option(help="µm per pixel to work at.", min=.01)]=.5,
     overlap:Annotated[int, typer.Option(help="By how much neighbouring regions overlap, px at --mpp.", min=0)]=0,
-    tissue:Annotated[str, typer.Option(help="Tissue preset: hipt (CLAM's defaults), tcga, biopsy, resection or otsu.")]='hipt',
-    setting:Annotated[Optional[List[str]], _option("A number that differs from the preset, as in saturation=12 or min_area=50000 (µm²); several times for several.")]=None,
+    tissue:Annotated[str, typer.Option(
+        help="Tissue preset: hipt (CLAM's defaults), tcga, biopsy, resection or otsu.")]='hipt',
+    setting:Annotated[Optional[List[str]], _option(
+        "A number that differs from the preset, as in saturation=12 or min_area=50000 (µm²); several times for "
+        "several.")]=None,
     mask:Annotated[Optional[Path], Areas('the tissue itself, instead of looking for it')]=None,
     include:Annotated[Optional[Path], Areas('the area to stay within')]=None,
     exclude:Annotated[Optional[Path], Areas('the area to leave out')]=None,
-    min_tissue:Annotated[float, typer.Option(help="Tissue fraction below which a patch is background.", min=0, max=1)]=.1,
-    min_region:Annotated[float, typer.Option(help="Share of tissue patches below which a region is left out.", min=0, max=1)]=.1,
-    blur:Annotated[Literal['sample','full','none'], typer.Option(help="Look for blur in a sample of windows, in full (reads all tissue at 1 µm per pixel), or not at all.")]='sample',
+    min_tissue:Annotated[float, typer.Option(
+        help="Tissue fraction below which a patch is background.", min=0, max=1)]=.1,
+    min_region:Annotated[float, typer.Option(
+        help="Share of tissue patches below which a region is left out.", min=0, max=1)]=.1,
+    blur:Annotated[Literal['sample','full','none'], typer.Option(
+        help="Look for blur in a sample of windows, in full (reads all tissue at 1 µm per pixel), or not at all.")]='sample',
     previews:Annotated[bool, typer.Option(help="Write a picture of each slide with outline and grid.")]=True,
-    upsample:Annotated[bool, typer.Option('--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
+    upsample:Annotated[bool, typer.Option(
+        '--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
     slide_mpp:SlideMpp=None, workers:Workers=1,
 ):
     "Find tissue, lay regions and patches over it. Writes tiles/{slide}.h5, .jpg and .geojson, and tiles.csv."
@@ -214,8 +225,10 @@ def _level_below(run, manifest, hipt, preset, k, device):
 @app.command()
 def embed(
     slides:Slides, out:Out, model:Model=None,
-    batch_size:Annotated[Optional[int], _option("Patches at a time; what a short measurement finds fastest if not given.")]=None,
-    precision:Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16 (half the digits), or auto: bfloat16 where it is clearly faster.")]='auto',
+    batch_size:Annotated[Optional[int], _option(
+        "Patches at a time; what a short measurement finds fastest if not given.")]=None,
+    precision:Annotated[str, typer.Option(
+        help="Arithmetic: float32, bfloat16 (half the digits), or auto: bfloat16 where it is clearly faster.")]='auto',
     device:Device='auto',
 ):
     "Turn tiled slides into features. Writes features/{model}/{slide}.h5."
@@ -228,34 +241,48 @@ def embed(
 # %% ../nbs/16_cli.ipynb #31b0a67d
 Folds        = Annotated[int, typer.Option(help="Test folds, stratified by class and grouped by patient.", min=2)]
 Repeats      = Annotated[int, typer.Option(help="Repeat cross-validation so many times, each with other folds.", min=1)]
-BySite       = Annotated[bool, typer.Option('--by-site', help="Keep sites (column site) apart between training and test.")]
+BySite       = Annotated[bool, typer.Option(
+    '--by-site', help="Keep sites (column site) apart between training and test.")]
 Splits       = Annotated[Optional[Path], _option(
     "Published split files instead of own folds: a folder with splits_0.csv ..., as CLAM and HIPT write them. "
     "A column split in the manifest does the same.")]
-AllowLeakage = Annotated[bool, typer.Option('--allow-leakage', help="Only report patients that are in both training and test, instead of refusing.")]
+AllowLeakage = Annotated[bool, typer.Option(
+    '--allow-leakage', help="Only report patients that are in both training and test, instead of refusing.")]
 
 # %% ../nbs/16_cli.ipynb #baf23adb
 @app.command()
 def train(
     slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
-    model:Annotated[str, typer.Option(help="hipt (slide transformer), hipt_n (no transformer), or a baseline: mean, max, abmil, clam_sb, transmil.")]='hipt',
-    task:Annotated[str, typer.Option(help="classify (column label), or survival (columns time, event): hazards or cox.")]='classify',
+    model:Annotated[str, typer.Option(
+        help="hipt (slide transformer), hipt_n (no transformer), or a baseline: mean, max, abmil, clam_sb, "
+             "transmil.")]='hipt',
+    task:Annotated[str, typer.Option(
+        help="classify (column label), or survival (columns time, event): hazards or cox.")]='classify',
     label:Annotated[str, typer.Option(help="Column with the classes.")]='label',
-    time:Annotated[str, typer.Option(help="Column with the time until the event, or until last seen; any unit.")]='time',
+    time:Annotated[str, typer.Option(
+        help="Column with the time until the event, or until last seen; any unit.")]='time',
     event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
-    level2:Annotated[str, typer.Option(help="none (region tokens as embedded), frozen, or tuned along with the slide level at --level2-lr.")]='none',
+    level2:Annotated[str, typer.Option(
+        help="none (region tokens as embedded), frozen, or tuned along with the slide level at --level2-lr.")]='none',
     pyramid:Annotated[Optional[str], _option("Whose level 2 that is; by default that of the features.")]=None,
-    by_patient:Annotated[bool, typer.Option('--by-patient', help="Pool the slides of a patient into one bag with one answer.")]=False,
+    by_patient:Annotated[bool, typer.Option(
+        '--by-patient', help="Pool the slides of a patient into one bag with one answer.")]=False,
     epochs:Annotated[int, typer.Option(help="Passes over the training slides.", min=1)]=20,
-    recipe:Annotated[str, typer.Option(help="fixed, or paper: as published, with an update for every slide and the last epoch scored.")]='fixed',
-    lr:Annotated[Optional[float], _option("Learning rate of Adam; by default the published 2e-4, times the root of the slides of an update.", min=0)]=None,
+    recipe:Annotated[str, typer.Option(
+        help="fixed, or paper: as published, with an update for every slide and the last epoch scored.")]='fixed',
+    lr:Annotated[Optional[float], _option(
+        "Learning rate of Adam; by default the published 2e-4, times the root of the slides of an update.", min=0)]=None,
     level2_lr:Annotated[float, typer.Option(help="Share of the learning rate for a tuned level 2.", min=0)]=.1,
     dropout:Annotated[float, typer.Option(help="Share of values dropped in training.", min=0, max=1)]=.25,
-    patience:Annotated[Optional[int], _option("Stop after so many epochs without a better validation loss (early stopping).", min=1)]=None,
-    sam:Annotated[float, typer.Option(help="Radius of sharpness-aware minimisation, such as 0.05; 0 for none.", min=0)]=0,
+    patience:Annotated[Optional[int], _option(
+        "Stop after so many epochs without a better validation loss (early stopping).", min=1)]=None,
+    sam:Annotated[float, typer.Option(
+        help="Radius of sharpness-aware minimisation, such as 0.05; 0 for none.", min=0)]=0,
     precision:Annotated[str, typer.Option(help="Arithmetic of the model: float32, bfloat16 or auto.")]='float32',
-    name:Annotated[Optional[str], _option("Folder below models/slide/; by default the features' name and what is not usual.")]=None,
-    workers:Annotated[int, typer.Option(help="Folds at a time, each in a process of its own; on a GPU one after the other.", min=1)]=1,
+    name:Annotated[Optional[str], _option(
+        "Folder below models/slide/; by default the features' name and what is not usual.")]=None,
+    workers:Annotated[int, typer.Option(
+        help="Folds at a time, each in a process of its own; on a GPU one after the other.", min=1)]=1,
     seed:Seed=0, device:Device='auto',
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False,
 ):
@@ -308,8 +335,11 @@ def knn(
     slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
     k:Annotated[int, typer.Option(help="Neighbours.", min=1)]=5,
     metric:Annotated[Literal['euclidean','cosine'], typer.Option(help="Distance between two slides.")]='euclidean',
-    weights:Annotated[Literal['uniform','distance'], typer.Option(help="One vote each, or more for the nearer.")]='uniform',
-    curve:Annotated[bool, typer.Option('--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. Writes evaluation/curve-{encoder}.csv and .png.")]=False,
+    weights:Annotated[Literal['uniform','distance'], typer.Option(
+        help="One vote each, or more for the nearer.")]='uniform',
+    curve:Annotated[bool, typer.Option(
+        '--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. Writes evaluation/curve-{encoder}.csv "
+             "and .png.")]=False,
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
 ):
     "Score features without training: k nearest slides. Slides are compared by the mean of their region tokens."
@@ -344,7 +374,8 @@ def _curve(run, encoder, bags, folds, fits, seed):
 def evaluate(
     slides:Cohort, out:Out,
     resamples:Annotated[int, typer.Option(help="Bootstrap resamples of patients for each interval.", min=10)]=1000,
-    sharpness:Annotated[bool, typer.Option('--sharpness', help="Also measure how sharp the minimum of each fold is.")]=False,
+    sharpness:Annotated[bool, typer.Option(
+        '--sharpness', help="Also measure how sharp the minimum of each fold is.")]=False,
 ):
     "Evaluate all trained models against the mean-of-patches baseline. Intervals over patients; writes evaluation.csv and evaluation/."
     from hipt_nb.scores import evaluate_run
@@ -357,7 +388,8 @@ def evaluate(
 @app.command()
 def predict(
     slides:Slides, out:Out, encoder:Encoder=None,
-    trained:Annotated[Optional[Path], _option("Name or folder of a trained slide model; the run's own for these features if not given.")]=None,
+    trained:Annotated[Optional[Path], _option(
+        "Name or folder of a trained slide model; the run's own for these features if not given.")]=None,
     device:Device='auto',
 ):
     "Apply a trained slide level to new slides. Writes predictions.csv."
@@ -373,15 +405,22 @@ def predict(
 @app.command()
 def attend(
     slides:Slides, out:Out, encoder:Encoder=None,
-    top:Annotated[int, typer.Option(help="Regions of each slide for which level 1 is computed too, most attended first.", min=1)]=2,
-    shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one computes level 1 in every region.", min=1)]=1,
-    trained:Annotated[Optional[Path], _option("Name or folder of a trained slide model, for the slide level; the run's own if not given.")]=None,
+    top:Annotated[int, typer.Option(
+        help="Regions of each slide for which level 1 is computed too, most attended first.", min=1)]=2,
+    shifts:Annotated[int, typer.Option(
+        help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one "
+             "computes level 1 in every region.", min=1)]=1,
+    trained:Annotated[Optional[Path], _option(
+        "Name or folder of a trained slide model, for the slide level; the run's own if not given.")]=None,
     truth:Annotated[Optional[Path], _option(
         "Folder of annotations, {slide}.geojson or .png: also writes maps/{encoder}/truth.csv, how well attention finds them, "
         "beside random weights and shuffled scores; with several slides also truth-patients.csv.")]=None,
-    ome_tiff:Annotated[bool, typer.Option('--ome-tiff', help="Also the map of the whole slide as a pyramidal image aligned with it: {slide}.ome.tif.")]=False,
-    geojson:Annotated[Optional[float], _option("Also the patches with more than so many times the average attention, for QuPath: {slide}.geojson.")]=None,
-    sheets:Annotated[bool, typer.Option('--sheets', help="Also contact sheets of the regions and patches with the highest and lowest attention, in sheets/.")]=False,
+    ome_tiff:Annotated[bool, typer.Option(
+        '--ome-tiff', help="Also the map of the whole slide as a pyramidal image aligned with it: {slide}.ome.tif.")]=False,
+    geojson:Annotated[Optional[float], _option(
+        "Also the patches with more than so many times the average attention, for QuPath: {slide}.geojson.")]=None,
+    sheets:Annotated[bool, typer.Option(
+        '--sheets', help="Also contact sheets of the regions and patches with the highest and lowest attention, in sheets/.")]=False,
     device:Device='auto', model:OldModel=None,
 ):
     "Draw the attention of patch, region and slide. Writes maps/{encoder}/{slide}.jpg and .h5."
@@ -412,9 +451,13 @@ def view(
     run:Annotated[Path, _argument("Run folder with maps from 'hipt attend'.")],
     encoder:Annotated[Optional[str], _option("Whose maps, if there are several.")]=None,
     port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
-    address:Annotated[str, typer.Option(help="Where to listen. Any other than this machine's own lets others on the network see the slides.")]='127.0.0.1',
-    host:Annotated[Optional[List[str]], _option("A further name by which browsers reach the page, behind a proxy or with --address. May be given several times.")]=None,
-    static:Annotated[Optional[Path], _option("Only write the pages, with all tiles, into this folder, for any web server.", '--static')]=None,
+    address:Annotated[str, typer.Option(
+        help="Where to listen. Any other than this machine's own lets others on the network see the slides.")]='127.0.0.1',
+    host:Annotated[Optional[List[str]], _option(
+        "A further name by which browsers reach the page, behind a proxy or with --address. May be given several "
+        "times.")]=None,
+    static:Annotated[Optional[Path], _option(
+        "Only write the pages, with all tiles, into this folder, for any web server.", '--static')]=None,
     model:OldModel=None,
 ):
     "See slides and their maps in the browser, draw and keep notes. Writes viewer/{encoder}/{slide}/ and notes/{slide}.geojson."
@@ -437,7 +480,9 @@ def _maps_name(run, name):
 @app.command()
 def export(
     slides:Slides, out:Out,
-    to:Annotated[Literal['qupath','clam','trident'], typer.Option(help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own layout.")]='qupath',
+    to:Annotated[Literal['qupath','clam','trident'], typer.Option(
+        help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own "
+             "layout.")]='qupath',
 ):
     "Tissue, regions or patches for other programs. Writes into export/."
     from hipt_nb.exchange import export_cohort
@@ -448,7 +493,8 @@ def export(
 @app.command('import')
 def import_(
     slides:Slides, out:Out,
-    coords:Annotated[Path, _option("Folder with the other tool's files, found by slide id: CLAM, TRIDENT, STAMP or hs2p.", '--from')],
+    coords:Annotated[Path, _option(
+        "Folder with the other tool's files, found by slide id: CLAM, TRIDENT, STAMP or hs2p.", '--from')],
     grid:Annotated[int, typer.Option(help="Patches along the side of a region.", min=1)]=16,
     slide_mpp:SlideMpp=None,
 ):
@@ -463,7 +509,8 @@ QUICK = dict(n_slides=12, n_patients=10, size=2048, samples1=256, samples2=512, 
 
 @app.command()
 def demo(
-    out:Annotated[Path, typer.Option('--out', '-o', help="Folder for the phantom cohort, the run and its report.")]=Path('demo'),
+    out:Annotated[Path, typer.Option(
+        '--out', '-o', help="Folder for the phantom cohort, the run and its report.")]=Path('demo'),
     quick:Annotated[bool, typer.Option('--quick', help="The same at a smaller size, in under a minute.")]=False,
     seed:Seed=0,
 ):

@@ -91,7 +91,7 @@ def _table(source):
 # %% ../nbs/00a_cohort.ipynb #4cd87108
 _path_columns = 'path mask include exclude'.split()
 _text_columns = 'slide_id patient label site split'.split() + _path_columns
-_old_columns = dict(mpp='slide_mpp')  # how version 0.1 named them
+_old_columns = dict(mpp='slide_mpp')  # how version 0.0.1 named them
 
 def _read_csv(path):
     import pandas as pd

@@ -71,9 +71,9 @@ def write_features(
 OLD_NAMES = dict(encoder='encoder_name', mpp_level0='slide_mpp')  # what schema 1 called them
 
 def from_schema1(
-    made:dict,  # as version 0.1 wrote it
+    made:dict,  # as version 0.0.1 wrote it
 )->dict:        # `made_by`; what it did not record is not in it
-    "What features or a model of version 0.1 were made by, under today's names"
+    "What features or a model of version 0.0.1 were made by, under today's names"
     return {OLD_NAMES.get(k, k): v for k,v in made.items() if k!='schema'} | dict(schema=1)
 
 def read_features(

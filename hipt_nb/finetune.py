@@ -47,7 +47,7 @@ def read_config(
     "The settings of a model, under today's names"
     config = read_json(path)
     if check_schema(config, path)>1: return config
-    made = config.get('encoder')  # as version 0.1 called it
+    made = config.get('encoder')  # as version 0.0.1 called it
     return {k: v for k,v in config.items() if k!='encoder'} | dict(made_by=from_schema1(made) if made else {}, schema=1)
 
 def load_slide_model(

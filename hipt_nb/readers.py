@@ -53,37 +53,38 @@ class OpenSlideFile:
         self.levels = [(*wh, d) for wh,d in zip(self.handle.level_dimensions, self.handle.level_downsamples)]
         self.kind = 'OpenSlide'
 
-    def _read(self, x, y, level, width, height):
-        im = self.handle.read_region((x, y), level, (width, height))
-        opaque = im.getchannel('A').getextrema()==(255, 255)
-        return np.asarray(im.convert('RGB')) if opaque else as_rgb(np.asarray(im))
-
-    def icc(self):
-        "The ICC colour profile as bytes, or None"
-        profile = self.handle.color_profile
-        return profile and profile.tobytes()
-
     def close(self): self.handle.close()
+
+    def pixels(self,
+        x:int,       # left edge, level-0 pixels
+        y:int,       # top edge, level-0 pixels
+        level:int,   # which level
+        width:int,   # pixels of the level
+        height:int,  # pixels of the level
+    )->np.ndarray:   # uint8 `[height, width, 3]`
+        "Read a window of a level, white beyond the slide"
+        W, H, d = self.levels[level]
+        left, right = (int(np.clip(o-x/d, 0, width)) for o in (0, W))
+        top, bottom = (int(np.clip(o-y/d, 0, height)) for o in (0, H))
+        out = np.full((height, width, 3), 255, np.uint8)
+        for r in range(top, bottom, self.block):
+            for c in range(left, right, self.block):
+                w, h = min(self.block, right-c), min(self.block, bottom-r)
+                out[r:r+h, c:c+w] = self._read(x+round(c*d), y+round(r*d), level, w, h)
+        return out
 
 # %% ../nbs/00c_readers.ipynb #907bc29a
 @patch
-def pixels(self:OpenSlideFile,
-    x:int,       # left edge, level-0 pixels
-    y:int,       # top edge, level-0 pixels
-    level:int,   # which level
-    width:int,   # pixels of the level
-    height:int,  # pixels of the level
-)->np.ndarray:   # uint8 `[height, width, 3]`
-    "Read a window of a level, white beyond the slide"
-    W, H, d = self.levels[level]
-    left, right = (int(np.clip(o-x/d, 0, width)) for o in (0, W))
-    top, bottom = (int(np.clip(o-y/d, 0, height)) for o in (0, H))
-    out = np.full((height, width, 3), 255, np.uint8)
-    for r in range(top, bottom, self.block):
-        for c in range(left, right, self.block):
-            w, h = min(self.block, right-c), min(self.block, bottom-r)
-            out[r:r+h, c:c+w] = self._read(x+round(c*d), y+round(r*d), level, w, h)
-    return out
+def icc(self:OpenSlideFile):
+    "The ICC colour profile as bytes, or None"
+    profile = self.handle.color_profile
+    return profile and profile.tobytes()
+
+@patch
+def _read(self:OpenSlideFile, x, y, level, width, height):
+    im = self.handle.read_region((x, y), level, (width, height))
+    opaque = im.getchannel('A').getextrema()==(255, 255)
+    return np.asarray(im.convert('RGB')) if opaque else as_rgb(np.asarray(im))
 
 # %% ../nbs/00c_readers.ipynb #d8fc51b2
 def _pages_of(t):

@@ -87,10 +87,10 @@ def versions()->dict:  # package → version
     return {p: get(p) for p in packages} | {'python': sys.version.split()[0]}
 
 # %% ../nbs/00b_run.ipynb #906c2a04
-# step → what version 0.1 did, for parameters that it did not record
+# step → what version 0.0.1 did, for parameters that it did not record
 UNRECORDED = {'tile': dict(preset='hipt', region_size=4096, patch_size=256, mpp=.5, overlap=0, min_tissue=.1, min_region=.1,
                            blur='sample', upsample=False)}
-PLAN = ('batch_size', 'fused', 'threads')  # measured choices, which version 0.1 kept among the parameters
+PLAN = ('batch_size', 'fused', 'threads')  # measured choices, which version 0.0.1 kept among the parameters
 
 # %% ../nbs/00b_run.ipynb #0230d0ac
 @patch

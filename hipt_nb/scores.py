@@ -193,7 +193,7 @@ def slug(
 def read_scores(
     path,  # `evaluation.csv` or `comparisons.csv`
 ):         # DataFrame
-    "A table of metrics; one of version 0.1 called them figures"
+    "A table of metrics; one of version 0.0.1 called them figures"
     return pd.read_csv(path).rename(columns=dict(figure='metric'))
 
 # %% ../nbs/12f_scores.ipynb #64f4b869

@@ -14,7 +14,8 @@ class Slow(Callback):
     def after_batch(self): time.sleep(float(sys.argv[3]))
 torch.set_num_threads(1); torch.manual_seed(0)
 recipe = replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16, drop_path=.1)
-pretrain_grid([sys.argv[1]], grid_vit(12, 24, 2, 3, grid=4), sys.argv[2], recipe=recipe, samples=40*8, batch_size=8, device='cpu', every=5, precision=sys.argv[4], cbs=[Slow()])
+pretrain_grid([sys.argv[1]], grid_vit(12, 24, 2, 3, grid=4), sys.argv[2], recipe=recipe, samples=40*8, batch_size=8,
+              device='cpu', every=5, precision=sys.argv[4], cbs=[Slow()])
 """
 FILES = 'model.safetensors', 'log.csv', 'config.json'
 
@@ -23,12 +24,14 @@ def features(tmp_path_factory):
     from hipt_nb.features import Features, write_features
     r,path = np.random.default_rng(0),tmp_path_factory.mktemp('features')/'a.h5'
     attrs = dict(level1_sha256='a', level2_sha256='', mean=[.5]*3, std=[.5]*3, patch_size=256, min_tissue=.1)
-    write_features(path, Features('a', r.normal(size=(30,4,4,12)).astype(np.float16), None, np.zeros((30,2),np.int64), (r.random((30,4,4))>.3).astype(np.float16), attrs))
+    write_features(path, Features('a', r.normal(size=(30,4,4,12)).astype(np.float16), None, np.zeros((30,2),np.int64),
+                                  (r.random((30,4,4))>.3).astype(np.float16), attrs))
     return path
 
 def start(features, out, pause=0., precision='float32'):
     env = {**os.environ, 'OMP_NUM_THREADS':'1', 'PYTHONPATH':str(Path(__file__).parents[1])}
-    return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', SCRIPT, str(features), str(out), str(pause), precision], env=env, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', SCRIPT, str(features), str(out), str(pause),
+                             precision], env=env, stderr=subprocess.PIPE, text=True)
 
 @pytest.fixture(scope='module')
 def whole(features, tmp_path_factory):
@@ -41,7 +44,8 @@ def finish(features, out, precision):
     assert p.returncode==0, err
     return {f:(out/f).read_bytes() for f in FILES}
 
-@pytest.mark.parametrize('how,precision', [(signal.SIGKILL, 'float32'), (signal.SIGTERM, 'float32'), (signal.SIGINT, 'float32'), (signal.SIGKILL, 'float16')])
+@pytest.mark.parametrize('how,precision', [(signal.SIGKILL, 'float32'), (signal.SIGTERM, 'float32'),
+                                           (signal.SIGINT, 'float32'), (signal.SIGKILL, 'float16')])
 def test_killed_and_resumed(features, whole, tmp_path, how, precision):
     import torch
     p,deadline = start(features, tmp_path, .05, precision),time.time()+120
@@ -51,7 +55,8 @@ def test_killed_and_resumed(features, whole, tmp_path, how, precision):
     assert p.returncode!=0 and not (tmp_path/'model.safetensors').exists()
     if how!=signal.SIGKILL: assert 'the same command goes on from there' in err
     scaler = torch.load(tmp_path/'checkpoint.pt', weights_only=True)['scaler']
-    assert (scaler['scale'], scaler['_growth_tracker'])!=(2.**16, 0) if precision=='float16' else not scaler      # the gradients' scale has moved, and is kept
+    # the gradients' scale has moved, and is kept
+    assert (scaler['scale'], scaler['_growth_tracker'])!=(2.**16, 0) if precision=='float16' else not scaler
     assert finish(features, tmp_path, precision)==whole(precision)
     assert not list(tmp_path.glob('.tmp*')) or how==signal.SIGKILL
 
@@ -69,8 +74,10 @@ def test_weights_that_are_no_numbers_are_not_kept(features, tmp_path):
             if self.learn.it==10: self.model.backbone.cls_token.data.fill_(float('nan'))
     recipe = replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16)
     with pytest.raises(HIPTError, match='no numbers any more after step 9: the last checkpoint is kept'):
-        pretrain_grid([features], grid_vit(12, 24, 2, 3, grid=4), tmp_path, recipe=recipe, samples=20*8, batch_size=8, device='cpu', every=5, cbs=[Broken()])
-    assert torch.load(tmp_path/'checkpoint.pt', weights_only=True)['it']==5 and not (tmp_path/'model.safetensors').exists()
+        pretrain_grid([features], grid_vit(12, 24, 2, 3, grid=4), tmp_path, recipe=recipe, samples=20*8, batch_size=8,
+                      device='cpu', every=5, cbs=[Broken()])
+    assert torch.load(tmp_path/'checkpoint.pt', weights_only=True)['it']==5
+    assert not (tmp_path/'model.safetensors').exists()
 
 def test_golden_numbers_are_there():
     "Without them the comparison with the published DINO in the `dino` notebook would be skipped"
@@ -78,8 +85,11 @@ def test_golden_numbers_are_there():
     assert set(json.loads((Path(__file__).parent/'golden'/'dino.json').read_text()))=={'loss','schedules','head'}
 
 def hipt(*args, ranks=1):
-    command = [sys.executable, '-W', 'ignore', *(['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(ranks)] if ranks>1 else []), '-m', 'hipt_nb.cli']
-    return subprocess.run([*command, *map(str, args)], capture_output=True, text=True, timeout=300, env={**os.environ, 'OMP_NUM_THREADS':'1', 'PYTHONPATH':str(Path(__file__).parents[1])})
+    command = [sys.executable, '-W', 'ignore',
+               *(['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(ranks)] if ranks>1 else []),
+               '-m', 'hipt_nb.cli']
+    return subprocess.run([*command, *map(str, args)], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, 'OMP_NUM_THREADS':'1', 'PYTHONPATH':str(Path(__file__).parents[1])})
 
 @pytest.fixture(scope='module')
 def cohort(tmp_path_factory):
@@ -99,7 +109,8 @@ def pretrain(cohort, tmp_path):
     import shutil
     shutil.copytree(cohort[1], tmp_path/'run'/'tiles')
     def run(*args, manifest=cohort[0], ok=True, **kw):
-        r = hipt('pretrain', manifest, '--out', tmp_path/'run', '--recipe', 'small', '--samples1', 8, '--samples2', 4, '--batch-size', 4, *args, **kw)
+        r = hipt('pretrain', manifest, '--out', tmp_path/'run', '--recipe', 'small', '--samples1', 8, '--samples2', 4,
+                 '--batch-size', 4, *args, **kw)
         assert (r.returncode==0)==ok, r.stderr
         return r
     return run
@@ -108,22 +119,26 @@ def test_the_command_judges_where_there_are_labels(pretrain, tmp_path):
     from hipt_nb.monitor import read_log
     pretrain('--preset', 'hipt-tiny')
     log1, log2 = (read_log(tmp_path/'run'/'models'/f'hipt-tiny-level{k}'/'log.csv') for k in (1, 2))
-    assert len(log1)==2 and len(log2)==1 and log1.knn_accuracy.between(0, 1).all() and log2.knn_accuracy.between(0, 1).all()
+    assert len(log1)==2 and len(log2)==1
+    for log in (log1, log2): assert log.knn_accuracy.between(0, 1).all()
     sums = [(tmp_path/'run'/'models'/f'hipt-tiny-level{k}'/'model.safetensors').read_bytes() for k in (1, 2)]
     pretrain('--preset', 'hipt-tiny', '--level', 2)
-    assert sums==[(tmp_path/'run'/'models'/f'hipt-tiny-level{k}'/'model.safetensors').read_bytes() for k in (1, 2)]     # nothing to do
+    # nothing to do
+    assert sums==[(tmp_path/'run'/'models'/f'hipt-tiny-level{k}'/'model.safetensors').read_bytes() for k in (1, 2)]
 
 def test_samples_of_the_judge(cohort):
     from hipt_nb.cohort import read_manifest
     from hipt_nb.samples import PatchSource
     from hipt_nb.pretrain import to_judge
     rows = list(read_manifest(cohort[0]).itertuples())
-    source, labelled = PatchSource([(r.path, cohort[1]/f'{r.slide_id}.h5') for r in rows]), {r.slide_id: (r.label, r.patient) for r in rows}
+    source, labelled = PatchSource([(r.path, cohort[1]/f'{r.slide_id}.h5')
+                                    for r in rows]), {r.slide_id: (r.label, r.patient) for r in rows}
     (x,), labels, who = to_judge(source, labelled, n=12)
     assert len(x)==len(labels)==len(who)==12 and all((who==r.patient).sum()==3 for r in rows)
     assert {(l, w) for l,w in zip(labels, who)}=={(r.label, r.patient) for r in rows}
     assert to_judge(source, {k: ('one', p) for k,(_,p) in labelled.items()}) is None and to_judge(source, {}) is None
-    assert len(to_judge(source, {**labelled, rows[0].slide_id: (float('nan'), 'x')}, n=12)[1])==12            # a slide without a label is left out
+    # a slide without a label is left out
+    assert len(to_judge(source, {**labelled, rows[0].slide_id: (float('nan'), 'x')}, n=12)[1])==12
 
 @pytest.mark.faults
 def test_three_levels_by_the_command(pretrain, tmp_path):
@@ -136,7 +151,8 @@ def test_three_levels_by_the_command(pretrain, tmp_path):
 def test_torchrun_starts_the_command(pretrain, tmp_path):
     from hipt_nb.monitor import read_log
     r = pretrain('--preset', 'hipt-tiny', ranks=2)
-    assert r.stdout.count('model in')==1 and read_log(tmp_path/'run'/'models'/'hipt-tiny-level1'/'log.csv').samples.tolist()==[4, 8]
+    assert r.stdout.count('model in')==1
+    assert read_log(tmp_path/'run'/'models'/'hipt-tiny-level1'/'log.csv').samples.tolist()==[4, 8]
 
 def one_line(r, text):
     lines = [l for l in r.stderr.replace('\r', '\n').splitlines() if l.startswith('hipt: ')]
@@ -151,8 +167,10 @@ def test_what_goes_wrong_is_one_line(cohort, pretrain, tmp_path):
     from safetensors.torch import save_file
     run, tiny = tmp_path/'run', ('--preset', 'hipt-tiny')
     one_line(pretrain(*tiny, '--batch-size', 5000, ok=False), 'a batch of 5000 is larger than the data')
-    state = {k: v.clone() for k,v in create_hipt('hipt-tiny').level1.state_dict().items()}; state['cls_token'].fill_(float('nan')); save_file(state, tmp_path/'nan.safetensors')
-    one_line(pretrain(*tiny, '--start', tmp_path/'nan.safetensors', '--level', 1, ok=False), 'the loss is nan at step 0: the last checkpoint is kept')
+    state = {k: v.clone() for k,v in create_hipt('hipt-tiny').level1.state_dict().items()}
+    state['cls_token'].fill_(float('nan')); save_file(state, tmp_path/'nan.safetensors')
+    one_line(pretrain(*tiny, '--start', tmp_path/'nan.safetensors', '--level', 1, ok=False),
+             'the loss is nan at step 0: the last checkpoint is kept')
     shutil.rmtree(run/'models')
     pretrain(*tiny)
     files = list((run/'features'/'hipt-tiny').glob('*.h5'))
@@ -175,8 +193,10 @@ def test_a_slide_cut_off_costs_its_patches_only(cohort, pretrain, tmp_path):
 def test_no_tissue_is_one_line(tmp_path):
     import tifffile
     tifffile.imwrite(tmp_path/'white.tif', np.full((512,512,3), 245, np.uint8), tile=(256,256), photometric='rgb')
-    assert hipt('tile', tmp_path/'white.tif', '--out', tmp_path/'run', '--region-size', 512, '--slide-mpp', .5).returncode==0
-    one_line(hipt('pretrain', tmp_path/'white.tif', '--out', tmp_path/'run', '--preset', 'hipt-tiny'), 'no patch of any slide holds enough tissue')
+    tiled = hipt('tile', tmp_path/'white.tif', '--out', tmp_path/'run', '--region-size', 512, '--slide-mpp', .5)
+    assert tiled.returncode==0
+    one_line(hipt('pretrain', tmp_path/'white.tif', '--out', tmp_path/'run', '--preset', 'hipt-tiny'),
+             'no patch of any slide holds enough tissue')
 
 def test_losses_equal_lightlys():
     "DINO, KoLeo and Sinkhorn against the numbers of an independent package"
@@ -193,9 +213,11 @@ def test_losses_equal_lightlys():
         torch.testing.assert_close(grad.flatten()[:5], torch.tensor(want['grad']), atol=1e-5, rtol=1e-4)
     d = g['dino']; loss = DINOLoss(d['out_dim'], d['ncrops'], teacher_temp=d['teacher_temp'])
     for step,want in enumerate(d['steps']):
-        s, t = formula(d['ncrops']*d['batch'], d['out_dim'], k=.9+step).requires_grad_(), formula(2*d['batch'], d['out_dim'], k=.2+step)
+        s, t = formula(d['ncrops']*d['batch'], d['out_dim'],
+                       k=.9+step).requires_grad_(), formula(2*d['batch'], d['out_dim'], k=.2+step)
         same(loss(s, t), s, want)
         torch.testing.assert_close(loss.center.flatten()[:5], torch.tensor(want['center']), atol=1e-6, rtol=1e-5)
     x = formula(*g['koleo']['shape'], k=.37).requires_grad_()
     same(koleo_loss(x), x, g['koleo'])
-    torch.testing.assert_close(sinkhorn(formula(*g['sinkhorn']['shape'], k=.61)/g['sinkhorn']['temperature']), torch.tensor(g['sinkhorn']['answer']), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(sinkhorn(formula(*g['sinkhorn']['shape'], k=.61)/g['sinkhorn']['temperature']),
+                               torch.tensor(g['sinkhorn']['answer']), atol=1e-5, rtol=1e-4)

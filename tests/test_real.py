@@ -4,10 +4,13 @@ from pathlib import Path
 import numpy as np, pytest
 
 DATA = Path(os.environ.get('HIPT_DATA', 'missing'))
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason='set HIPT_DATA to the folder of real slides (see CONTRIBUTING.md)')
+pytestmark = pytest.mark.skipif(not DATA.is_dir(),
+                                reason='set HIPT_DATA to the folder of real slides (see CONTRIBUTING.md)')
 
-@pytest.mark.parametrize('name,mpp,levels', [('CMU-1-Small-Region.svs', .499, 1), ('tcga-cr-7395-01a-01-ts1.svs', None, 2),
-    ('fluorescence-7-levels.ndpi', .2282, 7), ('camelyon-jpeg.dcm', 28.97, 1), ('histoprep-slide.jpeg', None, 1), ('hgsc_nest.jpg', None, 1)])
+@pytest.mark.parametrize('name,mpp,levels', [('CMU-1-Small-Region.svs', .499, 1),
+                                             ('tcga-cr-7395-01a-01-ts1.svs', None, 2),
+    ('fluorescence-7-levels.ndpi', .2282, 7), ('camelyon-jpeg.dcm', 28.97, 1), ('histoprep-slide.jpeg', None, 1),
+    ('hgsc_nest.jpg', None, 1)])
 def test_every_format_opens(name, mpp, levels):
     from hipt_nb.slide import Slide, slide_info
     with Slide(DATA/name) as s:

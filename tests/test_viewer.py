@@ -1,4 +1,7 @@
-"The viewer in a real browser: pages load without an error from disk and from their server, layers switch and lie where they should, a polygon is drawn and saved, names stay text"
+"""The viewer in a real browser
+
+Pages load without an error from disk and from their server, layers switch and lie where they should, a polygon is drawn
+and saved, names stay text."""
 import http.client
 import json
 import re
@@ -19,10 +22,12 @@ chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 
 @pytest.fixture(scope='module')
 def browser():
     "Debian's or any other Chromium, driven by Playwright"
-    sync = pytest.importorskip('playwright.sync_api', reason="no Playwright: pip install playwright (it is in the extra 'dev')")
+    sync = pytest.importorskip('playwright.sync_api',
+                               reason="no Playwright: pip install playwright (it is in the extra 'dev')")
     if chromium is None: pytest.skip('no Chromium on this machine: apt-get install chromium')
     with sync.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=chromium, args='--no-sandbox --disable-background-networking --disable-component-update --disable-sync'.split())
+        flags = '--no-sandbox --disable-background-networking --disable-component-update --disable-sync'
+        b = p.chromium.launch(executable_path=chromium, args=flags.split())
         yield b
         b.close()
 
@@ -34,10 +39,12 @@ def visit(browser):
     def go(url, width=1000, height=700, **kw):
         page = browser.new_page(viewport=dict(width=width, height=height), **kw)
         pages.append(page)
-        page.on('console', lambda m: said.append(m.text) if m.type in ('error', 'warning') and 'GPU stall' not in m.text and 'WebGL' not in m.text else None)
+        page.on('console', lambda m: said.append(m.text) if m.type in ('error', 'warning')
+                and 'GPU stall' not in m.text and 'WebGL' not in m.text else None)
         page.on('pageerror', lambda e: said.append(str(e)))
         page.goto(url)
-        page.wait_for_function("document.body.dataset.ready !== undefined && hiptViewer.items.every(i => i !== undefined)")
+        page.wait_for_function(
+            "document.body.dataset.ready !== undefined && hiptViewer.items.every(i => i !== undefined)")
         page.wait_for_timeout(700)  # the last fade of a tile
         return page
     yield go
@@ -58,20 +65,27 @@ def slide(tmp_path):
 @pytest.fixture
 def live(slide, tmp_path):
     "A server with one live page, of two levels, one of them with two heads in two scalings, and two regions"
-    maps = [one_map(), *(one_map(name=f'patches {h} {s}', level='patches', head=h, scaling=s, array=np.arange(12.).reshape(3, 4), low=0, high=12) for s in ('raw', 'rank') for h in ('head 1', 'head 2'))]
+    maps = [one_map(),
+            *(one_map(name=f'patches {h} {s}', level='patches', head=h, scaling=s, array=np.arange(12.).reshape(3, 4),
+                      low=0, high=12) for s in ('raw', 'rank') for h in ('head 1', 'head 2'))]
     regions = [dict(x=0, y=0, size=600, cells=2, score=.25), dict(x=600, y=0, size=600, cells=2, score=.75)]
-    build_viewer(slide, maps, tmp_path/'pages'/'square', label='made up', live=True, regions=regions, listed=True, prediction='0.7')
+    build_viewer(slide, maps, tmp_path/'pages'/'square', label='made up', live=True, regions=regions, listed=True,
+                 prediction='0.7')
     list_viewers(tmp_path/'pages')
-    server = serve(tmp_path/'pages', block=False, sources={'square': PageSource(reopen(slide), tmp_path/'notes.geojson', lambda: maps)})
+    server = serve(tmp_path/'pages', block=False,
+                   sources={'square': PageSource(reopen(slide), tmp_path/'notes.geojson', lambda: maps)})
     yield f'http://127.0.0.1:{server.server_port}/square/'
     server.shutdown()
     server.server_close()
 
 
-def one_map(**kwargs): return dict(name='head 1', array=np.ones((3, 4)), x=400, y=300, width=400, height=300, units='attention', low=0, high=1) | kwargs
+def one_map(**kwargs):
+    return dict(name='head 1', array=np.ones((3, 4)), x=400, y=300, width=400, height=300, units='attention', low=0,
+                high=1) | kwargs
 
 
-def photo(page): return cv2.imdecode(np.frombuffer(page.screenshot(animations='disabled'), np.uint8), 1).astype(int)[60:560, :600]
+def photo(page):
+    return cv2.imdecode(np.frombuffer(page.screenshot(animations='disabled'), np.uint8), 1).astype(int)[60:560, :600]
 
 
 def box_of(where):
@@ -133,8 +147,12 @@ def test_polygon_is_drawn_and_saved(live, slide, tmp_path, visit):
     page = visit(live)
     page.wait_for_function("document.body.dataset.notes !== undefined")
     page.locator('#draw').click()
-    corners = [page.evaluate('([x, y]) => { const p = hiptViewer.viewer.viewport.pixelFromPoint(new OpenSeadragon.Point(x / 1200, y / 1200), true), b = document.getElementById("slide").getBoundingClientRect(); return [p.x + b.x, p.y + b.y] }', c)
-               for c in [(400, 300), (800, 300), (800, 600), (400, 600)]]
+    place = '''([x, y]) => {
+        const point = new OpenSeadragon.Point(x / 1200, y / 1200)
+        const p = hiptViewer.viewer.viewport.pixelFromPoint(point, true)
+        const b = document.getElementById("slide").getBoundingClientRect()
+        return [p.x + b.x, p.y + b.y] }'''
+    corners = [page.evaluate(place, c) for c in [(400, 300), (800, 300), (800, 600), (400, 600)]]
     for x, y in corners:
         page.mouse.move(x, y)
         page.mouse.click(x, y)
@@ -147,7 +165,8 @@ def test_polygon_is_drawn_and_saved(live, slide, tmp_path, visit):
     page.wait_for_function("document.body.dataset.saved === '1'")
     (polygon, relevant, note), = read_notes(tmp_path/'notes.geojson', slide)
     assert not relevant and note == '<img src=x> & "quoted"'
-    assert np.abs(np.array(polygon.bounds) - [400, 300, 800, 600]).max() < 4  # level-0 px; a pixel of the screen is 1.6 of them
+    # level-0 px; a pixel of the screen is 1.6 of them
+    assert np.abs(np.array(polygon.bounds) - [400, 300, 800, 600]).max() < 4
     page.reload()
     page.wait_for_function("document.body.dataset.notes === '1'")  # it is there again
 
@@ -172,7 +191,8 @@ def test_region_is_marked(live, slide, tmp_path, visit):
     page.keyboard.press('ArrowDown')  # in the text, where it moves no layer
     assert state(page, 'layer') == '0'
     rows = page.locator('#agreement tr').all_inner_texts()
-    assert rows[0].startswith('Agreement with') and not any('raw' in r or 'rank' in r for r in rows)  # the scaling that is shown
+    # the scaling that is shown
+    assert rows[0].startswith('Agreement with') and not any('raw' in r or 'rank' in r for r in rows)
     page.locator('#layers input').nth(2).check()
     rows = page.locator('#agreement tr').all_inner_texts()
     assert any('patches head 1 raw' in r for r in rows) and not any('rank' in r for r in rows)
@@ -181,7 +201,8 @@ def test_region_is_marked(live, slide, tmp_path, visit):
 def test_names_stay_text(slide, tmp_path, visit):
     "A name full of markup is only a name"
     slide.name = name = '"><img src=x onerror="document.body.dataset.error=1"> <b>&amp;'
-    build_viewer(slide, [one_map(name=name), one_map(name='head 2', array=np.full((3, 4), np.nan))], tmp_path/'pages'/'page', label='<i>ill</i>', listed=True, prediction='<u>')
+    build_viewer(slide, [one_map(name=name), one_map(name='head 2', array=np.full((3, 4), np.nan))],
+                 tmp_path/'pages'/'page', label='<i>ill</i>', listed=True, prediction='<u>')
     list_viewers(tmp_path/'pages')
     server = serve(tmp_path/'pages', block=False)
     try: page = visit(f'http://127.0.0.1:{server.server_port}/page/')
@@ -208,11 +229,13 @@ def test_answers_are_not_held_back(live):
 def test_page_asks_for_nothing_elsewhere(slide, tmp_path):
     page = build_viewer(slide, [one_map()], tmp_path/'page')
     own = [page, *(page.parent/n for n in ('viewer.js', 'viewer.css', 'data.js'))]
-    text = [p.read_text('utf-8').replace('http://www.w3.org/2000/svg', '') for p in own]  # the name of a kind of element, not an address
+    # the name of a kind of element, not an address
+    text = [p.read_text('utf-8').replace('http://www.w3.org/2000/svg', '') for p in own]
     assert not [t for t in text if re.search(r'(https?:)?//[\w.-]+\.\w', t)]
     data = json.loads((page.parent/'data.js').read_text('utf-8').removeprefix('window.HIPT = ').removesuffix(';\n'))
     assert all((page.parent/m['file']).is_file() for m in data['maps'])
-    for part in ('openseadragon', 'annotorious'): assert 'Copyright' in (files('hipt_nb')/'static'/f'{part}.LICENSE.txt').read_text()
+    for part in ('openseadragon', 'annotorious'):
+        assert 'Copyright' in (files('hipt_nb')/'static'/f'{part}.LICENSE.txt').read_text()
 
 
 @pytest.mark.parametrize('live', [False, True])
@@ -222,6 +245,8 @@ def test_label_and_macro_stay_out(hipt_data, tmp_path, live):
         assert {'label', 'macro'} <= set(s.file.handle.associated_images)
         page = build_viewer(s, [], tmp_path/'page', max_side=1024, live=live)
         names = {p.relative_to(page.parent).parts[0] for p in page.parent.rglob('*') if p.is_file()}
-    parts = {'data.js', 'index.html', 'openseadragon.LICENSE.txt', 'openseadragon.min.js', 'viewer.css', 'viewer.js', 'viewer.json'}
-    assert names == parts | ({'annotorious.LICENSE.txt', 'annotorious.css', 'annotorious.min.js'} if live else {'tiles'})
+    parts = {'data.js', 'index.html', 'openseadragon.LICENSE.txt', 'openseadragon.min.js', 'viewer.css', 'viewer.js',
+             'viewer.json'}
+    assert names == parts | ({'annotorious.LICENSE.txt', 'annotorious.css', 'annotorious.min.js'} if live
+                             else {'tiles'})
     if not live: assert sorted(p.name for p in (page.parent/'tiles').iterdir()) == ['0', '1']
