@@ -17,9 +17,6 @@ import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError
 
-# %% ../nbs/00c_readers.ipynb #1824c70a
-logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # a broken file is reported once, by our own error
-
 # %% ../nbs/00c_readers.ipynb #d4058b10
 def as_rgb(
     a,             # uint8 or uint16 `[h, w]`, `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]`
@@ -85,6 +82,16 @@ def _read(self:OpenSlideFile, x, y, level, width, height):
     im = self.handle.read_region((x, y), level, (width, height))
     opaque = im.getchannel('A').getextrema()==(255, 255)
     return np.asarray(im.convert('RGB')) if opaque else as_rgb(np.asarray(im))
+
+# %% ../nbs/00c_readers.ipynb #1824c70a
+@contextmanager
+def _quiet_tifffile():
+    "Silence tifffile's log in this thread: a broken file is reported once, by our own error"
+    log, thread = logging.getLogger('tifffile'), threading.get_ident()
+    other_threads = lambda record: record.thread!=thread
+    log.addFilter(other_threads)
+    try: yield
+    finally: log.removeFilter(other_threads)
 
 # %% ../nbs/00c_readers.ipynb #d8fc51b2
 def _pages_of(t):
@@ -162,7 +169,7 @@ class TiffFile:
     def _scan(self, path, like):
         "Find the pages of the levels, how to decode them and what they say about themselves"
         import tifffile
-        with tifffile.TiffFile(path) as t:
+        with _quiet_tifffile(), tifffile.TiffFile(path) as t:
             pages = _pages_like(t, like) if like else _pages_of(t)
             if max(map(_end, pages))>t.filehandle.size:  # better reported now than in the middle of a run
                 raise HIPTError('it is truncated: its tiles extend past the end of the file')
@@ -402,5 +409,5 @@ def _check_file(path):
 def _is_ome(path):
     import tifffile
     try:
-        with tifffile.TiffFile(path) as t: return t.is_ome
+        with _quiet_tifffile(), tifffile.TiffFile(path) as t: return t.is_ome
     except Exception: return False
