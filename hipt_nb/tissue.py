@@ -214,7 +214,7 @@ def segment(
     preset:str='hipt',    # a name in `TISSUE_PRESETS`
     mpp:float=8.,         # µm per pixel of the mask
     view:tuple=None,      # from `overview(slide, mpp)`, if at hand
-    **settings,           # values of the preset to replace: areas in µm², sides in px of the mask
+    **settings,           # numbers that differ from the preset: areas in µm², sides in px of the mask
 )->Tissue:
     "Find the tissue"
     p = _settings(preset, settings)
