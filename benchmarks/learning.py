@@ -20,7 +20,9 @@ from hipt_nb.embed import embed_cohort
 from hipt_nb.metrics import bootstrap
 from hipt_nb.features import read_features
 from hipt_nb.hipt import create_hipt
-from hipt_nb.phantom import MASK_MPP, make_cohort, mask_path
+from hipt_nb.phantom import mask_path
+from hipt_nb.phantom_cohort import make_cohort
+from hipt_nb.scene import MASK_MPP
 from hipt_nb.pretrain import load_level, pretrain_grid, pretrain_patches
 from hipt_nb.tiling import read_tiles, tile_cohort
 

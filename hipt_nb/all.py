@@ -18,7 +18,7 @@ import importlib
 
 # %% ../nbs/17_all.ipynb #612e8562
 _homes = dict(
-    core='HIPTError set_seed', cohort='read_manifest', run='Run Case', slide='Slide slide_info', phantom='make_slide make_cohort',
+    core='HIPTError set_seed', cohort='read_manifest', run='Run Case', slide='Slide slide_info', phantom='make_slide', phantom_cohort='make_cohort',
     tissue='find_tissue', tiling='Tiling Tiles tile_slide tile_cohort draw_tiles', exchange='import_cohort export_cohort',
     encoders='TimmEncoder', hipt='HIPT create_hipt load_published', features='Features Bag load_bags draw_features',
     evaluate='patient_folds leaked', metrics='auc compare score_table draw_folds', survival='c_index', splits='make_folds',

@@ -119,7 +119,8 @@ def _check_table(df, path):
     for c in sorted({'slide_mpp', 'time'} & set(df)):
         wrong = ~(pd.to_numeric(df[c], errors='coerce')>0) & df[c].notna()
         if wrong.any():
-            raise HIPTError(f"{path}: column {c} holds no number above 0 in row {row_numbers(wrong)}: correct it, or leave it empty")
+            raise HIPTError(f"{path}: column {c} holds no number above 0 in row {row_numbers(wrong)}: "
+                            "correct it, or leave it empty")
 
 # %% ../nbs/00a_cohort.ipynb #9fc5adb8
 def map_paths(

@@ -28,7 +28,8 @@ class Run:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root): pass
         except OSError as e:
-            raise HIPTError(f"cannot write to output folder '{root}' ({e.strerror}): choose another with --out") from None
+            message = f"cannot write to output folder '{root}' ({e.strerror}): choose another with --out"
+            raise HIPTError(message) from None
 
     def tiles(self, slide_id): return self._folder('tiles')/f'{slide_id}.h5'
     def features(self, encoder_name, slide_id): return self._folder('features', encoder_name)/f'{slide_id}.h5'
@@ -88,8 +89,8 @@ def versions()->dict:  # package → version
 
 # %% ../nbs/00b_run.ipynb #906c2a04
 # step → what version 0.0.1 did, for parameters that it did not record
-UNRECORDED = {'tile': dict(preset='hipt', region_size=4096, patch_size=256, mpp=.5, overlap=0, min_tissue=.1, min_region=.1,
-                           blur='sample', upsample=False)}
+UNRECORDED = {'tile': dict(preset='hipt', region_size=4096, patch_size=256, mpp=.5, overlap=0, min_tissue=.1,
+                           min_region=.1, blur='sample', upsample=False)}
 PLAN = ('batch_size', 'fused', 'threads')  # measured choices, which version 0.0.1 kept among the parameters
 
 # %% ../nbs/00b_run.ipynb #0230d0ac
@@ -185,7 +186,8 @@ class Case:
         return self._held[name]
 
     def __getattr__(self, name):
-        raise AttributeError(f"a Case has no '{name}' (yet): each chapter adds its own, 'from hipt_nb.all import *' all of them")
+        raise AttributeError(f"a Case has no '{name}' (yet): each chapter adds its own, "
+                             "'from hipt_nb.all import *' all of them")
 
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
@@ -308,4 +310,5 @@ def _in_processes(work, rows, workers):
     except BrokenProcessPool:
         for row in rows[done:]:
             try: yield from go([row], 2)  # 2: a process of its own
-            except BrokenProcessPool: yield 'failed', f"slide '{row.slide_id}': its process died; the file is damaged, or memory ran out"
+            except BrokenProcessPool:
+                yield 'failed', f"slide '{row.slide_id}': its process died; the file is damaged, or memory ran out"

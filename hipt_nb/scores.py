@@ -15,7 +15,8 @@ from .core import HIPTError, params_hash, save_figure, write_csv
 from .run import Run
 from .features import by_patient, label_classes, load_bags, read_features
 from .evaluate import check_folds
-from .metrics import METRICS, compare, draw_confusion, draw_folds, draw_roc, pool_patients, read_predictions, score_table
+from .metrics import METRICS, compare, draw_confusion, draw_folds, draw_roc
+from .metrics import pool_patients, read_predictions, score_table
 from .survival import C_INDEX, draw_auc_over_time, draw_survival, survival_metrics
 from .splits import match_splits
 from .calibration import CALIBRATION_ERROR, draw_reliability, from_validation
@@ -106,7 +107,8 @@ def leak_notes(
     "Leaks that were allowed when the models were trained are reported wherever their metrics are"
     patient_of = dict(zip(manifest.slide_id, manifest.patient)) | dict(zip(manifest.patient, manifest.patient))
     known = lambda fold: {side: [s for s in ids if s in patient_of] for side,ids in fold.items()}
-    notes = {name: check_folds([known(f) for f in t.folds], patient_of, allow_leakage=True) for name,t in models.items()}
+    note = lambda t: check_folds([known(f) for f in t.folds], patient_of, allow_leakage=True)
+    notes = {name: note(t) for name,t in models.items()}
     return {name: line for name,line in notes.items() if not line.startswith('0 of')}
 
 # %% ../nbs/12f_scores.ipynb #5d3936d9
@@ -114,7 +116,7 @@ def draw_model(
     predictions,  # table of predictions
     name='',      # of the model
 ):                # the figure
-    "For classes: ROC curve, reliability and confusion matrix. For survival: curves of high and low risk, and AUC over time"
+    "For classes ROC curve, reliability and confusion matrix; for survival risk groups, and AUC over time"
     import matplotlib.pyplot as plt
     survival = 'risk' in predictions
     panels = (draw_survival, draw_auc_over_time) if survival else (draw_roc, draw_reliability, draw_confusion)
@@ -242,7 +244,8 @@ def evaluate_run(
 def _score(models, n, leaks):
     "One table of all metrics; a leak is noted at every metric of its model and of the baseline on the same folds"
     pooled = {name: pool_patients(p) if 'risk' in p else p for name,p in models.items()}
-    table = pd.concat([score_table({name: p}, n, metrics_of(models[name])) for name,p in pooled.items()], ignore_index=True)
+    tables = [score_table({name: p}, n, metrics_of(models[name])) for name,p in pooled.items()]
+    table = pd.concat(tables, ignore_index=True)
     leaks = leaks | {name.replace('HIPT on ', 'mean of patches, ', 1): line for name,line in leaks.items()}
     table['note'] = ['; '.join(filter(None, [note, leaks.get(m, '')])) for m,note in zip(table.model, table.note)]
     return table

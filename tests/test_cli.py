@@ -163,7 +163,8 @@ def home_page_code(folder):
     import json
     from pathlib import Path
     cells = json.loads((Path(__file__).parents[1]/'nbs'/'index.ipynb').read_text())['cells']
-    code = next(m[1] for c in cells for m in [re.search(r'```python\n(from hipt_nb.all.*?)```', ''.join(c['source']), re.S)] if m)
+    blocks = [re.search(r'```python\n(from hipt_nb.all.*?)```', ''.join(c['source']), re.S) for c in cells]
+    code = next(b[1] for b in blocks if b)
     assert len([line for line in code.splitlines() if line.strip()])<=8, code
     r = subprocess.run([sys.executable, '-c', code], cwd=folder, capture_output=True, text=True, timeout=300)
     assert r.returncode==0, r.stderr

@@ -58,7 +58,7 @@ def test_trident(tmp_path, slide):
 
 def test_magnification_class_is_taken_as_it_was_cut(tmp_path, phantom):
     "At 0.265 µm per pixel TRIDENT's 20× patches are 512 level-0 px wide: the tiles are at 0.53 µm per pixel"
-    with Slide(phantom, mpp=.265) as s:
+    with Slide(phantom, slide_mpp=.265) as s:
         assert to_tiles(read_patches(trident(tmp_path/'p_patches.h5', GRID), s), s).mpp==pytest.approx(.53)
 
 def test_stamp_old_and_new(tmp_path, slide):
@@ -88,7 +88,7 @@ def test_hs2p_old_and_new(tmp_path, slide):
 @pytest.mark.parametrize('to', ['clam', 'trident'])
 def test_there_and_back(tmp_path, phantom, mpp, to):
     "The same patches at the same places, within the 2 % that patches may be off their grid"
-    with Slide(phantom, mpp=mpp) as s:
+    with Slide(phantom, slide_mpp=mpp) as s:
         t = tile_slide(s, region_size=512, blur='none')
         if to=='clam': to_clam(path := tmp_path/'p.h5', t, s)
         else: path = to_trident(tmp_path, t, s)

@@ -118,7 +118,7 @@ def hipt(*args):
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     "Eight phantoms, tiled; and the run folder"
-    from hipt_nb.phantom import make_cohort
+    from hipt_nb.phantom_cohort import make_cohort
     d = tmp_path_factory.mktemp('gpu')
     manifest = make_cohort(d/'slides', n_slides=8, n_patients=8, size=1024, seed=0, workers=4)
     hipt('tile', manifest, '--out', d/'run', '--region-size', 512, '--blur', 'none')

@@ -22,7 +22,7 @@ def test_every_format_opens(name, mpp, levels):
 def test_non_integer_level_agrees_with_level_0():
     "The same window through level 1 (downsample 2.0005) and through level 0 shows the same tissue"
     from hipt_nb.slide import Slide
-    with Slide(DATA/'tcga-cr-7395-01a-01-ts1.svs', mpp=.25) as s:
+    with Slide(DATA/'tcga-cr-7395-01a-01-ts1.svs', slide_mpp=.25) as s:
         a = s.read(2000, 1500, 400, 400, .5).astype(float)
         s.levels = s.levels[:1]
         b = s.read(2000, 1500, 400, 400, .5).astype(float)

@@ -173,13 +173,13 @@ def test_finer_than_level_0_is_asked_for(slides, tmp_path):
     with pytest.raises(HIPTError, match='upsample'): tile_cohort(allowed, m, **sizes)
 
 
-def test_cut_off_is_said_at_opening(tmp_path):
+def test_truncated_files_are_reported_at_opening(tmp_path):
     "An interrupted copy whose directory is whole"
     from hipt_nb.core import HIPTError
     from hipt_nb.slide import Slide
     a = image()
     # by tifffile, and by OpenSlide
-    for layout, words in [(dict(rowsperstrip=16), 'cut off'), (dict(tile=(128,128)), 'damaged')]:
+    for layout, words in [(dict(rowsperstrip=16), 'truncated'), (dict(tile=(128,128)), 'damaged')]:
         tifffile.imwrite(tmp_path/'whole.tif', a, photometric='rgb', compression='deflate', **layout)
         (tmp_path/'cut.tif').write_bytes((tmp_path/'whole.tif').read_bytes()[:-5000])
         with pytest.raises(HIPTError, match=f'cut.tif.*{words}'): Slide(tmp_path/'cut.tif')

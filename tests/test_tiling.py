@@ -7,7 +7,9 @@ from hipt_nb.cohort import read_manifest
 from hipt_nb.run import Run
 from hipt_nb.phantom import make_slide
 from hipt_nb.slide import Slide
-from hipt_nb.tissue import Tissue, blur_mask, read_geojson, segment, write_geojson
+from hipt_nb.areas import read_geojson, write_geojson
+from hipt_nb.artefacts import blur_mask
+from hipt_nb.tissue import Tissue, segment
 from hipt_nb.tiling import grid_starts, iter_regions, read_tiles, tile_cohort, tile_slide
 
 @pytest.fixture(scope='module')
@@ -155,7 +157,7 @@ def test_blur_by_samples_is_near_the_full_check(tmp_path):
     with Slide(make_slide(tmp_path/'p.tif', seed=1, size=4096)) as s: image = s.read(0, 0, 4096, 4096)
     image[:,2048:] = cv2.GaussianBlur(image, (0,0), 5)[:,2048:]
     cv2.imwrite(str(tmp_path/'half.png'), image[...,::-1])
-    with Slide(tmp_path/'half.png', mpp=.5) as s:
+    with Slide(tmp_path/'half.png', slide_mpp=.5) as s:
         t = segment(s)
         full, some = (blur_mask(s, tissue=t, every=n).mask for n in (1, 4))
     assert (full!=some).mean()<.2 and full[:,20:].sum()>100 and some[:,20:].sum()>.8*full[:,20:].sum()
@@ -178,5 +180,5 @@ def test_the_same_mask_as_clam(preset, tmp_path):
     packed = np.load(Path(__file__).parent/'golden'/'tissue.npz')[preset]
     theirs = np.unpackbits(packed).reshape(image.shape[:2]).astype(bool)
     cv2.imwrite(str(tmp_path/'p.png'), image[...,::-1])
-    with Slide(tmp_path/'p.png', mpp=8.) as s: ours = segment(s, preset, max_share=1).mask
+    with Slide(tmp_path/'p.png', slide_mpp=8.) as s: ours = segment(s, preset, max_share=1).mask
     assert (ours==theirs).all()
