@@ -402,4 +402,5 @@ def dino_learner(
     return learn
 
 # %% ../nbs/09d_loop.ipynb #f4991f32
-__getattr__ = renamed(__name__, {'Parts': 'loop.DistributedAccumulate', 'Spread': 'loop.KoLeo'})
+__getattr__ = renamed(__name__, {'Parts': 'loop.DistributedAccumulate', 'Spread': 'loop.KoLeo',
+    'Recorded': 'graphs.GraphedPasses', 'own_gradients': 'graphs.copy_gradients'})
