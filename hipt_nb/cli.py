@@ -169,9 +169,11 @@ def pretrain(
         help="paper (published settings) or small (few slides and minutes; found with hipt-tiny, tried up to "
              "ViT-T).")]='paper',
     samples1:Annotated[Optional[int], typer.Option(
-        help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
+        help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.",
+        min=1, show_default=False)]=None,
     samples2:Annotated[Optional[int], typer.Option(
-        help="Regions that each level above sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
+        help="Regions that each level above sees in all, repeats counted; 16,000 if not given.",
+        min=1, show_default=False)]=None,
     batch_size:Annotated[Optional[int], typer.Option(
         help="Samples of a step over all processes; the recipe's if not given.", min=1, show_default=False)]=None,
     start:Annotated[Optional[str], typer.Option(
@@ -184,7 +186,8 @@ def pretrain(
     save_memory:Annotated[bool, typer.Option(
         '--save-memory', help="Gradient checkpointing: a third slower, much less memory.")]=False,
     compile:Annotated[bool, typer.Option(
-        '--compile', help="On a GPU, for long trainings: fuse operations (torch.compile), which takes a minute at first.")]=False,
+        '--compile',
+        help="On a GPU, for long trainings: fuse operations (torch.compile), which takes a minute at first.")]=False,
     no_graphs:Annotated[bool, typer.Option('--no-graphs', help="Disable CUDA graphs.")]=False,
     seed:Seed=0, device:Device='auto',
 ):
