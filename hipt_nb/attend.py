@@ -10,9 +10,10 @@ __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 
 
 # %% ../nbs/13b_attend.ipynb #9f0cd12d
 from dataclasses import dataclass
+from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .core import HIPTError, read_h5, save_figure, write_h5
+from .core import HIPTError, logger, read_h5, save_figure, write_h5
 from .run import Case, each_slide
 from .slide import Slide
 from .tiling import Tiles
@@ -30,14 +31,14 @@ class Maps:
     coords:np.ndarray       # int64 `[M, 2]`, level-0 x, y of each region
     region:np.ndarray|None  # float32 `[M]`, weight of each region in the slide level's pooling, if there is one
     patch:np.ndarray        # float32 `[M, heads, rows, cols]`, level 2 over each region's patches
-    top:np.ndarray          # int64 `[K]`, the regions for which level 1 was computed
-    token:np.ndarray        # float16 `[K, heads, h, w]`, level 1 over each patch's tokens
+    top:np.ndarray          # int64 `[K]`, the most attended regions, for which level 1 is computed
+    token:np.ndarray|None   # float16 `[K, heads, h, w]`, level 1 over each patch's tokens; None if it is only named
     made_by:dict            # of the features; the passes, and the slide model whose weights `region` are
 
 # %% ../nbs/13b_attend.ipynb #70cd7590
 def attend_slide(
     hipt:HIPT,           # the pyramid that made the features
-    slide:Slide,         # an open slide
+    slide:Slide|None,    # an open slide; not needed where level 1 is only named
     tiles:Tiles,         # its tiles
     features:Features,   # its features
     slide_model=None,    # a trained `SlideModel`, for the slide level
@@ -53,17 +54,21 @@ def attend_slide(
     if slide_model is not None: region = slide_scores(slide_model, as_bag(features, _reads(slide_model)))
     order = mask.mean((1,2)) if region is None else np.nan_to_num(region)
     best = np.argsort(-order, kind='stable')[:top]
-
     def both(m): return region_scores(hipt, tiles.read(slide, m), offsets, mask=mask[m])[:2]
     if tuple(offsets)==(0,):  # stored patch tokens are enough for level 2
-        token = {m: both(m)[0].astype(np.float16) for m in best}
+        token = [both(m)[0] for m in best] if hipt.held else None
         patch = [_level2(hipt, p, m) for p,m in zip(features.patch, mask)]
     else:
+        if not hipt.held: raise HIPTError(_needs_pixels(hipt))
         pairs = [both(m) for m in range(len(mask))]
-        token, patch = {m: pairs[m][0].astype(np.float16) for m in best}, [p for _,p in pairs]
+        token, patch = [pairs[m][0] for m in best], [p for _,p in pairs]
     made_by = features.made_by | dict(offsets=list(offsets))
-    token = np.stack([token[m] for m in best])
+    token = token and np.stack([t.astype(np.float16) for t in token])
     return Maps(features.slide_id, features.coords, region, np.stack(patch), best, token, made_by)
+
+def _needs_pixels(hipt):
+    return (f"shifted grids are read from pixels, and level 1 of '{hipt.name}' ('{hipt.level1.name}') is named, "
+            "not held: leave --shifts at 1")
 
 def _level2(hipt, tokens, mask):
     return grid_pass(hipt, torch.from_numpy(tokens).float().to(hipt.device), mask)[0]
@@ -86,7 +91,8 @@ def read_maps(
     arrays, meta = read_h5(path, 'maps', 'attend')
     slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
     made_by = from_schema1(meta) if schema==1 else meta['made_by']
-    return Maps(slide_id=slide_id, region=arrays.pop('region', None), **arrays, made_by=made_by)
+    optional = {k: arrays.pop(k, None) for k in ('region','token')}
+    return Maps(slide_id=slide_id, **optional, **arrays, made_by=made_by)
 
 # %% ../nbs/13b_attend.ipynb #ee0added
 def mean_of_heads(a):  # `[..., heads, h, w]`; cells off the tissue are NaN in every head and stay so
@@ -132,7 +138,8 @@ def draw_maps(
     return axs[0,0].figure
 
 def _in_patch(maps, r, c, rows):
-    "Level 1's map of one patch of the most attended region"
+    "Level 1's map of one patch of the most attended region, if there is one"
+    if maps.token is None: return None
     token = mean_of_heads(maps.token[0].astype(np.float32))
     n = token.shape[0]//rows
     return scale_scores(token[r*n:(r+1)*n, c*n:(c+1)*n], 'relative')
@@ -164,6 +171,7 @@ def _layers(tiles, maps, scaling):
         tissue = np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None])
         yield _layer('regions', '', scaling, **on_slide(tiles, tissue))
     for h,a in _heads(scale_maps(maps.patch, scaling)): yield _layer('patches', h, scaling, **on_slide(tiles, a))
+    if maps.token is None: return
     for k,(m,token) in enumerate(zip(maps.top, scale_maps(maps.token.astype(np.float32), scaling))):
         x, y = map(float, tiles.coords[m])
         for h,a in _heads(token): yield _layer(f'tokens of region {k+1}', h, scaling, a, x, y, side, side)
@@ -231,7 +239,16 @@ def attend_cohort(
     _as_embedded(run, hipt)
     params = dict(hipt.weights_sha256, top=top, offsets=list(offsets), trained=model and model.name)
     run.record(step, params, f'maps/{hipt.name}')
-    return each_slide(manifest, lambda row: _attend_row(run, row, hipt, model, top, offsets), run, step)
+    counts = each_slide(manifest, lambda row: _attend_row(run, row, hipt, model, top, offsets), run, step)
+    if not hipt.held: _note_left_out(hipt, manifest)
+    return counts
+
+def _note_left_out(hipt, manifest):
+    "What maps lack without level 1 and without slides"
+    logger.warning(f"note: '{hipt.level1.name}' is named, not held: there are no maps within patches")
+    gone = [r.slide_id for r in manifest.itertuples() if not Path(r.path).exists()]
+    if gone: logger.warning(f"note: {len(gone)} of {len(manifest)} slides are not there: "
+                            "their maps are written, and pictures need the slides")
 
 def _slide_model(run, encoder_name, trained)->Trained|None:
     if not trained and encoder_name in run.slide_models(): trained = encoder_name
@@ -246,12 +263,13 @@ def _as_embedded(run, hipt):
 
 def _attend_row(run, row, hipt, model, top, offsets):
     path = run.maps(hipt.name, row.slide_id)
-    if path.with_suffix('.jpg').exists(): return 'skipped'
+    drawn = hipt.held or Path(row.path).exists()
+    if path.with_suffix('.jpg' if drawn else '.h5').exists(): return 'skipped'
     with run.case(row, hipt.name) as case:
         if not len(case.tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no maps"
         maps = _maps_of(case, hipt, model, top, offsets)
         write_maps(path, maps)
-        save_figure(path.with_suffix('.jpg'), draw_maps(case.slide, case.tiles, maps))
+        if drawn: save_figure(path.with_suffix('.jpg'), draw_maps(case.slide, case.tiles, maps))
     return 'done'
 
 def _maps_of(case, hipt, model, top=2, offsets=(0,)):
@@ -259,7 +277,8 @@ def _maps_of(case, hipt, model, top=2, offsets=(0,)):
     if model:
         model.check([case.bag(model.level)])
         slide_model = model.held_out(case.slide_id, case.patient)
-    maps = attend_slide(hipt, case.slide, case.tiles, case.features, slide_model, top, offsets)
+    slide = case.slide if hipt.held else None
+    maps = attend_slide(hipt, slide, case.tiles, case.features, slide_model, top, offsets)
     maps.made_by['slide_model'] = model and model.name
     return maps
 

@@ -165,6 +165,9 @@ def pretrain(
     slides:Slides, out:Out,
     preset:Annotated[str, typer.Option(help="Sizes of the pyramid: hipt-4k, hipt-tiny or hipt-tiny-3.")]='hipt-4k',
     level:Level='all',
+    encoder:Annotated[Optional[str], _option(
+        "Begin above this encoder, whose features the run holds: level 2 and above are trained on them, without "
+        "slides. The pyramid is then called {encoder}-{preset}.")]=None,
     recipe:Annotated[str, typer.Option(
         help="paper (published settings) or small (few slides and minutes; found with hipt-tiny, tried up to "
              "ViT-T).")]='paper',
@@ -200,8 +203,8 @@ def pretrain(
     run, manifest = Run(out), read_manifest(slides)
     t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
                     save_memory=save_memory, graphs=not no_graphs, compile=compile)
-    hipt = pretrain_pyramid(run, manifest, preset, level, {1: samples1, 2: samples2}, start, t)
-    if level in ('all', str(len(hipt.levels))) and not ranks()[0]: print(f"pretrain: model in {run.pyramid(preset)}")
+    hipt = pretrain_pyramid(run, manifest, preset, level, {1: samples1, 2: samples2}, start, t, encoder)
+    if level in ('all', str(len(hipt.levels))) and not ranks()[0]: print(f"pretrain: model in {run.pyramid(hipt.name)}")
 
 # %% ../nbs/16_cli.ipynb #0a523c25
 @app.command()
@@ -494,11 +497,23 @@ def import_(
         "Folder with the other tool's files, found by slide id: CLAM, TRIDENT, STAMP or hs2p.", '--from')],
     grid:Annotated[int, typer.Option(help="Patches along the side of a region.", min=1)]=16,
     slide_mpp:SlideMpp=None,
+    features:Annotated[bool, typer.Option(
+        '--features', help="Features too: TRIDENT's, or any {slide}.h5 or .npz with features and coords. The slides "
+                           "need not exist.")]=False,
+    encoder:Annotated[Optional[str], _option(
+        "With --features: the encoder that made them, such as uni2-h, where files do not say.")]=None,
+    patch_width:Annotated[Optional[float], _option(
+        "With --features: width of a patch in level-0 pixels, where files do not say.", min=1)]=None,
 ):
-    "Patch coordinates of another program as tiles. Writes tiles/{slide}.h5; features are not taken over."
-    from hipt_nb.exchange import import_cohort
-    run = Run(out)
-    _say('import', import_cohort(run, read_manifest(slides), coords, grid, slide_mpp), run)
+    "Patches of another program as tiles. Writes tiles/{slide}.h5, with --features also features/{encoder}/{slide}.h5."
+    run, manifest = Run(out), read_manifest(slides)
+    if features:
+        from hipt_nb.foreign import import_features_cohort
+        counts = import_features_cohort(run, manifest, coords, encoder, grid, slide_mpp, patch_width)
+    else:
+        from hipt_nb.exchange import import_cohort
+        counts = import_cohort(run, manifest, coords, grid, slide_mpp)
+    _say('import', counts, run)
 
 # %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20, attended=4)

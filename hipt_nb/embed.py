@@ -238,8 +238,10 @@ def pyramid(self:Case)->HIPT:
 def make_features(self:Case):
     "Embed the slide, as the others of the run"
     hipt, name = self.pyramid, self.encoder_name
-    if hipt.held: _use_plan(self.run, f'embed/{name}', hipt, 'auto', None)
-    _embed_row(self.run, self.row, hipt, name, len(hipt.levels), hipt.weights_sha256)
+    if hipt.held:
+        _use_plan(self.run, f'embed/{name}', hipt, 'auto', None)
+        write_features(self.run.features(name, self.slide_id), embed_slide(hipt, self.slide, self.tiles))
+    else: _embed_row(self.run, self.row, hipt, name, len(hipt.levels), hipt.weights_sha256)
 
 def _model_name(case):
     name = case.encoder_name

@@ -392,7 +392,7 @@ def _untrained(run, manifest, preset, encoder_name, seed):
     paths = [run.features(encoder_name, r.slide_id) for r in manifest.itertuples()]
     there = [p for p in paths if p.exists()]
     if there: return pyramid_above(read_features(there[0]), preset, seed)
-    raise HIPTError(f"no slide of this cohort has features of '{encoder_name}' in '{run.root}': import them first")
+    raise HIPTError(f"no features of '{encoder_name}' for any slide of this cohort in '{run.root}': import them first")
 
 def _record(run, preset, t, plan):
     "Write into `run.json` what each level is trained with"

@@ -62,11 +62,12 @@ def slide_card(
     try:
         with run.case(row) as case:
             tiles = case.tiles
+            card |= dict(regions=len(tiles), patches=int(tiles.mask().sum()))
             image, width = case.slide.thumbnail(300), case.slide.dimensions[0]
     except HIPTError: return card
     drawn = preview((image, width/image.shape[1]), tiles, max_side=300)
     image = photo(drawn, f'{row.slide_id} with its grid')
-    return card | dict(image=image, regions=len(tiles), patches=int(tiles.mask().sum()))
+    return card | dict(image=image)
 
 # %% ../nbs/15_report.ipynb #8596d563
 def slides_section(
@@ -149,15 +150,16 @@ def _chosen(rows):
 def _minima(rows):
     "Generalisation gap and sharpness of each model and fold, from `minima.csv`"
     if not rows: return None
-    head = 'gap in loss', 'gap in AUC or c-index', 'random rise', 'worst rise'
+    sharp = hasattr(rows[0], 'random')  # measured with --sharpness alone
+    head = ('gap in loss', 'gap in AUC or c-index', *(('random rise', 'worst rise') if sharp else ()))
     def line(r):
         loss = _interval(r.loss_gap, r.loss_gap_low, r.loss_gap_high)
         auc = _interval(r.auc_gap, r.auc_gap_low, r.auc_gap_high)
-        return loss, auc, f'{r.random:.3g}', f'{r.worst:.3g}'
+        return loss, auc, *((f'{r.random:.3g}', f'{r.worst:.3g}') if sharp else ())
     means = [(r.model, *line(r)) for r in rows if r.fold=='mean']
     folds = [(r.model, r.fold, int(r.epoch), *line(r)) for r in rows if r.fold!='mean']
     means, folds = _table(('model', *head), means), _table(('model','fold','epoch kept', *head), folds)
-    return dict(rho=rows[0].rho, means=means, folds=folds)
+    return dict(rho=rows[0].rho if sharp else None, means=means, folds=folds)
 
 # %% ../nbs/15_report.ipynb #c81c9878
 def _model_pictures(folder, model):
@@ -215,7 +217,8 @@ def _attended(run, rows, trained):
     seen = pd.concat([pd.read_csv(p, dtype=dict(slide_id=str, slide=str)) for p in paths])
     def regions(slide_id):
         most = seen[seen.slide_id==slide_id].itertuples()
-        return [_region(run, rows[r.slide], r.region, r.weight) for r in most if r.slide in rows]
+        there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]  # a region is read from its slide
+        return [_region(run, rows[r.slide], r.region, r.weight) for r in there]
     slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id))
         for title,r in _striking(trained.predictions)]
     command = trained.folder/'command.txt'

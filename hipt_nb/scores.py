@@ -63,7 +63,7 @@ def baseline_of(
     "The mean-of-patches baseline on the encoder and the folds of a trained model"
     if not trained.classes: return None
     manifest, name = trained.trained_on(manifest), trained.encoder_name or trained.name
-    bags = load_bags(run, manifest, name)
+    bags = load_bags(run, manifest, name, trained.level)
     same_classes(trained, label_classes(bags))
     bags = [_mean_bag(b, read_features(run.features(name, b.slide_id))) for b in bags]
     folds = match_splits(trained.folds, manifest)[0]

@@ -16,7 +16,6 @@ from fastcore.basics import patch
 from .core import HIPTError, atomic, logger, pick_device, write_csv
 from .cohort import map_paths, read_manifest
 from .run import Run
-from .weights import weights_hash
 from .features import by_patient, differences, label_classes, load_bags
 from .metrics import read_predictions
 from .embed import get_model
@@ -214,7 +213,7 @@ def _level2_of(run, encoder_name, pyramid, made_by):
     if len(hipt.levels)!=2:
         raise HIPTError(f"pyramid '{hipt.name}' has {len(hipt.levels)} levels, and only level 2 of two can stand "
                         "in front of a slide model: leave level 2 out")
-    if weights_hash(hipt.level1)!=made_by['level1_sha256']:
+    if hipt.weights_sha256['level1']!=made_by['level1_sha256']:
         raise HIPTError(f"features '{encoder_name}' were made by another level 1 than that of pyramid '{hipt.name}': "
                         "name the pyramid that made them")
     return hipt.level2

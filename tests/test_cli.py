@@ -207,3 +207,41 @@ def test_quick_demo_and_again(tmp_path):
           out/'models'/'slide'/'tuned')
     fails('do not belong to model', 'predict', cohort, '--out', out, '--encoder', 'hipt-tiny-random', '--trained',
           out/'models'/'slide'/'hipt-tiny')
+
+def test_features_alone_are_enough(tmp_path):
+    "No slide and no encoder, only features of patches: from files of another tool to predictions, maps and a report"
+    import json, numpy as np, pandas as pd
+    from hipt_nb.attend import read_maps
+    from hipt_nb.features import read_features
+    from hipt_nb.foreign import toy_flat
+    from hipt_nb.hipt import HIPT
+    run, m, files = tmp_path/'run', tmp_path/'m.csv', tmp_path/'files'
+    files.mkdir()
+    for i in range(12):
+        f = toy_flat(i)
+        np.savez(files/f'{f.slide_id}.npz', features=f.x, coords=f.coords, side=f.side, encoder_name='uni2-h')
+    pd.DataFrame(dict(path=[f'gone/s{i:02}.svs' for i in range(12)], patient=[f'p{i}' for i in range(12)],
+                      label=[('mingled', 'apart')[i%2] for i in range(12)])).to_csv(m, index=False)
+    name, few = 'uni2-h-hipt-tiny', ['--folds', 2, '--epochs', 1]
+    of = ['--encoder', name]
+    road = (['import', m, '--from', files, '--features', '--grid', 8, '--slide-mpp', .25, '--encoder', 'uni2-h'],
+            ['pretrain', m, '--preset', 'hipt-tiny', '--level', 2, '--encoder', 'uni2-h', '--recipe', 'small',
+             '--samples2', 48, '--batch-size', 16],
+            ['embed', m], ['knn', m, *of, '--folds', 2, '--k', 1],
+            *(['train', m, *of, *few, '--model', k] for k in ('hipt', 'mean', 'abmil', 'hipt_n')),
+            ['train', m, *of, *few, '--level2', 'frozen'],
+            ['evaluate', m, '--resamples', 20], ['predict', m, *of], ['attend', m], ['report', m])
+    out = walk(*([*verb, '--out', run] for verb in road))
+    assert 'import: 12 done' in out and f'embed {name}: 12 done' in out and 'predict: 12 slides' in out, out
+    pyramid = HIPT.from_pretrained(run/'models'/name)
+    assert not pyramid.held and pyramid.config['level1']==dict(named='uni2-h', embed_dim=32, sha256='uni2-h')
+    of_uni, above = (read_features(run/'features'/n/'s03.h5') for n in ('uni2-h', name))
+    assert above.region.shape==(4, 96) and (above.patch==of_uni.patch).all()
+    maps = read_maps(run/'maps'/name/'s03.h5')
+    assert maps.token is None and np.isclose(maps.region.sum(), 1, atol=1e-3) and not list(run.rglob('*.jpg'))
+    assert len(pd.read_csv(run/'predictions.csv'))==12 and '4 regions' in (run/'index.html').read_text()
+    models = set(pd.read_csv(run/'evaluation.csv').model)
+    assert {f'HIPT on {name}', f'HIPT on {name}-abmil', f'HIPT on {name}-hipt_n'} < models, models
+    assert json.loads((run/'run.json').read_text())[f'pretrain/{name}-level2']['params']['samples']==48
+    fails("no features of 'virchow2'", 'pretrain', m, '--encoder', 'virchow2', '--out', run)
+    fails("there is no level '1' to train", 'pretrain', m, '--encoder', 'uni2-h', '--level', 1, '--out', run)
