@@ -244,4 +244,3 @@ def test_features_alone_are_enough(tmp_path):
     assert {f'HIPT on {name}', f'HIPT on {name}-abmil', f'HIPT on {name}-hipt_n'} < models, models
     assert json.loads((run/'run.json').read_text())[f'pretrain/{name}-level2']['params']['samples']==48
     fails("no features of 'virchow2'", 'pretrain', m, '--encoder', 'virchow2', '--out', run)
-    fails("there is no level '1' to train", 'pretrain', m, '--encoder', 'uni2-h', '--level', 1, '--out', run)
