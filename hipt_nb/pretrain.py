@@ -410,5 +410,7 @@ def _pretrain_level(run, manifest, hipt, preset, k, t, samples, start):
     files = _embedded(run, manifest, hipt.eval().to(t.device), preset, k-1)
     return pretrain_grid(files, hipt.cpu(), run.level(preset, k), t, level=k, judge=labels)
 
-# %% ../nbs/11a_pretrain.ipynb #016550ff
-__getattr__ = renamed(__name__, {'Cache': 'samples.Cache', 'KeepOpen': 'samples.KeepOpen', 'Source': 'samples.SampleSource'})
+# %% ../nbs/11a_pretrain.ipynb #5ce1a9e0
+__getattr__ = renamed(__name__, {
+    'Cache': 'samples.Cache', 'KeepOpen': 'samples.KeepOpen', 'Source': 'samples.SampleSource',
+    'to_judge': 'pretrain.labelled_samples'})
