@@ -82,10 +82,10 @@ def find_lattice(
 )->Lattice:
     "The lattice that most patches are on; its cell (0, 0) is at the slide's corner, or the first of the patches"
     xy = np.asarray(xy, float)
-    step = _step(xy, side)
-    bins = np.unique(np.floor(xy%step/step*16), axis=0)
+    step, some = _step(xy, side), xy[::max(1, len(xy)//2000)]  # two thousand patches are enough to vote
+    bins = np.unique(np.floor(some%step/step*16), axis=0)
     starts = [Lattice(step, (b+.5)*step/16) for b in bins]
-    best = max(starts, key=lambda l: l.cells(xy)[1].sum())
+    best = max(starts, key=lambda l: l.cells(some)[1].sum())
     cells, on = best.cells(xy)
     origin = (xy[on]-cells[on]*step).mean(0)
     if (np.abs(origin-np.round(origin/step)*step)<=max(2., .02*step)).all(): return Lattice(step, np.zeros(2))
@@ -109,11 +109,14 @@ class Placed:
 
     @property
     def note(self)->str:
-        "What was left out, in words; empty if nothing was"
+        "What was left out or is unusual, in words; empty if there is nothing to say"
         why = dict(zip(('whose place was taken', 'off the lattice', 'with features of zeros'),
                        (self.twice, self.off, self.zero)))
         left = ', '.join(f'{n} {what}' for what,n in why.items() if n)
-        return left and f"slide '{self.features.slide_id}': left out {left}"
+        meant, mpp = self.features.made_by['mpp'], self.tiles.mpp
+        scale = f'patches meant for {meant:g} µm per pixel are at {mpp:.3g}' if abs(mpp/meant-1)>.05 else ''
+        said = '; '.join(filter(None, (left and f'left out {left}', scale)))
+        return said and f"slide '{self.features.slide_id}': {said}"
 
 # %% ../nbs/07b_foreign.ipynb #07b00012
 def place_features(
@@ -225,7 +228,7 @@ def read_flat(
     path = Path(path)
     try:
         arrays, attrs = _contents(path)
-        x, coords = np.squeeze(arrays.pop('features'), ()), arrays.pop('coords')
+        x, coords = (_flat(arrays.pop(k)) for k in ('features','coords'))
     except (OSError, EOFError, KeyError, ValueError) as e:
         raise HIPTError(f"'{path}' is damaged, or holds no features and coords ({type(e).__name__}: {e})") from None
     said = next(found for layout in LAYOUTS if (found := layout(arrays, attrs)) is not None)
@@ -233,6 +236,8 @@ def read_flat(
     missing = [k for k in ('side','slide_mpp','encoder_name') if k not in known]
     if missing: raise HIPTError(f"'{path}' does not say {', '.join(_asked[k] for k in missing)}")
     return FlatFeatures(slide_id, x, coords[:,:2], file=quick_hash(path), **known)
+
+def _flat(a): return a[0] if a.ndim==3 and len(a)==1 else a  # some tools keep a batch of one
 
 _asked = dict(side='how wide its patches are in level-0 pixels: give --patch-width',
               slide_mpp='µm per level-0 pixel: give --slide-mpp', encoder_name='whose features these are: give --encoder')
