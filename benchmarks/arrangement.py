@@ -15,6 +15,7 @@ from hipt_nb.core import write_json
 from hipt_nb.dino import RECIPES
 from hipt_nb.metrics import auc, bootstrap
 from hipt_nb.loop import dino_learner
+from hipt_nb.pretrain import Pretraining
 from hipt_nb.vit import grid_vit
 
 SIDE, KINDS, DIM = 10, 4, 32
@@ -91,7 +92,8 @@ def run(arm, seed, steps, bs):
     if ARMS[arm] is None: return probe(vit)
     recipe, cbs = ARMS[arm]
     x, _ = make_grids(2000, TRAIN)
-    learn = dino_learner(Batches(x, steps, bs, seed), vit, recipe, steps, bs, seed, cbs=cbs)
+    settings = Pretraining(recipe=recipe, batch_size=bs, seed=seed, device='cpu', precision='float32')
+    learn = dino_learner(Batches(x, steps, bs, seed), vit, settings, steps, cbs=cbs)
     t = time.time(); learn.fit(1)
     last = learn.monitor.rows[-20:]
     mean = lambda k: round(float(np.mean([r[k] for r in last])), 3) if k in last[0] else None

@@ -24,6 +24,7 @@ from hipt_nb.dino import DINOHead, RECIPES, drop_paths
 from hipt_nb.features import Features, write_features
 from hipt_nb.precision import pick_dtype
 from hipt_nb.loop import dino_learner, param_groups
+from hipt_nb.pretrain import Pretraining
 from hipt_nb.phantom import make_slide
 from hipt_nb.samples import GridSource, PatchSource, SampleOrder, Stream
 from hipt_nb.resume import readers
@@ -117,8 +118,9 @@ class Clock(Callback):
 class Ours:
     "Our step, as `pretrain` takes it"
     def __init__(self, level, dtype, device, **how):
-        self.learn = dino_learner([], LEVELS[level](), PAPER, 10**5, 64, device=device, dtype=dtype, cbs=[Clock()],
-                                  **how)
+        precision = str(dtype).removeprefix('torch.')
+        t = Pretraining(recipe=PAPER, batch_size=64, device=device, precision=precision, **how)
+        self.learn = dino_learner([], LEVELS[level](), t, steps=10**5, cbs=[Clock()])
     def fit(self, batches):
         "Train on batches; when each step ended"
         self.learn.dls.loaders[0], self.learn.clock.ends = batches, []
