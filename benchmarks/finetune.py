@@ -27,19 +27,19 @@ def make_cohort(run, n, regions, dim=192, seed=0):
     for i in range(n):
         m = int(rng.integers(regions//2, regions*3//2+1)); x = rng.normal(size=(m,dim)).astype(np.float32)
         x[:m//8] += signal*(i%2); sid = f's{i:03}'
+        made_by = dict(encoder_name='made-up', level1_sha256='', min_tissue=.5)
         write_features(run.features('made-up', sid),
                        Features(sid, np.zeros((m,1,1,4), np.float16), x, np.arange(2*m).reshape(m,2),
-                                np.ones((m,1,1), np.float16), dict(encoder='made-up', level1_sha256='', min_tissue=.5)))
+                                np.ones((m,1,1), np.float16), made_by))
         torch.save(torch.from_numpy(x), run.root/f'{sid}.pt')
         rows.append(dict(slide_id=sid, patient=sid, label=CLASSES[i%2]))
     return pd.DataFrame(rows)
 
 def plain_dropout(model):
-    "torch's own dropout, as the published code has it"
-    for part in list(model.modules()):
+    "torch's own dropout and attention, as the published code has them"
+    for part in model.modules():
         if isinstance(part, SelfAttention): part.__class__ = torch.nn.MultiheadAttention
-        for name,child in part.named_children():
-            if isinstance(child, Dropout): setattr(part, name, torch.nn.Dropout(child.p))
+        if isinstance(part, Dropout): part.__class__ = torch.nn.Dropout
     return model
 
 def published(run, df, fold, k, epochs, seed=1):
@@ -66,8 +66,8 @@ def ours(run, df, folds, epochs, workers):
     def timed(self, at): t = time.perf_counter(); b = batch(self, at); waited.append(time.perf_counter()-t); return b
     BagBatches.batch = timed
     start = time.perf_counter()
-    bags, classes = load_bags(run, df, 'made-up'); loading = time.perf_counter()-start
-    pred = cross_validate(bags, folds, run.root/f'ours{workers}', classes, epochs=epochs, workers=workers)
+    bags = load_bags(run, df, 'made-up'); loading = time.perf_counter()-start
+    pred = cross_validate(bags, folds, run.root/f'ours{workers}', CLASSES, epochs=epochs, workers=workers)
     BagBatches.batch = batch
     return time.perf_counter()-start, loading+sum(waited), pred
 
