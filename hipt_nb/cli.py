@@ -157,7 +157,7 @@ def _show_tiles(table, path, n=30):
     if len(table)>n: print(f'... all {len(table)} slides in {path}')
 
 # %% ../nbs/16_cli.ipynb #6c58b745
-Level = Annotated[str, typer.Option(help="Which level to train: 1, 2 and so on, each of which stands on the trained ones below it, or all.")]
+Level = Annotated[str, typer.Option(help="Level to train: 1, 2 and so on, each on the trained ones below it, or all.")]
 
 # %% ../nbs/16_cli.ipynb #1b51d70e
 @app.command()
@@ -165,68 +165,43 @@ def pretrain(
     slides:Slides, out:Out,
     preset:Annotated[str, typer.Option(help="Sizes of the pyramid: hipt-4k, hipt-tiny or hipt-tiny-3.")]='hipt-4k',
     level:Level='all',
-    recipe:Annotated[str, typer.Option(help="paper (published settings) or small (few slides and minutes; found with hipt-tiny, tried up to ViT-T).")]='paper',
-    samples1:Annotated[Optional[int], typer.Option(help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
-    samples2:Annotated[Optional[int], typer.Option(help="Regions that each level above sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
-    batch_size:Annotated[Optional[int], typer.Option(help="Samples per step, all processes together; the recipe's number if not given.", min=1, show_default=False)]=None,
-    start:Annotated[Optional[str], typer.Option(help="Weights that the first of these levels starts from: the folder of another training, a .pth or .safetensors file, or timm: and a model's name.", show_default=False)]=None,
-    precision:Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16, float16 (older GPUs), or auto: bfloat16 where it is clearly faster.")]='auto',
-    accumulate:Annotated[int, typer.Option(help="Parts that a step is computed in; more need less memory.", min=1)]=1,
-    save_memory:Annotated[bool, typer.Option('--save-memory', help="Compute activations again in the backward pass: a third slower, much less memory.")]=False,
-    compile:Annotated[bool, typer.Option('--compile', help="On a GPU, for long trainings: fuse operations (torch.compile), which takes a minute at first.")]=False,
-    no_graphs:Annotated[bool, typer.Option('--no-graphs', help="Should recording passes as CUDA graphs fail on a GPU.")]=False,
+    recipe:Annotated[str, typer.Option(
+        help="paper (published settings) or small (few slides and minutes; found with hipt-tiny, tried up to "
+             "ViT-T).")]='paper',
+    samples1:Annotated[Optional[int], typer.Option(
+        help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.",
+        min=1, show_default=False)]=None,
+    samples2:Annotated[Optional[int], typer.Option(
+        help="Regions that each level above sees in all, repeats counted; 16,000 if not given.",
+        min=1, show_default=False)]=None,
+    batch_size:Annotated[Optional[int], typer.Option(
+        help="Samples of a step over all processes; the recipe's if not given.", min=1, show_default=False)]=None,
+    start:Annotated[Optional[str], typer.Option(
+        help="Weights that the first of these levels starts from: the folder of another training, a .pth or "
+             ".safetensors file, or timm: and a model's name.", show_default=False)]=None,
+    precision:Annotated[str, typer.Option(
+        help="float32, bfloat16, float16 (older GPUs), or auto: bfloat16 where it is clearly faster.")]='auto',
+    accumulate:Annotated[int, typer.Option(
+        help="Gradient accumulation: parts of a step, one after another; more need less memory.", min=1)]=1,
+    save_memory:Annotated[bool, typer.Option(
+        '--save-memory', help="Gradient checkpointing: a third slower, much less memory.")]=False,
+    compile:Annotated[bool, typer.Option(
+        '--compile',
+        help="On a GPU, for long trainings: fuse operations (torch.compile), which takes a minute at first.")]=False,
+    no_graphs:Annotated[bool, typer.Option('--no-graphs', help="Disable CUDA graphs.")]=False,
     seed:Seed=0, device:Device='auto',
 ):
-    "Teach the levels of a pyramid without labels (DINO). Writes models/{preset}/. With a column label in the manifest, nearest neighbours judge the training (log.csv). Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."
-    from hipt_nb.dino import get_recipe, ranks
-    from hipt_nb.hipt import create_hipt
-    from hipt_nb.resume import first_does, join_ranks
-    run, manifest, device = Run(out), read_manifest(slides), str(join_ranks(device))
-    get_recipe(recipe)
-    hipt = create_hipt(preset, seed=seed)
-    levels = _levels(level, len(hipt.levels))
-    if run.recorded(f'embed/{preset}') and not (run.models/f'{preset}-level1').exists(): raise HIPTError(f"'{run.root}' already holds features '{preset}' made by a model from elsewhere: pretrain into another --out")
-    labelled = {r.slide_id:(r.label, r.patient) for r in manifest.itertuples()} if 'label' in manifest else None
-    given = dict(batch_size=batch_size, seed=seed, recipe=recipe)
-    def record():
-        for k in levels: run.record(f'pretrain/{preset}-level{k}', dict(given, samples=samples1 if k==1 else samples2, start=start if k==levels[0] else None), f'models/{preset}-level{k}')
-    first_does(record)
-    for k in range(1, levels[-1]+1):
-        args = _given(**given, samples=samples1 if k==1 else samples2, device=device, precision=precision, accumulate=accumulate, save_memory=save_memory, graphs=not no_graphs, compile=compile, labelled=labelled)
-        _pretrain_level(run, manifest, hipt, preset, k, k in levels, start if k==levels[0] else None, args)
-    hipt.name = preset
-    if levels[-1]<len(hipt.levels) or ranks()[0]: return
-    if not (run.models/preset/'config.json').exists(): hipt.save_pretrained(run.models/preset)
-    print(f"pretrain: model in {run.models/preset}")
+    """Pretrain the levels of a pyramid without labels. Writes models/{preset}/.
 
-# %% ../nbs/16_cli.ipynb #e8ebb618
-def _given(**kw): return {k:v for k,v in kw.items() if v is not None}
-
-def _levels(level, n):
-    if level in ('all', *map(str, range(1, n+1))): return list(range(1, n+1)) if level=='all' else [int(level)]
-    raise HIPTError(f"there is no level '{level}': choose {', '.join(map(str, range(1, n+1)))} or all")
-
-def _pretrain_level(run, manifest, hipt, preset, k, wanted, start, args):
-    "Train level `k` if it is wanted, and put its weights into the pyramid"
-    from hipt_nb.pretrain import load_level, pretrain_grid, pretrain_patches, start_from
-    folder = run.models/f'{preset}-level{k}'
-    if wanted:
-        if start: start_from(hipt.levels[k-1], start)
-        if k==1: pretrain_patches(_patch_sources(run, manifest), hipt, folder, **args)
-        else: pretrain_grid(_level_below(run, manifest, hipt, preset, k, args['device']), hipt.cpu(), folder, level=k, **args)
-    load_level(hipt.levels[k-1], folder)
-
-def _patch_sources(run, manifest):
-    sources = [(r.path, run.tiles(r.slide_id)) for r in manifest.itertuples() if run.tiles(r.slide_id).exists()]
-    if not sources: raise HIPTError(f"no slide of this cohort is tiled in '{run.root}': run 'hipt tile' first")
-    return sources
-
-def _level_below(run, manifest, hipt, preset, k, device):
-    "Features files that hold level k-1, made by the first process"
-    from hipt_nb.embed import embed_cohort
-    from hipt_nb.resume import first_does
-    first_does(lambda: _say(f'embed level {k-1}', embed_cohort(run, manifest, hipt.eval().to(device), encoder=preset, levels=k-1), run, f'embed/{preset}'))
-    return [p for r in manifest.itertuples() if (p := run.features(preset, r.slide_id)).exists()]
+    With a column label in the manifest, nearest neighbours monitor the training (log.csv).
+    Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."""
+    from hipt_nb.dino import ranks
+    from hipt_nb.pretrain import Pretraining, pretrain_pyramid
+    run, manifest = Run(out), read_manifest(slides)
+    t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
+                    save_memory=save_memory, graphs=not no_graphs, compile=compile)
+    hipt = pretrain_pyramid(run, manifest, preset, level, {1: samples1, 2: samples2}, start, t)
+    if level in ('all', str(len(hipt.levels))) and not ranks()[0]: print(f"pretrain: model in {run.pyramid(preset)}")
 
 # %% ../nbs/16_cli.ipynb #0a523c25
 @app.command()
@@ -487,7 +462,9 @@ def view(
     out = static or r.viewer(name)
     sources = run_pages(r, name, out, live=static is None)
     print(f"view: {len(sources)} pages in {out}")
-    if static is None: serve(out, port, hosts=host or (), sources=sources, address=address)
+    if static is None:
+        tell = lambda line: print(line, flush=True)
+        serve(out, port, hosts=host or (), sources=sources, address=address, announce=tell)
 
 def _maps_name(run, name):
     there = run.map_names()
