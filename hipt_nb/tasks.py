@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np, torch
 from torch import Tensor
 from torch.nn import functional as F
-from .core import HIPTError
+from .core import HIPTError, quiet_imports
 from .metrics import auc, prediction_table
 from .survival import c_index, survival_table
 
@@ -147,7 +147,7 @@ def cox_loss(
     event:Tensor,  # `[B]`, 1 = the event happened
 )->Tensor:         # mean over events; 0 where there is none
     "Negative log partial likelihood"
-    from torchsurv.loss.cox import neg_partial_log_likelihood
+    with quiet_imports(): from torchsurv.loss.cox import neg_partial_log_likelihood
     if len(z)<2 or not (event>0).any(): return 0*z.sum()     # a patient alone at risk says nothing
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Ties in `time`')
