@@ -90,13 +90,15 @@ def scores_section(
     t = pd.read_csv(path)
     picture = lambda p, alt: _img(p.read_bytes(), 'png', alt) if p.exists() else ''
     link = lambda p: f'<a href="{html.escape(quote(p.relative_to(run.root).as_posix()))}">{html.escape(p.name)}</a>'
-    return ('<p>Held-out slides only; folds never share a patient unless a note says so; 95 % intervals by bootstrap over patients. With few patients the intervals are wide, and that is the message. '
+    return ('<p>Held-out slides only; folds never share a patient unless a note says so; 95 % confidence intervals over patients. With few patients the intervals are wide, and that is the message. '
         '<b>HIPT on X</b> is a slide level fine-tuned on the features of encoder X; <b>mean of patches</b> is a logistic regression on the mean patch token; an encoder ending in <b>-random</b> never learnt anything.</p>'
         + _figures_table(t) + ''.join(picture(p, f'the models side by side, {p.stem}') for p in sorted(extra.glob('models-*.png'))) + _comparisons(extra/'comparisons.csv') + _chosen(extra/'validation.csv') + _minima(extra/'minima.csv')
         + ''.join(f'<h3>{html.escape(m)}</h3>' + ''.join(picture(extra/f'{slug(m)}{end}.png', f'{m}: {what}') for end,what in (('', 'curves and calls'), ('-gap', 'training against held-out'))) for m in t.model.unique())
         + _curves(extra, picture) + f"<p>As tables: {', '.join(link(p) for p in [path, *sorted(extra.glob('*.csv'))])}, beside this page.</p>")
 
-def _interval(v, low, high): return f'{v:.2f} ({low:.2f} to {high:.2f})' if v==v else 'no value'
+def _interval(v, low, high):
+    if v!=v: return 'no value'
+    return f'{v:.2f} ({low:.2f} to {high:.2f})' if low==low else f'{v:.2f} (no interval)'
 
 def _figures_table(t):
     "One row a model, one column a figure; notes below"
@@ -113,7 +115,7 @@ def _read(path):
 
 def _comparisons(path):
     rows = [(r.model, r.against, r.metric, _interval(r.difference, r.low, r.high), 'yes' if r.low>0 or r.high<0 else 'no') for r in _read(path)]
-    return rows and '<h3>Differences on the same patients</h3><p>Both models are judged on the same resampled patients, so this interval is narrower than the two above suggest. Of many comparisons some leave zero out by chance.</p>' + _table(('model', 'against', 'metric', 'difference (95 % interval)', 'zero left out'), rows) or ''
+    return rows and '<h3>Differences on the same patients</h3><p>Both models are judged on the same patients, so this interval is narrower than the two above suggest. Of many comparisons some leave zero out by chance.</p>' + _table(('model', 'against', 'metric', 'difference (95 % interval)', 'zero left out'), rows) or ''
 
 def _chosen(path):
     rows = [(r.model, r.fold, r.validation_slides, f'{r.temperature:.2f}', f'{r.threshold:.2f}' if getattr(r, 'threshold', np.nan)==getattr(r, 'threshold', np.nan) else 'likeliest class') for r in _read(path)]
