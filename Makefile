@@ -1,4 +1,4 @@
-# make demo | test | book | docs | clean. The first of them sets up its own environment in .venv; the next ones find it ready.
+# make demo | test | lab | book | docs | clean. The first of them sets up its own environment in .venv; the next ones find it ready.
 # Settings:  PYTHON=python3.13   PIP_ARGS="--extra-index-url ..."   OUT=demo   JOBS=2
 PYTHON   ?= python3
 VENV     ?= .venv
@@ -9,7 +9,7 @@ JOBS     ?= 2
 BIN      := $(VENV)/bin
 STAMP    := $(VENV)/.ready
 
-.PHONY: help setup demo test book docs clean
+.PHONY: help setup demo test lab book docs clean
 help:
 	@sed -n '1,2s/^# //p' Makefile
 
@@ -31,6 +31,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=8
+
+# Open the notebooks in JupyterLab, which is installed on first use
+lab: $(STAMP)
+	@test -x $(BIN)/jupyter-lab || $(BIN)/python -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) $(PIP_ARGS) jupyterlab
+	@$(BIN)/jupyter-lab --notebook-dir=nbs
 
 # Export, run every notebook from the first to the last, slow cells too, and store its outputs; then the README
 book: $(STAMP)

@@ -14,7 +14,9 @@ cfg = config['DEFAULT']
 def lines(key): return [o.strip() for o in cfg.get(key, '').splitlines() if o.strip()]
 
 
-def version(): return re.search(r"__version__ = ['\"](.+?)['\"]", (root/cfg['lib_name']/'__init__.py').read_text('utf-8'))[1]
+def version():
+    text = (root/cfg['lib_name']/'__init__.py').read_text('utf-8')
+    return re.search(r"__version__ = ['\"](.+?)['\"]", text)[1]
 
 
 def readme():
@@ -54,7 +56,7 @@ setup(
     install_requires=lines('requirements'),
     extras_require=extras,
     packages=[lib],
-    package_data={lib: ['static/**', 'templates/**', 'static/*', 'templates/*']},
+    package_data={lib: ['py.typed', 'static/**', 'templates/**', 'static/*', 'templates/*']},
     entry_points={'console_scripts': lines('console_scripts'), 'nbdev': [f'{lib} = {lib}._modidx:d']},
     include_package_data=False,
     zip_safe=False,

@@ -1,9 +1,11 @@
-"""Which self-supervised loss learns how patches are arranged? Grids whose two classes hold the same patches and differ only in where they lie.
+"""Which self-supervised loss learns how patches are arranged? Grids whose two classes hold the same patches and differ
+only in where they lie.
 
-A grid has 10 × 10 cells of four kinds, 25 of each. In a *zoned* grid every kind fills one quadrant, in a *mingled* one all cells are shuffled; so any average over cells is the same in both classes.
-Each loss trains the same small ViT on 2000 unlabelled grids. Then, with the weights frozen, class tokens of 400 labelled grids are given to a logistic regression and to five nearest neighbours, and 400 others are tested.
-Seeds of training, labelled and test grids are fixed below and differ. Results are added to the file arm by arm; arms that are there are not run again.
-"""
+A grid has 10 × 10 cells of four kinds, 25 of each. In a *zoned* grid every kind fills one quadrant, in a *mingled*
+one all cells are shuffled; so any average over cells is the same in both classes. Each loss trains the same small
+ViT on 2000 unlabelled grids. Then, with the weights frozen, class tokens of 400 labelled grids are given to a
+logistic regression and to five nearest neighbours, and 400 others are tested. Seeds of training, labelled and test
+grids are fixed below and differ. Results are added to the file arm by arm; arms that are there are not run again."""
 import argparse, json, time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from hipt_nb.dino import RECIPES
 from hipt_nb.intervals import estimate, pair_rate
 from hipt_nb.metrics import class_auc
 from hipt_nb.loop import dino_learner
+from hipt_nb.pretrain import Pretraining
 from hipt_nb.vit import grid_vit
 
 SIDE, KINDS, DIM = 10, 4, 32
@@ -59,7 +62,8 @@ ARMS = {
     'small: DINO, batch norm, masked tokens x 30': (replace(small, masked_tokens=30.), ()),
     'DINO without batch norm, masked tokens': (replace(small, use_bn=False), ()),
     'DINO with Sinkhorn, masked tokens': (replace(small, use_bn=False, centering='sinkhorn'), ()),
-    'DINO with Sinkhorn and KoLeo, masked tokens': (replace(small, use_bn=False, centering='sinkhorn', koleo_grids=.1), ()),
+    'DINO with Sinkhorn and KoLeo, masked tokens': (replace(small, use_bn=False, centering='sinkhorn', koleo_grids=.1),
+                                                    ()),
 }
 
 @torch.no_grad()
@@ -87,15 +91,19 @@ def run(arm, seed, steps, bs):
     if ARMS[arm] is None: return probe(vit)
     recipe, cbs = ARMS[arm]
     x, _ = make_grids(2000, TRAIN)
-    learn = dino_learner(Batches(x, steps, bs, seed), vit, recipe, steps, bs, seed, cbs=cbs)
+    settings = Pretraining(recipe=recipe, batch_size=bs, seed=seed, device='cpu', precision='float32')
+    learn = dino_learner(Batches(x, steps, bs, seed), vit, settings, steps, cbs=cbs)
     t = time.time(); learn.fit(1)
     last = learn.monitor.rows[-20:]
     mean = lambda k: round(float(np.mean([r[k] for r in last])), 3) if k in last[0] else None
-    return dict(probe(learn.teacher.backbone), loss=mean('loss'), ln_k=round(float(np.log(recipe.out_dim)), 3), teacher_entropy=mean('teacher_entropy'), teacher_spread=mean('teacher_spread'), masked_mse=mean('masked_mse'), minutes=round((time.time()-t)/60, 1))
+    return dict(probe(learn.teacher.backbone), loss=mean('loss'), ln_k=round(float(np.log(recipe.out_dim)), 3),
+                teacher_entropy=mean('teacher_entropy'), teacher_spread=mean('teacher_spread'),
+                masked_mse=mean('masked_mse'), minutes=round((time.time()-t)/60, 1))
 
 def main(out, seeds, steps, batch_size):
     out = Path(out)
-    res = json.loads(out.read_text()) if out.exists() else dict(grids=f'{SIDE} x {SIDE}', steps=steps, batch_size=batch_size, rows=[])
+    res = (json.loads(out.read_text()) if out.exists()
+           else dict(grids=f'{SIDE} x {SIDE}', steps=steps, batch_size=batch_size, rows=[]))
     for seed in range(seeds):
         for arm in ARMS:
             if any(r['arm']==arm and r['seed']==seed for r in res['rows']): continue
@@ -104,5 +112,7 @@ def main(out, seeds, steps, batch_size):
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', default='benchmarks/results/arrangement-cpu.json', help='JSON file to write'); p.add_argument('--seeds', type=int, default=2); p.add_argument('--steps', type=int, default=500); p.add_argument('--batch-size', type=int, default=64)
+    p.add_argument('--out', default='benchmarks/results/arrangement-cpu.json', help='JSON file to write')
+    p.add_argument('--seeds', type=int, default=2); p.add_argument('--steps', type=int, default=500)
+    p.add_argument('--batch-size', type=int, default=64)
     main(**vars(p.parse_args()))

@@ -1,24 +1,30 @@
 """One step of DINO at each level of hipt-4k: the published way, the same under autocast, and ours, side by side.
 
-Level 1: ViT-S/16, 2 views of 224 px and 8 of 96, 65,536 prototypes, steps of 4 and of 16 patches (64 and 256 on a GPU). Level 2: grids of 16 × 16 cells, 2 views of 14 × 14 and 8 of 6 × 6, steps of 64 regions (256 too on a GPU).
-The published way, written from its description: float32, explicit attention and all tokens in the last block; prototypes are normalised as a matrix in every pass; cross-entropies pair by pair; each parameter
-is clipped, updated and averaged on its own. Its views are made beforehand, as its workers would make them. Autocast is the same step with the networks in half precision.
-Ours: `dino_learner` with the recipe `paper`, making of the views and log included, in the arithmetic that `pretrain` would choose on this machine, and in float32.
-The floor: the operations that a step cannot do without (the last block for the class token alone) over the measured rate of large matrix products in the same arithmetic.
-Data: the same training on numbers that are there already, and on patches streamed from slides (a phantom, and `--slide` if given) or grids from features files, nothing kept in memory.
-With `--published` and a clone of facebookresearch/dino, the published functions themselves are timed beside their description, at level 1 with steps of 4.
-"""
+Level 1: ViT-S/16, 2 views of 224 px and 8 of 96, 65,536 prototypes, steps of 4 and of 16 patches (64 and 256 on a
+GPU). Level 2: grids of 16 × 16 cells, 2 views of 14 × 14 and 8 of 6 × 6, steps of 64 regions (256 too on a GPU). The
+published way, written from its description: float32, explicit attention and all tokens in the last block; prototypes
+are normalised as a matrix in every pass; cross-entropies pair by pair; each parameter is clipped, updated and
+averaged on its own. Its views are made beforehand, as its workers would make them. Autocast is the same step with
+the networks in half precision. Ours: `dino_learner` with the recipe `paper`, making of the views and log included,
+in the arithmetic that `pretrain` would choose on this machine, and in float32. The floor: the operations that a step
+cannot do without (the last block for the class token alone) over the measured rate of large matrix products in the
+same arithmetic. Data: the same training on numbers that are there already, and on patches streamed from slides (a
+phantom, and `--slide` if given) or grids from features files, nothing kept in memory. With `--published` and a clone
+of facebookresearch/dino, the published functions themselves are timed beside their description, at level 1 with
+steps of 4."""
 import argparse, ast, gc, json, math, platform, resource, subprocess, sys, tempfile, time, types, warnings
+from functools import partial
 from pathlib import Path
 from statistics import median
 import numpy as np, torch
 from torch import nn
 from torch.nn import functional as F
 from fastai.callback.core import Callback
-from hipt_nb.dino import DINOHead, RECIPES, drop_paths, make_teacher
+from hipt_nb.dino import DINOHead, RECIPES, drop_paths
 from hipt_nb.features import Features, write_features
 from hipt_nb.precision import pick_dtype
 from hipt_nb.loop import dino_learner, param_groups
+from hipt_nb.pretrain import Pretraining
 from hipt_nb.phantom import make_slide
 from hipt_nb.samples import GridSource, PatchSource, SampleOrder, Stream
 from hipt_nb.resume import readers
@@ -31,7 +37,8 @@ from region import explicit_attention, matrix_rates
 warnings.filterwarnings('ignore', message='.*weight_norm.*')
 PAPER, LEVELS = RECIPES['paper'], {1: vit256, 2: vit4k}
 SIZES = {'cpu': {1: (4, 16), 2: (64,)}, 'cuda': {1: (64, 256), 2: (64, 256)}}
-ROUND = {'cpu': lambda n: 1, 'cuda': lambda n: 1280//n}  # steps timed at once: a GPU works on while the next step is prepared
+# steps timed at once: a GPU works on while the next step is prepared
+ROUND = {'cpu': lambda n: 1, 'cuda': lambda n: 1280//n}
 
 def batch_of(level, n):
     "Patches, or grids and masks; and sample numbers"
@@ -54,7 +61,8 @@ class Published:
     "A published step from its description, in float32 or under autocast"
     def __init__(self, level, dtype, device, backbone=None):
         vit = backbone or (lambda p: drop_paths(LEVELS[level](), p))
-        self.student, self.teacher = TwoNets(vit(.1), backbone is None).to(device), TwoNets(vit(0.), backbone is None).to(device).requires_grad_(False)
+        self.student = TwoNets(vit(.1), backbone is None).to(device)
+        self.teacher = TwoNets(vit(0.), backbone is None).to(device).requires_grad_(False)
         self.teacher.load_state_dict(self.student.state_dict())
         self.opt = torch.optim.AdamW([dict(params=g) for g in param_groups(self.student)], lr=1e-4)
         self.center, self.device, self.dtype = torch.zeros(1, PAPER.out_dim, device=device), device, dtype
@@ -82,17 +90,21 @@ class Published:
 def published_functions(repo, file, *names, **space):
     "Parts of a file of a clone, without its imports"
     src = Path(repo, file).read_text()
-    space = dict(np=np, torch=torch, nn=nn, F=F, math=math, partial=__import__('functools').partial, trunc_normal_=nn.init.trunc_normal_, **space)
-    exec(compile(ast.Module([n for n in ast.parse(src).body if getattr(n, 'name', None) in names], []), file, 'exec'), space)
+    space = dict(np=np, torch=torch, nn=nn, F=F, math=math, partial=partial,
+                 trunc_normal_=nn.init.trunc_normal_, **space)
+    exec(compile(ast.Module([n for n in ast.parse(src).body if getattr(n, 'name', None) in names], []), file, 'exec'),
+         space)
     return space
 
 class PublishedCode(Published):
     "The same step with ViT, loss and clipping of the published repository"
     def __init__(self, repo, dtype, device):
-        make = published_functions(repo, 'vision_transformer.py', 'drop_path', 'DropPath', 'Mlp', 'Attention', 'Block', 'PatchEmbed', 'VisionTransformer', 'vit_small')['vit_small']
+        make = published_functions(repo, 'vision_transformer.py', 'drop_path', 'DropPath', 'Mlp', 'Attention', 'Block',
+                                   'PatchEmbed', 'VisionTransformer', 'vit_small')['vit_small']
         super().__init__(1, dtype, device, lambda p: make(patch_size=16, drop_path_rate=p))
         alone = types.SimpleNamespace(all_reduce=lambda t: t, get_world_size=lambda: 1)
-        self.of_repo = published_functions(repo, 'main_dino.py', 'DINOLoss', dist=alone)['DINOLoss'](PAPER.out_dim, 10, .04, .04, 0, 1).to(device)
+        self.of_repo = published_functions(repo, 'main_dino.py', 'DINOLoss',
+                                           dist=alone)['DINOLoss'](PAPER.out_dim, 10, .04, .04, 0, 1).to(device)
         self.clip_gradients = published_functions(repo, 'utils.py', 'clip_gradients')['clip_gradients']
     def loss(self, s, t): return self.of_repo(s, t, 0)
     def clip(self): self.clip_gradients(self.student, 3.)
@@ -106,7 +118,9 @@ class Clock(Callback):
 class Ours:
     "Our step, as `pretrain` takes it"
     def __init__(self, level, dtype, device, **how):
-        self.learn = dino_learner([], LEVELS[level](), PAPER, 10**5, 64, device=device, dtype=dtype, cbs=[Clock()], **how)
+        precision = str(dtype).removeprefix('torch.')
+        t = Pretraining(recipe=PAPER, batch_size=64, device=device, precision=precision, **how)
+        self.learn = dino_learner([], LEVELS[level](), t, steps=10**5, cbs=[Clock()])
     def fit(self, batches):
         "Train on batches; when each step ended"
         self.learn.dls.loaders[0], self.learn.clock.ends = batches, []
@@ -122,7 +136,8 @@ def timed(fn, device):
 def make_way(name, level, dtype, device, batch, repo=None, graphs=True):
     "A function that takes one step"
     if name.startswith('ours'):
-        own, batch = Ours(level, dtype, device, compile='compiled' in name, graphs=graphs), [*(o.to(device) for o in batch[:-1]), batch[-1].numpy()]
+        own, batch = Ours(level, dtype, device, compile='compiled' in name,
+                          graphs=graphs), [*(o.to(device) for o in batch[:-1]), batch[-1].numpy()]
         return lambda k=1: own.fit([batch]*k)
     way = PublishedCode(repo, dtype, device) if name=='published code' else Published(level, dtype, device)
     views = image_views(batch[0], batch[-1], 0, PAPER.images) if level==1 else grid_views(*batch, 0, PAPER.grids)[0]
@@ -142,32 +157,39 @@ def steps_of(level, n, device, dtypes, runs, repo, graphs):
     ways = {'published': torch.float32, 'ours in float32': torch.float32} if usual else {}
     if dtypes['half'] is not None: ways.update({'published under autocast': dtypes['half'], 'ours': dtypes['ours']})
     if device.type=='cuda' and usual: ways['ours compiled'] = dtypes['ours']
-    if repo and level==1 and n==SIZES[device.type][1][0]: ways['published code'] = dtypes['half'] if device.type=='cuda' else torch.float32
+    if repo and level==1 and n==SIZES[device.type][1][0]:
+        ways['published code'] = dtypes['half'] if device.type=='cuda' else torch.float32
     fns, k = {w: make_way(w, level, d, device, batch, repo, graphs) for w,d in ways.items()}, ROUND[device.type](n)
     for fn in fns.values(): fn(1 if k==1 else 4)           # the first steps make memory, and are recorded
     for _ in range(runs):
-        for w,fn in fns.items(): times.setdefault(w, []).append(timed(lambda: fn(k), device)/k)
+        for w,fn in fns.items(): times.setdefault(w, []).append(timed(partial(fn, k), device)/k)
     return {w: median(v) for w,v in times.items()}
 
 def told(level, n, t, rates, device):
     "A row of the table"
     best = 'ours compiled' if 'ours compiled' in t else 'ours' if 'ours' in t else 'ours in float32'
     row, over = dict(level=level, batch=n), lambda a,b: {} if not {a, b}<=t.keys() else round(t[a]/t[b], 2)
-    row |= dict(times_faster_than_published=over('published', best), in_float32=over('published', 'ours in float32'), times_faster_than_autocast=over('published under autocast', best),
-        compiled_over_not=over('ours', 'ours compiled'), published_code_over_its_description=over('published code', 'published under autocast' if device.type=='cuda' else 'published'))
-    row['share_of_floor'] = {str(d).removeprefix('torch.'): round(needed(level, n)/rates[d]/t[k], 3) for k,d in (('ours in float32', torch.float32), (best, list(rates)[-1])) if k in t}
+    row |= dict(times_faster_than_published=over('published', best), in_float32=over('published', 'ours in float32'),
+                times_faster_than_autocast=over('published under autocast', best),
+        compiled_over_not=over('ours', 'ours compiled'),
+        published_code_over_its_description=over('published code',
+                                                 'published under autocast' if device.type=='cuda' else 'published'))
+    row['share_of_floor'] = {str(d).removeprefix('torch.'): round(needed(level, n)/rates[d]/t[k], 3)
+                             for k,d in (('ours in float32', torch.float32), (best, list(rates)[-1])) if k in t}
     if device.type=='cuda': row['images_per_second'] = {k: round(n/v, 1) for k,v in t.items()}
     return {k:v for k,v in row.items() if v!={}}
 
 def peak_memory(name, dtype, device, batch):
     "Highest memory of a process that takes steps of level 1, in GB"
-    args = [sys.executable, __file__, '--device', str(device), '--memory', name, str(dtype).removeprefix('torch.'), str(batch)]
+    args = [sys.executable, __file__, '--device', str(device), '--memory', name, str(dtype).removeprefix('torch.'),
+            str(batch)]
     return float(subprocess.run(args, capture_output=True, text=True, check=True).stdout)
 
 def only_steps(device, name, dtype, batch):
     step = make_way(name, 1, getattr(torch, dtype), device, batch_of(1, int(batch)))
     step(3)
-    print(torch.cuda.max_memory_allocated()/1e9 if device.type=='cuda' else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6)
+    print(torch.cuda.max_memory_allocated()/1e9 if device.type=='cuda'
+          else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6)
 
 def sources(folder, slide):
     "What is streamed at level 1 and 2"
@@ -176,7 +198,10 @@ def sources(folder, slide):
         with Slide(path) as s: write_tiles(folder/f'{s.name}.h5', tile_slide(s, region_size=1024))
         slides.append((path, folder/f'{s.name}.h5'))
     r, files = np.random.default_rng(0), [folder/f'grids{i}.h5' for i in range(3)]
-    for p in files: write_features(p, Features(p.stem, r.normal(size=(80,16,16,384)).astype(np.float16), None, np.zeros((80,2), int), np.ones((80,16,16), np.float16), dict(level1_sha256='', mean=[.5]*3, std=[.5]*3, patch_size=256, min_tissue=.1)))
+    for p in files:
+        write_features(p, Features(p.stem, r.normal(size=(80,16,16,384)).astype(np.float16), None,
+                                   np.zeros((80,2), int), np.ones((80,16,16), np.float16),
+                                   dict(level1_sha256='', mean=[.5]*3, std=[.5]*3, patch_size=256, min_tissue=.1)))
     return {1: PatchSource(slides, cache_mb=0), 2: GridSource(files, cache_mb=0)}
 
 def share_of_data(level, source, n, device, dtype, rounds, steps):
@@ -184,7 +209,8 @@ def share_of_data(level, source, n, device, dtype, rounds, steps):
     *xs, samples = batch_of(level, n)
     own, there = Ours(level, dtype, device), [[*(o.to(device) for o in xs), samples.numpy()]]*(steps+1)
     own.fit(there[:4])
-    stream, gaps = Stream(source, SampleOrder(source.counts), n, 10**7, steps+1, workers=readers(device), device=device), {'there': [], 'streamed': []}
+    stream, gaps = Stream(source, SampleOrder(source.counts), n, 10**7, steps+1, workers=readers(device),
+                          device=device), {'there': [], 'streamed': []}
     for _ in range(rounds):
         for k,b in (('there', there), ('streamed', stream)): ends = own.fit(b); gaps[k].append((ends[-1]-ends[0])/steps)
         stream.it += steps+1
@@ -194,29 +220,42 @@ def main(out, device, runs, slide, published, memory, no_graphs):
     device = torch.device(device)
     if memory: return only_steps(device, *memory)
     start, ours = time.time(), pick_dtype('auto', device)
-    dtypes = dict(ours=ours, half=None if ours==torch.float32 else torch.float16 if device.type=='cuda' else ours)  # float16 is what the published code uses on a GPU; a CPU that is slow in bfloat16 is spared it
-    rates, res = {torch.float32: 0, ours: 0}, dict(machine=torch.cuda.get_device_name() if device.type=='cuda' else f'{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads', torch=torch.__version__,
-        ours_in=str(ours).removeprefix('torch.'), bfloat16_pays_here=ours!=torch.float32, steps=[])
+    # float16 is what the published code uses on a GPU; a CPU that is slow in bfloat16 is spared it
+    dtypes = dict(ours=ours, half=None if ours==torch.float32 else torch.float16 if device.type=='cuda' else ours)
+    cpu = f'{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads'
+    machine, rates = torch.cuda.get_device_name() if device.type=='cuda' else cpu, {torch.float32: 0, ours: 0}
+    res = dict(machine=machine, torch=torch.__version__, ours_in=str(ours).removeprefix('torch.'),
+               bfloat16_pays_here=ours!=torch.float32, steps=[])
     def keep(**more):
         res.update(more, minutes=round((time.time()-start)/60, 1))
-        if out: Path(out).parent.mkdir(parents=True, exist_ok=True); Path(out).write_text(json.dumps(res, indent=1)+'\n')
+        if out:
+            Path(out).parent.mkdir(parents=True, exist_ok=True); Path(out).write_text(json.dumps(res, indent=1)+'\n')
     for level,sizes in SIZES[device.type].items():
         for n in sizes:
             for d in rates: rates[d] = max(rates[d], matrix_rates(d, device)[0])
-            res['steps'].append(told(level, n, steps_of(level, n, device, dtypes, runs, published, not no_graphs), rates, device)); print(res['steps'][-1], flush=True); keep()
+            res['steps'].append(told(level, n, steps_of(level, n, device, dtypes, runs, published, not no_graphs),
+                                     rates, device))
+            print(res['steps'][-1], flush=True); keep()
             gc.collect()
             if device.type=='cuda': torch.cuda.empty_cache()
     with tempfile.TemporaryDirectory() as d:
         data, sizes = {}, {'cpu': (4, 16), 'cuda': (64, 64)}[device.type]
-        for level,source in sources(Path(d), slide).items(): data[f'level {level}'] = share_of_data(level, source, sizes[level-1], device, ours, 3, 6 if device.type=='cpu' else 60)
+        for level,source in sources(Path(d), slide).items():
+            data[f'level {level}'] = share_of_data(level, source, sizes[level-1], device, ours, 3,
+                                                   6 if device.type=='cpu' else 60)
         keep(streamed_over_synthetic_step=data)
-    keep(peak_memory_gb={k: round(peak_memory(k, d, device, 8 if device.type=='cpu' else 64), 2) for k,d in {'published': torch.float32 if device.type=='cpu' else torch.float16, 'ours': ours}.items()})
+    keep(peak_memory_gb={k: round(peak_memory(k, d, device, 8 if device.type=='cpu' else 64), 2)
+                         for k,d in {'published': torch.float32 if device.type=='cpu' else torch.float16,
+                                     'ours': ours}.items()})
     print(json.dumps(res, indent=1))
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', help='JSON file to write'); p.add_argument('--device', default='cpu'); p.add_argument('--runs', type=int, default=2)
-    p.add_argument('--slide', help='a real slide to stream from, beside the phantom'); p.add_argument('--published', help='a clone of facebookresearch/dino, to time its own functions too')
+    p.add_argument('--out', help='JSON file to write'); p.add_argument('--device', default='cpu')
+    p.add_argument('--runs', type=int, default=2)
+    p.add_argument('--slide', help='a real slide to stream from, beside the phantom')
+    p.add_argument('--published', help='a clone of facebookresearch/dino, to time its own functions too')
     p.add_argument('--no-graphs', action='store_true', help='do not record passes on a GPU')
-    p.add_argument('--memory', nargs=3, metavar=('WAY', 'DTYPE', 'BATCH'), help='only print the peak memory of a process that takes steps')
+    p.add_argument('--memory', nargs=3, metavar=('WAY', 'DTYPE', 'BATCH'),
+                   help='only print the peak memory of a process that takes steps')
     main(**vars(p.parse_args()))

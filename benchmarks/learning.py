@@ -1,9 +1,13 @@
-"""Does pretraining teach anything? Nearest neighbours on held-out phantoms, before and after a few minutes of training, for both levels and both recipes.
+"""Does pretraining teach anything? Nearest neighbours on held-out phantoms, before and after a few minutes of training,
+for both levels and both recipes.
 
-Two kinds of cohort: the classes of one differ in their cells, those of the other hold the same cells in the same numbers and differ in arrangement alone. Models of the sizes of `hipt-tiny` train on the cohort of seed 0; patients of the cohort of seed 1 are judged.
-Level 1 is judged on patches that are mostly gland or mostly nest by the ground truth, level 2 on regions by the class of their slide. A patch or region is given the majority label of its five nearest neighbours among those of other patients; intervals are over patients.
-Level 2 stands on level 1 trained with `small`. `mean of patches` is the control that must fail where only arrangement differs. Rows are added one by one; those that are there are not computed again.
-"""
+Two kinds of cohort: the classes of one differ in their cells, those of the other hold the same cells in the same
+numbers and differ in arrangement alone. Models of the sizes of `hipt-tiny` train on the cohort of seed 0; patients
+of the cohort of seed 1 are judged. Level 1 is judged on patches that are mostly gland or mostly nest by the ground
+truth, level 2 on regions by the class of their slide. A patch or region is given the majority label of its five
+nearest neighbours among those of other patients; intervals are over patients. Level 2 stands on level 1 trained with
+`small`. `mean of patches` is the control that must fail where only arrangement differs. Rows are added one by one;
+those that are there are not computed again."""
 import argparse, json, time
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +20,9 @@ from hipt_nb.embed import embed_cohort
 from hipt_nb.intervals import estimate as metric_estimate
 from hipt_nb.features import read_features
 from hipt_nb.hipt import create_hipt
-from hipt_nb.phantom import MASK_MPP, make_cohort, mask_path
+from hipt_nb.phantom import mask_path
+from hipt_nb.phantom_cohort import make_cohort
+from hipt_nb.scene import MASK_MPP
 from hipt_nb.pretrain import load_level, pretrain_grid, pretrain_patches
 from hipt_nb.tiling import read_tiles, tile_cohort
 
@@ -53,7 +59,8 @@ def patch_labels(row, t):
 def judge1(m, run, encoder, per_slide=30):
     x, y, who = [], [], []
     for row in m.itertuples():
-        f, l = read_features(run.features(encoder, row.slide_id)), patch_labels(row, read_tiles(run.tiles(row.slide_id)))
+        f, l = read_features(run.features(encoder,
+                                          row.slide_id)), patch_labels(row, read_tiles(run.tiles(row.slide_id)))
         i = np.argwhere(l>=0); i = i[np.random.default_rng(0).permutation(len(i))[:per_slide]]
         x.append(f.patch[tuple(i.T)]); y.append(l[tuple(i.T)]); who += [row.patient]*len(i)
     x, y, who = np.concatenate(x), np.concatenate(y), np.array(who)
@@ -68,6 +75,49 @@ def judge2(m, run, encoder, mean=False):
     x, y, who = np.concatenate(x), np.array(y), np.array(who)
     return estimate(votes(x, y, who), who)
 
+def judge_cohort(kind, work, minutes, row, there):
+    "All rows of one kind of cohort that are not there yet"
+    n = dict(arrangement=40, cells=24)[kind]
+    (m0, run0), (m1, run1) = cohort(work, kind, 0, n), cohort(work, kind, 1, 40)
+    sources = [(r.path, run0.tiles(r.slide_id)) for r in m0.itertuples()]
+    def level1(name, recipe, samples, sizes='hipt-tiny'):
+        h, start = create_hipt(sizes, seed=0, name=f'level1-{name}'.replace(' ', '-')), time.time()
+        if recipe:
+            pretrain_patches(sources, h, work/f'{kind}-level1-{name}', recipe=recipe, samples=samples, device='cpu',
+                             precision='float32')
+            load_level(h.level1, work/f'{kind}-level1-{name}')
+        took = round((time.time()-start)/60, 1)
+        if there(kind, 1, name, 0): return h  # the base of level 2
+        embed_cohort(run1, m1, h)
+        row(cohort=kind, level=1, recipe=name, samples=samples, minutes=took, accuracy=judge1(m1, run1, h.name))
+        return h
+    def level2(name, recipe, samples, seed=0):
+        if there(kind, 2, name, seed): return
+        h, start = create_hipt('hipt-tiny', seed=seed, name=f'level2-{name}-{seed}'.replace(' ', '-')), time.time()
+        h.level1.load_state_dict(base.level1.state_dict()); to = work/f'{kind}-level2-{name}-{seed}'
+        if recipe:
+            pretrain_grid(paths, h, to, recipe=recipe, samples=samples, seed=seed, device='cpu',
+                          precision='float32')
+            load_level(h.level2, to)
+        took = round((time.time()-start)/60, 1)
+        embed_cohort(run1, m1, h)
+        row(cohort=kind, level=2, recipe=name, seed=seed, samples=samples, minutes=took,
+            accuracy=judge2(m1, run1, h.name))
+    level1('random weights', None, 0)
+    base = level1('small', RECIPES['small'], minutes*1000)
+    embed_cohort(run0, m0, base)
+    paths = [run0.features(base.name, r.slide_id) for r in m0.itertuples()]
+    if not there(kind, 2, 'mean of patches, of level 1 small', 0):
+        row(cohort=kind, level=2, recipe='mean of patches, of level 1 small', samples=0,
+            accuracy=judge2(m1, run1, base.name, mean=True))
+    level2('random weights', None, 0)
+    for seed in (0, 1): level2('small', RECIPES['small'], minutes*8000, seed)
+    level2('paper', PAPER, minutes*4000)
+    if not there(kind, 1, 'paper', 0): level1('paper', PAPER, minutes*300)   # its views are larger and more
+    # does the recipe hold for a wider and deeper network?
+    if not there(kind, 1, 'small with ViT-T', 0):
+        level1('small with ViT-T', RECIPES['small'], minutes*1000, 'vit-t+vit-96x3')
+
 def main(out, work, minutes, kinds):
     torch.set_num_threads(1)
     out, work = Path(out), Path(work)
@@ -75,38 +125,12 @@ def main(out, work, minutes, kinds):
     def row(**kw):
         res['rows'].append(kw); write_json(out, res); print(kw, flush=True)
     def there(*key): return any((r['cohort'], r['level'], r['recipe'], r.get('seed', 0))==key for r in res['rows'])
-    for kind in kinds:
-        n = dict(arrangement=40, cells=24)[kind]
-        (m0, run0), (m1, run1) = cohort(work, kind, 0, n), cohort(work, kind, 1, 40)
-        sources = [(r.path, run0.tiles(r.slide_id)) for r in m0.itertuples()]
-        def level1(name, recipe, samples, sizes='hipt-tiny'):
-            h, start = create_hipt(sizes, seed=0, name=f'level1-{name}'.replace(' ', '-')), time.time()
-            if recipe: pretrain_patches(sources, h, work/f'{kind}-level1-{name}', recipe=recipe, samples=samples, device='cpu', precision='float32'); load_level(h.level1, work/f'{kind}-level1-{name}')
-            took = round((time.time()-start)/60, 1)
-            if there(kind, 1, name, 0): return h  # the base of level 2
-            embed_cohort(run1, m1, h)
-            row(cohort=kind, level=1, recipe=name, samples=samples, minutes=took, accuracy=judge1(m1, run1, h.name))
-            return h
-        def level2(name, recipe, samples, seed=0):
-            if there(kind, 2, name, seed): return
-            h, start = create_hipt('hipt-tiny', seed=seed, name=f'level2-{name}-{seed}'.replace(' ', '-')), time.time()
-            h.level1.load_state_dict(base.level1.state_dict()); to = work/f'{kind}-level2-{name}-{seed}'
-            if recipe: pretrain_grid(paths, h, to, recipe=recipe, samples=samples, seed=seed, device='cpu', precision='float32'); load_level(h.level2, to)
-            took = round((time.time()-start)/60, 1)
-            embed_cohort(run1, m1, h)
-            row(cohort=kind, level=2, recipe=name, seed=seed, samples=samples, minutes=took, accuracy=judge2(m1, run1, h.name))
-        level1('random weights', None, 0)
-        base = level1('small', RECIPES['small'], minutes*1000)
-        embed_cohort(run0, m0, base)
-        paths = [run0.features(base.name, r.slide_id) for r in m0.itertuples()]
-        if not there(kind, 2, 'mean of patches, of level 1 small', 0): row(cohort=kind, level=2, recipe='mean of patches, of level 1 small', samples=0, accuracy=judge2(m1, run1, base.name, mean=True))
-        level2('random weights', None, 0)
-        for seed in (0, 1): level2('small', RECIPES['small'], minutes*8000, seed)
-        level2('paper', PAPER, minutes*4000)
-        if not there(kind, 1, 'paper', 0): level1('paper', PAPER, minutes*300)   # its views are larger and more
-        if not there(kind, 1, 'small with ViT-T', 0): level1('small with ViT-T', RECIPES['small'], minutes*1000, 'vit-t+vit-96x3')  # does the recipe hold for a wider and deeper network?
+    for kind in kinds: judge_cohort(kind, work, minutes, row, there)
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', default='benchmarks/results/learning-cpu.json', help='JSON file to write'); p.add_argument('--work', default='/tmp/hipt-learning', help='folder for cohorts and models'); p.add_argument('--kinds', nargs='+', default=['arrangement','cells'], help='cohorts'); p.add_argument('--minutes', type=int, default=4, help='about how long each training may take on one core')
+    p.add_argument('--out', default='benchmarks/results/learning-cpu.json', help='JSON file to write')
+    p.add_argument('--work', default='/tmp/hipt-learning', help='folder for cohorts and models')
+    p.add_argument('--kinds', nargs='+', default=['arrangement','cells'], help='cohorts')
+    p.add_argument('--minutes', type=int, default=4, help='about how long each training may take on one core')
     main(**vars(p.parse_args()))

@@ -1,6 +1,8 @@
-"""Tiles of a live viewer page of a slide, asked for by several clients at once: time of each at the 95th percentile, and the server's memory over all of them.
+"""Tiles of a live viewer page of a slide, asked for by several clients at once: time of each at the 95th percentile,
+and the server's memory over all of them.
 
-The server runs in a process of its own, so that its memory is its own; tiles are drawn at random from all levels, half of them from the finest."""
+The server runs in a process of its own, so that its memory is its own; tiles are drawn at random from all levels,
+half of them from the finest."""
 import argparse, http.client, json, multiprocessing, os, platform, threading, time
 from pathlib import Path
 import numpy as np
@@ -34,18 +36,23 @@ def main(slide, mpp, clients, tiles, out):
     p = multiprocessing.get_context('spawn').Process(target=serve_slide, args=(slide, there, mpp)); p.start()
     port, levels = here.recv()
     times, rss = [], []
-    threads = [threading.Thread(target=client, args=(port, levels, tiles//clients, i, times, rss, p.pid)) for i in range(clients)]
+    threads = [threading.Thread(target=client, args=(port, levels, tiles//clients, i, times, rss, p.pid))
+               for i in range(clients)]
     for t in threads: t.start()
     for t in threads: t.join()
     here.send('stop'); p.join()
     n = len(rss)//4
-    res = dict(slide=Path(slide).name, size=levels[-1][:2], clients=clients, tiles=len(times), median_ms=round(1e3*float(np.median(times)), 1), p95_ms=round(1e3*float(np.quantile(times, .95)), 1),
-        memory_mb=dict(second_quarter=round(float(np.median(rss[n:2*n]))), last_quarter=round(float(np.median(rss[-n:])))), cores=os.cpu_count(), machine=platform.processor() or platform.machine())
+    res = dict(slide=Path(slide).name, size=levels[-1][:2], clients=clients, tiles=len(times),
+               median_ms=round(1e3*float(np.median(times)), 1), p95_ms=round(1e3*float(np.quantile(times, .95)), 1),
+               memory_mb=dict(second_quarter=round(float(np.median(rss[n:2*n]))),
+                              last_quarter=round(float(np.median(rss[-n:])))),
+               cores=os.cpu_count(), machine=platform.processor() or platform.machine())
     print(json.dumps(res, indent=1))
     if out: Path(out).write_text(json.dumps(res, indent=1)+'\n')
 
 if __name__=='__main__':
     a = argparse.ArgumentParser()
-    a.add_argument('slide'); a.add_argument('--mpp', type=float); a.add_argument('--clients', type=int, default=4); a.add_argument('--tiles', type=int, default=2000)
+    a.add_argument('slide'); a.add_argument('--mpp', type=float); a.add_argument('--clients', type=int, default=4)
+    a.add_argument('--tiles', type=int, default=2000)
     a.add_argument('--out', default=Path(__file__).with_name('results')/'viewer-cpu.json')
     main(**vars(a.parse_args()))

@@ -41,10 +41,11 @@ def page_name(path): return nbpath2html(path.relative_to(nbs)).with_suffix('').a
 
 
 def group_of(path):
-    "The sidebar group of a notebook, or None for the home page"
+    "The sidebar group of a notebook, or None for the home page; pages without a number come first"
     folder, number = path.relative_to(nbs).parent.as_posix(), re.match(r'\d+', path.name)
     if folder != '.': return folder.split('/')[0].capitalize()
-    return next(g for g, low, high in groups if low <= int(number[0]) <= high) if number else None
+    if number: return next(g for g, low, high in groups if low <= int(number[0]) <= high)
+    return None if path.name == 'index.ipynb' else 'Overview'
 
 
 def toctrees(paths):
@@ -52,7 +53,7 @@ def toctrees(paths):
     found = {}
     for path in paths: found.setdefault(group_of(path), []).append(page_name(path))
     return '\n'.join(f'```{{toctree}}\n:hidden:\n:caption: {g}\n\n' + '\n'.join(names) + '\n```\n'
-                     for g, names in found.items() if g)
+                     for g, names in sorted(found.items(), key=lambda o: o[0] != 'Overview') if g)
 
 
 # API sections
@@ -78,7 +79,7 @@ def own_comment_of_kwargs(text, sym):
 
 
 def signature(sym):
-    "Signature with its comments, and docstring; from the source where a default (an array) cannot be compared by fastcore"
+    "Signature with its comments, and docstring; from the source where fastcore cannot compare a default (an array)"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         text = MarkdownRenderer(sym)._repr_markdown_()
@@ -137,12 +138,15 @@ class ApiSections(Processor):
         "A function is shown by its signature, a verb of the command by its `--help`"
         text = api_section(sym, name, self.module)
         if name not in self.verbs: return text
-        return f'{text.split("```python")[0].replace(f"### {name}", f"### hipt {name}")}```text\n{self.verbs[name]}\n```\n'
+        head = text.split('```python')[0].replace(f'### {name}', f'### hipt {name}')
+        return f'{head}```text\n{self.verbs[name]}\n```\n'
 
 
 class Pages(FilterDefaults):
     "nbdev's processors, with our API sections in place of executed ones"
-    def base_procs(self): return [{exec_show_docs: ApiSections, add_show_docs: InOrder}.get(o, o) for o in super().base_procs()]
+    def base_procs(self):
+        ours = {exec_show_docs: ApiSections, add_show_docs: InOrder}
+        return [ours.get(o, o) for o in super().base_procs()]
 
 
 # Markdown
@@ -260,7 +264,8 @@ def fetch_mathjax(cache):
     cache.mkdir(parents=True, exist_ok=True)
     npm = shutil.which('npm')
     if not npm: return None
-    res = subprocess.run([npm, 'pack', mathjax, '--silent', '--pack-destination', str(cache)], capture_output=True, text=True)
+    command = [npm, 'pack', mathjax, '--silent', '--pack-destination', str(cache)]
+    res = subprocess.run(command, capture_output=True, text=True)
     packed = sorted(cache.glob('mathjax-*.tgz'))
     if res.returncode or not packed: return None
     with tarfile.open(packed[0]) as t: found.write_bytes(t.extractfile('package/es5/tex-svg.js').read())

@@ -56,7 +56,9 @@ def stale():
 
 def main(check=False):
     old = stale()
-    if check and old: sys.exit('Out of step with nbs/index.ipynb: ' + ', '.join(p.name for p in old) + '. Run docs/readme.py')
+    if check and old:
+        names = ', '.join(p.name for p in old)
+        sys.exit(f'Out of step with nbs/index.ipynb: {names}. Run docs/readme.py')
     for path, data in old.items():
         path.parent.mkdir(exist_ok=True)
         if data is None: path.unlink()

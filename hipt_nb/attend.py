@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np, torch
 from fastcore.basics import patch
 from .core import HIPTError, read_h5, save_figure, write_h5
-from .run import Case, Run, each_slide
+from .run import Case, each_slide
 from .slide import Slide
 from .tiling import Tiles
 from .hipt import HIPT
 from .features import Features, as_bag, from_schema1
-from .embed import get_model
 from .trained import Trained
 from .attention import grid_pass, rank_in_slide, region_scores, scale_scores, slide_scores
 from .drawing import UNITS, colour_range, draw_pyramid, slide_map
@@ -29,7 +28,7 @@ class Maps:
     "The attention of every level on one slide; shares of attention, NaN where there is no tissue"
     slide_id:str            # as in the manifest
     coords:np.ndarray       # int64 `[M, 2]`, level-0 x, y of each region
-    region:np.ndarray|None  # float32 `[M]`, weight of each region in the slide level's pooling; None without a trained slide model
+    region:np.ndarray|None  # float32 `[M]`, weight of each region in the slide level's pooling, if there is one
     patch:np.ndarray        # float32 `[M, heads, rows, cols]`, level 2 over each region's patches
     top:np.ndarray          # int64 `[K]`, the regions for which level 1 was computed
     token:np.ndarray        # float16 `[K, heads, h, w]`, level 1 over each patch's tokens
@@ -63,7 +62,8 @@ def attend_slide(
         pairs = [both(m) for m in range(len(mask))]
         token, patch = {m: pairs[m][0].astype(np.float16) for m in best}, [p for _,p in pairs]
     made_by = features.made_by | dict(offsets=list(offsets))
-    return Maps(features.slide_id, features.coords, region, np.stack(patch), best, np.stack([token[m] for m in best]), made_by)
+    token = np.stack([token[m] for m in best])
+    return Maps(features.slide_id, features.coords, region, np.stack(patch), best, token, made_by)
 
 def _level2(hipt, tokens, mask):
     return grid_pass(hipt, torch.from_numpy(tokens).float().to(hipt.device), mask)[0]
@@ -153,7 +153,7 @@ def map_layers(
     tiles:Tiles,           # of the slide
     maps:Maps,             # of the slide
     scalings=('relative','raw','rank','slide'),  # see `attention`; 'slide' ranks within the slide
-)->list:                   # dicts with name, level, head, scaling, array `[h, w]`, x, y, width, height (level-0 px), units, low, high
+)->list:                   # dicts: name, level, head, scaling, units, array `[h, w]`, low, high; x, y, width, height (level-0 px)
     "Every level's scores, by head and scaling, as layers placed on the slide"
     return [layer for s in scalings for layer in _layers(tiles, maps, s)]
 
@@ -177,8 +177,8 @@ def _layer(level, head, scaling, array, x, y, width, height):
     elif scaling in ('rank', 'slide'): low, high = 0., 1.
     else: low, high = float(np.nanmin(array)), float(np.nanmax(array))
     name = ', '.join(v for v in (level, head, scaling) if v)
-    return dict(name=name, level=level, head=head, scaling=scaling, array=array, units=UNITS[scaling], low=low, high=high,
-                x=x, y=y, width=width, height=height)
+    return dict(name=name, level=level, head=head, scaling=scaling, array=array, units=UNITS[scaling],
+                low=low, high=high, x=x, y=y, width=width, height=height)
 
 # %% ../nbs/13b_attend.ipynb #52b937ef
 def scale_maps(
@@ -224,7 +224,7 @@ def attend_cohort(
     hipt:HIPT,             # the pyramid
     top:int=2,             # regions of each slide for which level 1 is computed; None: all
     offsets=(0,),          # shifted passes, px
-    trained=None,          # name or folder of a slide model, for the slide level; the run's own for these features if it has one
+    trained=None,          # name or folder of a slide model, for the slide level; the run's own for these features
 )->dict:                   # how many were done, skipped and failed
     "Maps file and figure for every slide: `maps/{encoder}/{slide_id}.h5` and `.jpg`"
     model, step = _slide_model(run, hipt.name, trained), f'attend/{hipt.name}'
@@ -233,7 +233,7 @@ def attend_cohort(
     run.record(step, params, f'maps/{hipt.name}')
     return each_slide(manifest, lambda row: _attend_row(run, row, hipt, model, top, offsets), run, step)
 
-def _slide_model(run, encoder_name, trained):
+def _slide_model(run, encoder_name, trained)->Trained|None:
     if not trained and encoder_name in run.slide_models(): trained = encoder_name
     return run.trained(str(trained)) if trained else None
 

@@ -43,7 +43,8 @@ def ece(
     res = sum(np.abs(weights[:,b==k]@excess[b==k]) for k in np.unique(b))/weights.sum(1)
     return float(res[0]) if w is None else res
 
-CALIBRATION_ERROR = Metric('calibration error', lambda t,w: ece(t, w=w), pooled=True, note='no interval: in a small sample it is biased upwards')
+CALIBRATION_ERROR = Metric('calibration error', lambda t,w: ece(t, w=w), pooled=True,
+                           note='no interval: in a small sample it is biased upwards')
 
 # %% ../nbs/08d_calibration.ipynb #fc859dc7
 def draw_reliability(
@@ -100,7 +101,8 @@ def fit_threshold(
     "The probability of the second class from which on it is predicted"
     y, p = labels_and_probs(validation)
     if p.shape[1]!=2:
-        raise HIPTError(f"a threshold is for two classes, and there are {p.shape[1]}: with more, the likeliest class is predicted")
+        raise HIPTError(f"a threshold is for two classes, and there are {p.shape[1]}: "
+                        "with more, the likeliest class is predicted")
     return _best_cut(y, p[:,1]) if len(set(y))==2 else .5
 
 def _best_cut(y, p):
@@ -127,7 +129,7 @@ def from_validation(
     predictions,  # table of predictions of all folds
     validation,   # the same of each fold's validation slides
     least:int=10, # validation slides of a fold below which nothing is chosen: temperature 1, threshold 0.5
-):                # the same with temperature and threshold of each fold's validation slides; a table of both, one row a fold
+):                # the same with each fold's temperature and threshold; a table of both, one row a fold
     "Temperature and threshold learnt on validation, applied to test"
     parts = {k: validation[validation.fold==k] for k in np.unique(predictions.fold)}
     enough = {k: v if len(v)>=least else v[:0] for k,v in parts.items()}
@@ -137,5 +139,5 @@ def from_validation(
         cooled = {k: with_temperature(v, used['temperature'][k]) for k,v in enough.items()}
         used['threshold'] = {k: fit_threshold(v) if len(v) else .5 for k,v in cooled.items()}
         res = with_threshold(res, used['threshold'])
-    slides = [len(v) for v in parts.values()]
-    return res, pd.DataFrame(dict(fold=list(parts), validation_slides=slides, **{k: list(v.values()) for k,v in used.items()}))
+    slides = dict(fold=list(parts), validation_slides=[len(v) for v in parts.values()])
+    return res, pd.DataFrame(slides | {k: list(v.values()) for k,v in used.items()})

@@ -21,21 +21,26 @@ from .run import Run
 
 # %% ../nbs/16_cli.ipynb #f41f330e
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
-    help="HIPT on your own slides: tile, pretrain, embed, train, evaluate, and show attention. For research, not for diagnosis.")
+    help="HIPT on your own slides: tile, pretrain, embed, train, evaluate, and show attention. "
+         "For research, not for diagnosis.")
 
 def _option(help, *names, **kw): return typer.Option(*names, help=help, show_default=False, **kw)
 def _argument(help): return typer.Argument(help=help, show_default=False)
 
 Slides   = Annotated[List[Path], _argument("Slides, a folder of slides, or a manifest (.csv with a column path).")]
-Cohort   = Annotated[List[Path], _argument("Manifest: a .csv with columns path, label and, where patients have several slides, patient.")]
-Out      = Annotated[Path, _option("Run folder. Started again, a command does only what is missing in it.", '--out', '-o')]
+Cohort   = Annotated[List[Path], _argument(
+    "Manifest: a .csv with columns path, label and, where patients have several slides, patient.")]
+Out      = Annotated[Path, _option(
+    "Run folder. Started again, a command does only what is missing in it.", '--out', '-o')]
 Model    = Annotated[Optional[str], _option(
-    "A model in the run's models/ (the only one if not given), the folder of a saved model, owner/name on the Hugging Face hub, "
-    "timm:NAME for an encoder of timm, or hipt-4k:random and hipt-tiny:random, untrained controls.", '--model', '-m')]
+    "A model in the run's models/ (the only one if not given), the folder of a saved model, "
+    "owner/name on the Hugging Face hub, timm:NAME for an encoder of timm, "
+    "or hipt-4k:random and hipt-tiny:random, untrained controls.", '--model', '-m')]
 Device   = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers  = Annotated[int, typer.Option(help="Slides at a time.", min=1)]
 SlideMpp = Annotated[Optional[float], _option("µm per level-0 pixel for slides whose file does not say.", min=.001)]
-Encoder  = Annotated[Optional[str], _option("Which features, by the name of the model that made them; the only ones if not given.")]
+Encoder  = Annotated[Optional[str], _option(
+    "Which features, by the name of the model that made them; the only ones if not given.")]
 OldModel = Annotated[Optional[str], typer.Option('--model', '-m', hidden=True)]
 Seed     = Annotated[int, typer.Option(help="Another seed, another run.")]
 
@@ -63,8 +68,10 @@ def _existing(
     return Run(out)
 
 def _encoder_or_model(encoder, model):
-    "`--model` is what `--encoder` was called in version 0.1"
-    if model: logger.warning('note: --model is now --encoder here, as in the other commands; the old name goes with the next version')
+    "`--model` is what `--encoder` was called in version 0.0.1"
+    if model:
+        logger.warning('note: --model is now --encoder here, as in the other commands; '
+                       'the old name goes with the next version')
     return encoder or model
 
 # %% ../nbs/16_cli.ipynb #f3c6701d
@@ -102,32 +109,43 @@ def _settings(
 # %% ../nbs/16_cli.ipynb #84a89e32
 def Areas(text):
     "An option for a folder with a slide's own tissue"
-    return _option(f"Folder with a file for each slide, {{slide_id}}.geojson or .png: {text}. A manifest's column of this name goes before it.")
+    return _option(f"Folder with a file for each slide, {{slide_id}}.geojson or .png: {text}. "
+                   "A manifest's column of this name goes before it.")
 
 @app.command()
 def tile(
     slides:Slides, out:Out,
-    region_size:Annotated[int, typer.Option(help="Side of a region, px at --mpp; less (1024) suits biopsies and small pieces.", min=16)]=4096,
+    region_size:Annotated[int, typer.Option(
+        help="Side of a region, px at --mpp; less (1024) suits biopsies and small pieces.", min=16)]=4096,
     patch_size:Annotated[int, typer.Option(help="Side of a patch, px at --mpp.", min=16)]=256,
     mpp:Annotated[float, typer.Option(help="µm per pixel to work at.", min=.01)]=.5,
     overlap:Annotated[int, typer.Option(help="By how much neighbouring regions overlap, px at --mpp.", min=0)]=0,
-    tissue:Annotated[str, typer.Option(help="Tissue preset: hipt (CLAM's defaults), tcga, biopsy, resection or otsu.")]='hipt',
-    setting:Annotated[Optional[List[str]], _option("A number that differs from the preset, as in saturation=12 or min_area=50000 (µm²); several times for several.")]=None,
+    tissue:Annotated[str, typer.Option(
+        help="Tissue preset: hipt (CLAM's defaults), tcga, biopsy, resection or otsu.")]='hipt',
+    setting:Annotated[Optional[List[str]], _option(
+        "A number that differs from the preset, as in saturation=12 or min_area=50000 (µm²); several times for "
+        "several.")]=None,
     mask:Annotated[Optional[Path], Areas('the tissue itself, instead of looking for it')]=None,
     include:Annotated[Optional[Path], Areas('the area to stay within')]=None,
     exclude:Annotated[Optional[Path], Areas('the area to leave out')]=None,
-    min_tissue:Annotated[float, typer.Option(help="Tissue fraction below which a patch is background.", min=0, max=1)]=.1,
-    min_region:Annotated[float, typer.Option(help="Share of tissue patches below which a region is left out.", min=0, max=1)]=.1,
-    blur:Annotated[Literal['sample','full','none'], typer.Option(help="Look for blur in a sample of windows, in full (reads all tissue at 1 µm per pixel), or not at all.")]='sample',
+    min_tissue:Annotated[float, typer.Option(
+        help="Tissue fraction below which a patch is background.", min=0, max=1)]=.1,
+    min_region:Annotated[float, typer.Option(
+        help="Share of tissue patches below which a region is left out.", min=0, max=1)]=.1,
+    blur:Annotated[Literal['sample','full','none'], typer.Option(
+        help="Look for blur in a sample of windows, in full (reads all tissue at 1 µm per pixel), "
+             "or not at all.")]='sample',
     previews:Annotated[bool, typer.Option(help="Write a picture of each slide with outline and grid.")]=True,
-    upsample:Annotated[bool, typer.Option('--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
+    upsample:Annotated[bool, typer.Option(
+        '--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
     slide_mpp:SlideMpp=None, workers:Workers=1,
 ):
     "Find tissue, lay regions and patches over it. Writes tiles/{slide}.h5, .jpg and .geojson, and tiles.csv."
     from hipt_nb.tiling import Tiling, tile_cohort, tile_table
     run, manifest = Run(out), read_manifest(slides)
     areas = {k: v for k,v in dict(mask=mask, include=include, exclude=exclude).items() if v}
-    tiling = Tiling(tissue, region_size, patch_size, mpp, overlap, min_tissue, min_region, blur, upsample, _settings(setting), areas)
+    tiling = Tiling(tissue, region_size, patch_size, mpp, overlap, min_tissue, min_region, blur, upsample,
+                    _settings(setting), areas)
     counts = tile_cohort(run, manifest, tiling, slide_mpp, workers, previews)
     table = tile_table(run, manifest)
     write_csv(run.table('tiles'), table)
@@ -139,7 +157,7 @@ def _show_tiles(table, path, n=30):
     if len(table)>n: print(f'... all {len(table)} slides in {path}')
 
 # %% ../nbs/16_cli.ipynb #6c58b745
-Level = Annotated[str, typer.Option(help="Which level to train: 1, 2 and so on, each of which stands on the trained ones below it, or all.")]
+Level = Annotated[str, typer.Option(help="Level to train: 1, 2 and so on, each on the trained ones below it, or all.")]
 
 # %% ../nbs/16_cli.ipynb #1b51d70e
 @app.command()
@@ -150,72 +168,32 @@ def pretrain(
     recipe:Annotated[str, typer.Option(help="paper (published settings) or small (few slides and minutes; found with hipt-tiny, tried up to ViT-T).")]='paper',
     samples1:Annotated[Optional[int], typer.Option(help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
     samples2:Annotated[Optional[int], typer.Option(help="Regions that each level above sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
-    batch_size:Annotated[Optional[int], typer.Option(help="Samples per step, all processes together; the recipe's number if not given.", min=1, show_default=False)]=None,
+    batch_size:Annotated[Optional[int], typer.Option(help="Samples of a step over all processes; the recipe's if not given.", min=1, show_default=False)]=None,
     start:Annotated[Optional[str], typer.Option(help="Weights that the first of these levels starts from: the folder of another training, a .pth or .safetensors file, or timm: and a model's name.", show_default=False)]=None,
-    precision:Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16, float16 (older GPUs), or auto: bfloat16 where it is clearly faster.")]='auto',
-    accumulate:Annotated[int, typer.Option(help="Parts that a step is computed in; more need less memory.", min=1)]=1,
-    save_memory:Annotated[bool, typer.Option('--save-memory', help="Compute activations again in the backward pass: a third slower, much less memory.")]=False,
+    precision:Annotated[str, typer.Option(help="float32, bfloat16, float16 (older GPUs), or auto: bfloat16 where it is clearly faster.")]='auto',
+    accumulate:Annotated[int, typer.Option(help="Gradient accumulation: parts of a step, one after another; more need less memory.", min=1)]=1,
+    save_memory:Annotated[bool, typer.Option('--save-memory', help="Gradient checkpointing: a third slower, much less memory.")]=False,
     compile:Annotated[bool, typer.Option('--compile', help="On a GPU, for long trainings: fuse operations (torch.compile), which takes a minute at first.")]=False,
-    no_graphs:Annotated[bool, typer.Option('--no-graphs', help="Should recording passes as CUDA graphs fail on a GPU.")]=False,
+    no_graphs:Annotated[bool, typer.Option('--no-graphs', help="Disable CUDA graphs.")]=False,
     seed:Seed=0, device:Device='auto',
 ):
-    "Teach the levels of a pyramid without labels (DINO). Writes models/{preset}/. With a column label in the manifest, nearest neighbours judge the training (log.csv). Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."
-    from hipt_nb.dino import get_recipe, ranks
-    from hipt_nb.hipt import create_hipt
-    from hipt_nb.resume import first_does, join_ranks
-    run, manifest, device = Run(out), read_manifest(slides), str(join_ranks(device))
-    get_recipe(recipe)
-    hipt = create_hipt(preset, seed=seed)
-    levels = _levels(level, len(hipt.levels))
-    if run.recorded(f'embed/{preset}') and not (run.models/f'{preset}-level1').exists(): raise HIPTError(f"'{run.root}' already holds features '{preset}' made by a model from elsewhere: pretrain into another --out")
-    labelled = {r.slide_id:(r.label, r.patient) for r in manifest.itertuples()} if 'label' in manifest else None
-    given = dict(batch_size=batch_size, seed=seed, recipe=recipe)
-    def record():
-        for k in levels: run.record(f'pretrain/{preset}-level{k}', dict(given, samples=samples1 if k==1 else samples2, start=start if k==levels[0] else None), f'models/{preset}-level{k}')
-    first_does(record)
-    for k in range(1, levels[-1]+1):
-        args = _given(**given, samples=samples1 if k==1 else samples2, device=device, precision=precision, accumulate=accumulate, save_memory=save_memory, graphs=not no_graphs, compile=compile, labelled=labelled)
-        _pretrain_level(run, manifest, hipt, preset, k, k in levels, start if k==levels[0] else None, args)
-    hipt.name = preset
-    if levels[-1]<len(hipt.levels) or ranks()[0]: return
-    if not (run.models/preset/'config.json').exists(): hipt.save_pretrained(run.models/preset)
-    print(f"pretrain: model in {run.models/preset}")
-
-# %% ../nbs/16_cli.ipynb #e8ebb618
-def _given(**kw): return {k:v for k,v in kw.items() if v is not None}
-
-def _levels(level, n):
-    if level in ('all', *map(str, range(1, n+1))): return list(range(1, n+1)) if level=='all' else [int(level)]
-    raise HIPTError(f"there is no level '{level}': choose {', '.join(map(str, range(1, n+1)))} or all")
-
-def _pretrain_level(run, manifest, hipt, preset, k, wanted, start, args):
-    "Train level `k` if it is wanted, and put its weights into the pyramid"
-    from hipt_nb.pretrain import load_level, pretrain_grid, pretrain_patches, start_from
-    folder = run.models/f'{preset}-level{k}'
-    if wanted:
-        if start: start_from(hipt.levels[k-1], start)
-        if k==1: pretrain_patches(_patch_sources(run, manifest), hipt, folder, **args)
-        else: pretrain_grid(_level_below(run, manifest, hipt, preset, k, args['device']), hipt.cpu(), folder, level=k, **args)
-    load_level(hipt.levels[k-1], folder)
-
-def _patch_sources(run, manifest):
-    sources = [(r.path, run.tiles(r.slide_id)) for r in manifest.itertuples() if run.tiles(r.slide_id).exists()]
-    if not sources: raise HIPTError(f"no slide of this cohort is tiled in '{run.root}': run 'hipt tile' first")
-    return sources
-
-def _level_below(run, manifest, hipt, preset, k, device):
-    "Features files that hold level k-1, made by the first process"
-    from hipt_nb.embed import embed_cohort
-    from hipt_nb.resume import first_does
-    first_does(lambda: _say(f'embed level {k-1}', embed_cohort(run, manifest, hipt.eval().to(device), encoder=preset, levels=k-1), run, f'embed/{preset}'))
-    return [p for r in manifest.itertuples() if (p := run.features(preset, r.slide_id)).exists()]
+    "Pretrain the levels of a pyramid without labels (DINO). Writes models/{preset}/. With a column label in the manifest, nearest neighbours monitor the training (log.csv). Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."
+    from hipt_nb.dino import ranks
+    from hipt_nb.pretrain import Pretraining, pretrain_pyramid
+    run, manifest = Run(out), read_manifest(slides)
+    t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
+                    save_memory=save_memory, graphs=not no_graphs, compile=compile)
+    hipt = pretrain_pyramid(run, manifest, preset, level, {1: samples1, 2: samples2}, start, t)
+    if level in ('all', str(len(hipt.levels))) and not ranks()[0]: print(f"pretrain: model in {run.pyramid(preset)}")
 
 # %% ../nbs/16_cli.ipynb #0a523c25
 @app.command()
 def embed(
     slides:Slides, out:Out, model:Model=None,
-    batch_size:Annotated[Optional[int], _option("Patches at a time; what a short measurement finds fastest if not given.")]=None,
-    precision:Annotated[str, typer.Option(help="Arithmetic: float32, bfloat16 (half the digits), or auto: bfloat16 where it is clearly faster.")]='auto',
+    batch_size:Annotated[Optional[int], _option(
+        "Patches at a time; what a short measurement finds fastest if not given.")]=None,
+    precision:Annotated[str, typer.Option(
+        help="Arithmetic: float32, bfloat16 (half the digits), or auto: bfloat16 where it is clearly faster.")]='auto',
     device:Device='auto',
 ):
     "Turn tiled slides into features. Writes features/{model}/{slide}.h5."
@@ -228,34 +206,49 @@ def embed(
 # %% ../nbs/16_cli.ipynb #31b0a67d
 Folds        = Annotated[int, typer.Option(help="Test folds, stratified by class and grouped by patient.", min=2)]
 Repeats      = Annotated[int, typer.Option(help="Repeat cross-validation so many times, each with other folds.", min=1)]
-BySite       = Annotated[bool, typer.Option('--by-site', help="Keep sites (column site) apart between training and test.")]
+BySite       = Annotated[bool, typer.Option(
+    '--by-site', help="Keep sites (column site) apart between training and test.")]
 Splits       = Annotated[Optional[Path], _option(
     "Published split files instead of own folds: a folder with splits_0.csv ..., as CLAM and HIPT write them. "
     "A column split in the manifest does the same.")]
-AllowLeakage = Annotated[bool, typer.Option('--allow-leakage', help="Only report patients that are in both training and test, instead of refusing.")]
+AllowLeakage = Annotated[bool, typer.Option(
+    '--allow-leakage', help="Only report patients that are in both training and test, instead of refusing.")]
 
 # %% ../nbs/16_cli.ipynb #baf23adb
 @app.command()
 def train(
     slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
-    model:Annotated[str, typer.Option(help="hipt (slide transformer), hipt_n (no transformer), or a baseline: mean, max, abmil, clam_sb, transmil.")]='hipt',
-    task:Annotated[str, typer.Option(help="classify (column label), or survival (columns time, event): hazards or cox.")]='classify',
+    model:Annotated[str, typer.Option(
+        help="hipt (slide transformer), hipt_n (no transformer), or a baseline: mean, max, abmil, clam_sb, "
+             "transmil.")]='hipt',
+    task:Annotated[str, typer.Option(
+        help="classify (column label), or survival (columns time, event): hazards or cox.")]='classify',
     label:Annotated[str, typer.Option(help="Column with the classes.")]='label',
-    time:Annotated[str, typer.Option(help="Column with the time until the event, or until last seen; any unit.")]='time',
+    time:Annotated[str, typer.Option(
+        help="Column with the time until the event, or until last seen; any unit.")]='time',
     event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
-    level2:Annotated[str, typer.Option(help="none (region tokens as embedded), frozen, or tuned along with the slide level at --level2-lr.")]='none',
+    level2:Annotated[str, typer.Option(
+        help="none (region tokens as embedded), frozen, or tuned along with the slide level at --level2-lr.")]='none',
     pyramid:Annotated[Optional[str], _option("Whose level 2 that is; by default that of the features.")]=None,
-    by_patient:Annotated[bool, typer.Option('--by-patient', help="Pool the slides of a patient into one bag with one answer.")]=False,
+    by_patient:Annotated[bool, typer.Option(
+        '--by-patient', help="Pool the slides of a patient into one bag with one answer.")]=False,
     epochs:Annotated[int, typer.Option(help="Passes over the training slides.", min=1)]=20,
-    recipe:Annotated[str, typer.Option(help="fixed, or paper: as published, with an update for every slide and the last epoch scored.")]='fixed',
-    lr:Annotated[Optional[float], _option("Learning rate of Adam; by default the published 2e-4, times the root of the slides of an update.", min=0)]=None,
+    recipe:Annotated[str, typer.Option(
+        help="fixed, or paper: as published, with an update for every slide and the last epoch scored.")]='fixed',
+    lr:Annotated[Optional[float], _option(
+        "Learning rate of Adam; by default the published 2e-4, times the root of the slides of an update.",
+        min=0)]=None,
     level2_lr:Annotated[float, typer.Option(help="Share of the learning rate for a tuned level 2.", min=0)]=.1,
     dropout:Annotated[float, typer.Option(help="Share of values dropped in training.", min=0, max=1)]=.25,
-    patience:Annotated[Optional[int], _option("Stop after so many epochs without a better validation loss (early stopping).", min=1)]=None,
-    sam:Annotated[float, typer.Option(help="Radius of sharpness-aware minimisation, such as 0.05; 0 for none.", min=0)]=0,
+    patience:Annotated[Optional[int], _option(
+        "Stop after so many epochs without a better validation loss (early stopping).", min=1)]=None,
+    sam:Annotated[float, typer.Option(
+        help="Radius of sharpness-aware minimisation, such as 0.05; 0 for none.", min=0)]=0,
     precision:Annotated[str, typer.Option(help="Arithmetic of the model: float32, bfloat16 or auto.")]='float32',
-    name:Annotated[Optional[str], _option("Folder below models/slide/; by default the features' name and what is not usual.")]=None,
-    workers:Annotated[int, typer.Option(help="Folds at a time, each in a process of its own; on a GPU one after the other.", min=1)]=1,
+    name:Annotated[Optional[str], _option(
+        "Folder below models/slide/; by default the features' name and what is not usual.")]=None,
+    workers:Annotated[int, typer.Option(
+        help="Folds at a time, each in a process of its own; on a GPU one after the other.", min=1)]=1,
     seed:Seed=0, device:Device='auto',
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False,
 ):
@@ -265,10 +258,12 @@ def train(
     run = _existing(out)
     manifest = _patients_named(name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event))
     options['encoder'] = encoder = run.encoder_name(encoder)
-    dealt = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
-    settings = dict(model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout, patience=patience,
-                    sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
-    trained = train_cohort(run, manifest, encoder, dealt, task, level2, pyramid, name, options, by_patient, device, workers, **settings)
+    splits = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits,
+                    allow_leakage=allow_leakage)
+    settings = dict(model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout,
+                    patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
+    trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
+                           by_patient, device, workers, **settings)
     print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder/'predictions.csv'}")
 
 # %% ../nbs/16_cli.ipynb #508ec965
@@ -277,8 +272,8 @@ def _with_regions(run, manifest):
     from hipt_nb.tiling import with_regions
     left = with_regions(run, manifest)
     if len(left): return left
-    raise HIPTError(f"no slide of this cohort has a region with tissue in '{run.root}': look at the previews in tiles/, "
-                    "and tile with another --tissue or --min-region")
+    raise HIPTError(f"no slide of this cohort has a region with tissue in '{run.root}': "
+                    "look at the previews in tiles/, and tile with another --tissue or --min-region")
 
 def _patients_named(manifest):
     if (manifest.patient==manifest.slide_id).all():
@@ -309,8 +304,12 @@ def knn(
     slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
     k:Annotated[int, typer.Option(help="Neighbours.", min=1)]=5,
     metric:Annotated[Literal['euclidean','cosine'], typer.Option(help="Distance between two slides.")]='euclidean',
-    weights:Annotated[Literal['uniform','distance'], typer.Option(help="One vote each, or more for the nearer.")]='uniform',
-    curve:Annotated[bool, typer.Option('--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. Writes evaluation/curve-{encoder}.csv and .png.")]=False,
+    weights:Annotated[Literal['uniform','distance'], typer.Option(
+        help="One vote each, or more for the nearer.")]='uniform',
+    curve:Annotated[bool, typer.Option(
+        '--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. "
+        "Writes evaluation/curve-{encoder}.csv "
+             "and .png.")]=False,
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
 ):
     "Score features without training: k nearest slides. Slides are compared by the mean of their region tokens."
@@ -324,8 +323,9 @@ def knn(
     used = {s for f in dealt for side in f.values() for s in side}
     bags = load_bags(run, manifest[manifest.slide_id.isin(used)], encoder)
     classes, name = label_classes(bags), f'{k} nearest neighbours'
-    def neighbours(b, f): return nearest(b, f, classes, k=k, metric=metric, weights=weights, allow_leakage=allow_leakage)
-    def mean(b, f): return mean_of_patches(b, f, classes, allow_leakage=allow_leakage)
+    kw = dict(allow_leakage=allow_leakage)
+    def neighbours(b, f): return nearest(b, f, classes, k=k, metric=metric, weights=weights, **kw)
+    def mean(b, f): return mean_of_patches(b, f, classes, **kw)
     _show(score_table({f'{name}, {encoder}': neighbours(bags, dealt)}))
     if curve: _curve(run, encoder, bags, dealt, {name: neighbours, 'mean of regions': mean}, seed)
 
@@ -345,21 +345,26 @@ def _curve(run, encoder, bags, folds, fits, seed):
 def evaluate(
     slides:Cohort, out:Out,
     resamples:Annotated[Optional[int], typer.Option(hidden=True)]=None,
-    sharpness:Annotated[bool, typer.Option('--sharpness', help="Also measure how sharp the minimum of each fold is.")]=False,
+    sharpness:Annotated[bool, typer.Option(
+        '--sharpness', help="Also measure how sharp the minimum of each fold is.")]=False,
 ):
-    "Evaluate all trained models against the mean-of-patches baseline. Intervals over patients; writes evaluation.csv and evaluation/."
+    """Evaluate all trained models against the mean-of-patches baseline.
+
+    Confidence intervals over patients; writes evaluation.csv and evaluation/."""
     from hipt_nb.scores import evaluate_run
     run = _existing(out)
     manifest = _with_regions(run, read_manifest(slides))
     if resamples is not None: logger.info("--resamples has no effect: intervals are no longer computed by resampling")
     _show(evaluate_run(run, manifest, sharpness))
-    print(f"evaluate: table in {run.table('evaluation')}, comparisons, predictions per patient and figures in {run.evaluation}")
+    print(f"evaluate: table in {run.table('evaluation')}, "
+          f"comparisons, predictions per patient and figures in {run.evaluation}")
 
 # %% ../nbs/16_cli.ipynb #6af9082c
 @app.command()
 def predict(
     slides:Slides, out:Out, encoder:Encoder=None,
-    trained:Annotated[Optional[Path], _option("Name or folder of a trained slide model; the run's own for these features if not given.")]=None,
+    trained:Annotated[Optional[Path], _option(
+        "Name or folder of a trained slide model; the run's own for these features if not given.")]=None,
     device:Device='auto',
 ):
     "Apply a trained slide level to new slides. Writes predictions.csv."
@@ -375,15 +380,24 @@ def predict(
 @app.command()
 def attend(
     slides:Slides, out:Out, encoder:Encoder=None,
-    top:Annotated[int, typer.Option(help="Regions of each slide for which level 1 is computed too, most attended first.", min=1)]=2,
-    shifts:Annotated[int, typer.Option(help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one computes level 1 in every region.", min=1)]=1,
-    trained:Annotated[Optional[Path], _option("Name or folder of a trained slide model, for the slide level; the run's own if not given.")]=None,
+    top:Annotated[int, typer.Option(
+        help="Regions of each slide for which level 1 is computed too, most attended first.", min=1)]=2,
+    shifts:Annotated[int, typer.Option(
+        help="Passes to average, on grids shifted by half a patch each: 1, or 4 as published. More than one "
+             "computes level 1 in every region.", min=1)]=1,
+    trained:Annotated[Optional[Path], _option(
+        "Name or folder of a trained slide model, for the slide level; the run's own if not given.")]=None,
     truth:Annotated[Optional[Path], _option(
-        "Folder of annotations, {slide}.geojson or .png: also writes maps/{encoder}/truth.csv, how well attention finds them, "
-        "beside random weights and shuffled scores; with several slides also truth-patients.csv.")]=None,
-    ome_tiff:Annotated[bool, typer.Option('--ome-tiff', help="Also the map of the whole slide as a pyramidal image aligned with it: {slide}.ome.tif.")]=False,
-    geojson:Annotated[Optional[float], _option("Also the patches with more than so many times the average attention, for QuPath: {slide}.geojson.")]=None,
-    sheets:Annotated[bool, typer.Option('--sheets', help="Also contact sheets of the regions and patches with the highest and lowest attention, in sheets/.")]=False,
+        "Folder of annotations, {slide}.geojson or .png: also writes maps/{encoder}/truth.csv, how well attention "
+        "finds them, beside random weights and shuffled scores; with several slides also truth-patients.csv.")]=None,
+    ome_tiff:Annotated[bool, typer.Option(
+        '--ome-tiff',
+        help="Also the map of the whole slide as a pyramidal image aligned with it: {slide}.ome.tif.")]=False,
+    geojson:Annotated[Optional[float], _option(
+        "Also the patches with more than so many times the average attention, for QuPath: {slide}.geojson.")]=None,
+    sheets:Annotated[bool, typer.Option(
+        '--sheets',
+        help="Also contact sheets of regions and patches with the highest and lowest attention, in sheets/.")]=False,
     device:Device='auto', model:OldModel=None,
 ):
     "Draw the attention of patch, region and slide. Writes maps/{encoder}/{slide}.jpg and .h5."
@@ -414,19 +428,27 @@ def view(
     run:Annotated[Path, _argument("Run folder with maps from 'hipt attend'.")],
     encoder:Annotated[Optional[str], _option("Whose maps, if there are several.")]=None,
     port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
-    address:Annotated[str, typer.Option(help="Where to listen. Any other than this machine's own lets others on the network see the slides.")]='127.0.0.1',
-    host:Annotated[Optional[List[str]], _option("A further name by which browsers reach the page, behind a proxy or with --address. May be given several times.")]=None,
-    static:Annotated[Optional[Path], _option("Only write the pages, with all tiles, into this folder, for any web server.", '--static')]=None,
+    address:Annotated[str, typer.Option(
+        help="Where to listen. Any other than this machine's own lets others on the network see the slides."
+    )]='127.0.0.1',
+    host:Annotated[Optional[List[str]], _option(
+        "A further name by which browsers reach the page, behind a proxy or with --address. May be given several "
+        "times.")]=None,
+    static:Annotated[Optional[Path], _option(
+        "Only write the pages, with all tiles, into this folder, for any web server.", '--static')]=None,
     model:OldModel=None,
 ):
-    "See slides and their maps in the browser, draw and keep notes. Writes viewer/{encoder}/{slide}/ and notes/{slide}.geojson."
+    """See slides and their maps in the browser, draw and keep notes.
+
+    Writes viewer/{encoder}/{slide}/ and notes/{slide}.geojson."""
     from hipt_nb.viewer import run_pages, serve
     r = _existing(run)
     name = _maps_name(r, _encoder_or_model(encoder, model))
     out = static or r.viewer(name)
     sources = run_pages(r, name, out, live=static is None)
     print(f"view: {len(sources)} pages in {out}")
-    if static is None: serve(out, port, hosts=host or (), sources=sources, address=address)
+    if static is None:
+        serve(out, port, hosts=host or (), sources=sources, address=address, announce=lambda line: print(line, flush=True))
 
 def _maps_name(run, name):
     there = run.map_names()
@@ -439,7 +461,9 @@ def _maps_name(run, name):
 @app.command()
 def export(
     slides:Slides, out:Out,
-    to:Annotated[Literal['qupath','clam','trident'], typer.Option(help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own layout.")]='qupath',
+    to:Annotated[Literal['qupath','clam','trident'], typer.Option(
+        help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own "
+             "layout.")]='qupath',
 ):
     "Tissue, regions or patches for other programs. Writes into export/."
     from hipt_nb.exchange import export_cohort
@@ -450,7 +474,8 @@ def export(
 @app.command('import')
 def import_(
     slides:Slides, out:Out,
-    coords:Annotated[Path, _option("Folder with the other tool's files, found by slide id: CLAM, TRIDENT, STAMP or hs2p.", '--from')],
+    coords:Annotated[Path, _option(
+        "Folder with the other tool's files, found by slide id: CLAM, TRIDENT, STAMP or hs2p.", '--from')],
     grid:Annotated[int, typer.Option(help="Patches along the side of a region.", min=1)]=16,
     slide_mpp:SlideMpp=None,
 ):
@@ -465,7 +490,8 @@ QUICK = dict(n_slides=12, n_patients=10, size=2048, samples1=256, samples2=512, 
 
 @app.command()
 def demo(
-    out:Annotated[Path, typer.Option('--out', '-o', help="Folder for the phantom cohort, the run and its report.")]=Path('demo'),
+    out:Annotated[Path, typer.Option(
+        '--out', '-o', help="Folder for the phantom cohort, the run and its report.")]=Path('demo'),
     quick:Annotated[bool, typer.Option('--quick', help="The same at a smaller size, in under a minute.")]=False,
     seed:Seed=0,
 ):
@@ -485,22 +511,28 @@ def _demo_steps(out, p, seed):
     Run(out).record('demo', p | dict(seed=seed), 'cohort')
     cohort, control = [out/'cohort'/'manifest.csv'], 'hipt-tiny:random'
     def phantoms():
-        from hipt_nb.phantom import make_cohort
-        make_cohort(out/'cohort', n_slides=p['n_slides'], n_patients=p['n_patients'], size=p['size'], seed=seed, kind='arrangement')
+        from hipt_nb.phantom_cohort import make_cohort
+        sizes = {k: p[k] for k in ('n_slides', 'n_patients', 'size')}
+        make_cohort(out/'cohort', **sizes, seed=seed, kind='arrangement')
     def tiles(): tile(cohort, out, region_size=1024, min_region=.25, workers=2)
-    def levels(): pretrain(cohort, out, 'hipt-tiny', recipe='small', samples1=p['samples1'], samples2=p['samples2'], seed=seed)
+    def levels():
+        samples = {k: p[k] for k in ('samples1', 'samples2')}
+        pretrain(cohort, out, 'hipt-tiny', recipe='small', **samples, seed=seed)
     def slide_level():
-        for name in ('hipt-tiny', 'hipt-tiny-random'): train(cohort, out, name, folds=p['folds'], epochs=p['epochs'], seed=seed)
+        for name in ('hipt-tiny', 'hipt-tiny-random'):
+            train(cohort, out, name, folds=p['folds'], epochs=p['epochs'], seed=seed)
+    def maps(): attend(_some(cohort[0], attended), out, 'hipt-tiny')
     n, size, attended = p['n_slides'], p['size'], p['attended']
     return [
-        (f"make {n} phantom slides of {size} × {size} px; both classes hold the same cells, arranged differently", phantoms),
+        (f"make {n} phantom slides of {size} × {size} px; both classes hold the same cells, arranged differently",
+         phantoms),
         ("find tissue, lay regions of 1024 px", tiles),
         ("pretrain level 1 on patches, level 2 on regions (DINO)", levels),
         ("embed with the pretrained pyramid", lambda: embed(cohort, out, 'hipt-tiny')),
         ("embed with a random pyramid, as a control", lambda: embed(cohort, out, control)),
         ("fine-tune the slide level in patient-grouped folds", slide_level),
         ("evaluate against the mean of patches", lambda: evaluate(cohort, out)),
-        (f"draw attention for {attended} slide{'s'*(attended>1)}", lambda: attend(_some(cohort[0], attended), out, 'hipt-tiny')),
+        (f"draw attention for {attended} slide{'s'*(attended>1)}", maps),
         ("write the report", lambda: _demo_report(out, cohort, p is QUICK)),
     ]
 
@@ -513,11 +545,12 @@ def _some(manifest, n):
 # %% ../nbs/16_cli.ipynb #8c4d72ae
 def _demo_report(out, cohort, quick):
     from hipt_nb.report import write_report
-    about = ('Made-up slides of two classes that hold the same glands and the same nests of tumour cells in the same numbers, and '
-             'differ only in how these are arranged: mixed, or apart. Averages over patches cannot tell them apart, and only the '
-             'pyramid sees more than one patch at a time. ')
+    about = ('Made-up slides of two classes that hold the same glands and the same nests of tumour cells in the same '
+             'numbers, and differ only in how these are arranged: mixed, or apart. Averages over patches cannot tell '
+             'them apart, and only the pyramid sees more than one patch at a time. ')
     learnt = ('This quick demo trains for seconds, too short to learn any of that, so ' if quick else
-              'Level 1 and level 2 learnt from these slides for a few minutes, without labels. Where nothing can be learnt, ')
+              'Level 1 and level 2 learnt from these slides for a few minutes, without labels. '
+              'Where nothing can be learnt, ')
     chance = 'AUCs around one half, on either side, with wide intervals are what to expect.'
     write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides', note=about+learnt+chance)
 

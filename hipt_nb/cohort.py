@@ -91,7 +91,7 @@ def _table(source):
 # %% ../nbs/00a_cohort.ipynb #4cd87108
 _path_columns = 'path mask include exclude'.split()
 _text_columns = 'slide_id patient label site split'.split() + _path_columns
-_old_columns = dict(mpp='slide_mpp')  # how version 0.1 named them
+_old_columns = dict(mpp='slide_mpp')  # how version 0.0.1 named them
 
 def _read_csv(path):
     import pandas as pd
@@ -119,7 +119,8 @@ def _check_table(df, path):
     for c in sorted({'slide_mpp', 'time'} & set(df)):
         wrong = ~(pd.to_numeric(df[c], errors='coerce')>0) & df[c].notna()
         if wrong.any():
-            raise HIPTError(f"{path}: column {c} holds no number above 0 in row {row_numbers(wrong)}: correct it, or leave it empty")
+            raise HIPTError(f"{path}: column {c} holds no number above 0 in row {row_numbers(wrong)}: "
+                            "correct it, or leave it empty")
 
 # %% ../nbs/00a_cohort.ipynb #9fc5adb8
 def map_paths(

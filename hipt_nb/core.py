@@ -114,8 +114,8 @@ def check_schema(
     "Which version of the format a file has; a newer one than this package knows is refused"
     schema = meta.get('schema', 1)
     if schema not in range(1, SCHEMA+1):
-        raise HIPTError(f"'{path}' was written by a newer hipt_nb (schema {schema}, this version reads up to {SCHEMA}): "
-                        "upgrade hipt_nb, or make the file again")
+        raise HIPTError(f"'{path}' was written by a newer hipt_nb (schema {schema}, this version reads up to "
+                        f"{SCHEMA}): upgrade hipt_nb, or make the file again")
     return schema
 
 # %% ../nbs/00_core.ipynb #25194687
@@ -145,7 +145,8 @@ def read_h5(
         with h5py.File(path) as f:
             arrays, meta = {k: v[:] for k,v in f.items() if k not in skip}, json.loads(f.attrs['hipt_nb'])
     except (OSError, KeyError, ValueError):
-        raise HIPTError(f"'{path}' is damaged, or is not a {what} file: delete it and run 'hipt {verb}' again") from None
+        message = f"'{path}' is damaged, or is not a {what} file: delete it and run 'hipt {verb}' again"
+        raise HIPTError(message) from None
     return arrays, dict(meta, schema=check_schema(meta, path))
 
 # %% ../nbs/00_core.ipynb #acea19fb
@@ -275,6 +276,6 @@ def show_as(
 
 # %% ../nbs/00_core.ipynb #a63c6aa7
 __getattr__ = renamed(__name__, {
-    'SLIDE_SUFFIXES': 'cohort.SLIDE_SUFFIXES', 'IMAGE_SUFFIXES': 'cohort.IMAGE_SUFFIXES', 'find_slides': 'cohort.find_slides',
-    'slide_id_of': 'cohort.slide_id_of', 'read_manifest': 'cohort.read_manifest',
+    'SLIDE_SUFFIXES': 'cohort.SLIDE_SUFFIXES', 'IMAGE_SUFFIXES': 'cohort.IMAGE_SUFFIXES',
+    'find_slides': 'cohort.find_slides', 'slide_id_of': 'cohort.slide_id_of', 'read_manifest': 'cohort.read_manifest',
     'Run': 'run.Run', 'each_slide': 'run.each_slide', 'versions': 'run.versions'})

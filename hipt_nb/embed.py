@@ -23,7 +23,7 @@ from .features import Features, read_features, write_features
 
 # %% ../nbs/11_embed.ipynb #4f299644
 def get_model(
-    name:str,           # folder of a model, name of one in the run's `models/`, `owner/name` on the hub, `timm:NAME`, or either `{preset}:random` or `timm:NAME:random`
+    name:str,           # a model of the run, a folder, `owner/name` on the hub, `timm:NAME`, or `{preset}:random`
     run=None,           # a `Run`, to look in its `models/`
     device:str='auto',  # where to put it
 )->HIPT:                # ready to embed
@@ -34,7 +34,8 @@ def get_model(
     if model: return model.eval().to(pick_device(device))
     what = f'unknown model {name!r}' if name else 'no model given'
     known = ', '.join([*there, *(f'{p}:random' for p in PRESETS)])
-    raise HIPTError(f"{what}: use --model with {known}, timm:NAME, the folder of a saved model, or owner/name on the Hugging Face hub")
+    raise HIPTError(f"{what}: use --model with {known}, timm:NAME, the folder of a saved model, "
+                    "or owner/name on the Hugging Face hub")
 
 def _named_model(name, run, there):
     preset, random = name.removesuffix(':random'), name.endswith(':random')
@@ -66,8 +67,10 @@ def patch_features(
 )->np.ndarray:       # float16 `[M, rows, cols, D_patch]`
     "Patch tokens of every region; patches without tissue are zero and cost nothing"
     hipt, masks = hipt.frozen(), torch.from_numpy(tiles.mask())
-    def tokens(m, region): return hipt.patch_tokens(region[None], masks[m:m+1], batch_size=batch_size)[0].cpu().half().numpy()
-    with closing(iter_regions(slide, tiles)) as regions:  # after an error no thread may read from a slide that is being closed
+    def tokens(m, region):
+        found = hipt.patch_tokens(region[None], masks[m:m+1], batch_size=batch_size)
+        return found[0].cpu().half().numpy()
+    with closing(iter_regions(slide, tiles)) as regions:  # after an error no thread may go on reading
         return np.stack([tokens(m, region) for m,region in enumerate(regions)])
 
 # %% ../nbs/11_embed.ipynb #759b9a04
@@ -115,11 +118,11 @@ def _made_by(hipt, tiles, sha):
 
 def _check_fit(hipt, tiles):
     if abs(tiles.mpp/hipt.mpp-1)>.021:
-        raise HIPTError(f"slide '{tiles.slide_id}' is tiled at {tiles.mpp:.4g} µm per pixel, but model '{hipt.name}' was made "
-                        f"for {hipt.mpp}: tile it with --mpp {hipt.mpp}")
+        raise HIPTError(f"slide '{tiles.slide_id}' is tiled at {tiles.mpp:.4g} µm per pixel, but model '{hipt.name}' "
+                        f"was made for {hipt.mpp}: tile it with --mpp {hipt.mpp}")
     if tiles.patch_size!=hipt.patch_size:
-        raise HIPTError(f"slide '{tiles.slide_id}' is tiled in patches of {tiles.patch_size} px, but model '{hipt.name}' reads "
-                        f"{hipt.patch_size}: tile it with --patch-size {hipt.patch_size}")
+        raise HIPTError(f"slide '{tiles.slide_id}' is tiled in patches of {tiles.patch_size} px, but model "
+                        f"'{hipt.name}' reads {hipt.patch_size}: tile it with --patch-size {hipt.patch_size}")
 
 # %% ../nbs/11_embed.ipynb #9389b98d
 def _kept(path):
@@ -187,7 +190,8 @@ def pyramid(self:Case)->HIPT:
 def make_features(self:Case):
     "Embed the slide, as the others of the run"
     _use_plan(self.run, f'embed/{self.encoder_name}', self.pyramid, 'auto', None)
-    write_features(self.run.features(self.encoder_name, self.slide_id), embed_slide(self.pyramid, self.slide, self.tiles))
+    features = embed_slide(self.pyramid, self.slide, self.tiles)
+    write_features(self.run.features(self.encoder_name, self.slide_id), features)
 
 def _model_name(case):
     name = case.encoder_name

@@ -1,4 +1,4 @@
-"""What can serve as the first level: our own ViTs, or any image encoder of timm, such as the foundation models of pathology
+"""The first level: our own ViTs, or any image encoder of timm, such as the foundation models of pathology
 
 Docs: https://hipt-nb.github.io/hipt_nb/encoders.html.md"""
 

@@ -18,6 +18,7 @@ def listed(
     "Names in quotes, with commas"
     return ', '.join(map(repr, items))
 
+# %% ../nbs/08_evaluate.ipynb #657cf9b2
 def label_problems(
     df,             # a table with `slide_id`, `patient`, `label`, and `site` for folds by site
     n_folds:int=5,  # every class needs a patient for each
@@ -48,7 +49,8 @@ def _twice(df):
 def _spelling(df):
     forms = df.label.groupby(df.label.astype(str).str.strip().str.lower()).value_counts()
     many = [forms[k] for k in forms.index.unique(0) if len(forms[k])>1]
-    return [f"labels {listed(n.index)} differ only in spelling ({_slides(df, df.label.isin(n.index[1:]))})" for n in many]
+    rare = lambda n: _slides(df, df.label.isin(n.index[1:]))
+    return [f"labels {listed(n.index)} differ only in spelling ({rare(n)})" for n in many]
 
 def _one_each(df, column):
     found = df.dropna(subset=column).groupby('patient')[column].unique()
@@ -81,7 +83,8 @@ def _meant(df, c, sizes):
 def _too_few_sites(df, n_folds):
     if df.label.nunique()<2: return []
     sites = df.groupby('label').site.nunique()
-    return [f"class '{c}' comes from {k} site{'s'*(k!=1)}, too few for {n_folds} folds by site" for c,k in sites.items() if k<n_folds]
+    few = sites[sites<n_folds]
+    return [f"class '{c}' comes from {k} site{'s'*(k!=1)}, too few for {n_folds} folds by site" for c,k in few.items()]
 
 # %% ../nbs/08_evaluate.ipynb #8f17f9af
 def patient_folds(
@@ -160,9 +163,9 @@ def _leak_report(folds, found, who):
 
 # %% ../nbs/08_evaluate.ipynb #0fdbf698
 _moved = dict(
-    metrics=['auc','class_auc','nanmean','average_precision','balanced_accuracy','f1','prediction_table','classes_of','labels_and_probs',
-             'read_predictions','pool_patients','roc_curve','draw_roc','confusion','draw_confusion'],
-    intervals=['Estimate'],
-    comparison=['fold_score','fold_auc','compare','draw_folds','score_table'])
-__getattr__ = renamed(__name__, {name: f'{home}.{name}' for home,names in _moved.items() for name in names} | {
-    'Figure': 'comparison.Metric', 'FIGURES': 'comparison.METRICS'})
+    metrics='auc class_auc nanmean average_precision balanced_accuracy f1 prediction_table classes_of labels_and_probs '
+            'read_predictions pool_patients roc_curve draw_roc confusion draw_confusion',
+    intervals='Estimate',
+    comparison='fold_score fold_auc compare draw_folds score_table')
+_homes = {name: f'{home}.{name}' for home,names in _moved.items() for name in names.split()}
+__getattr__ = renamed(__name__, _homes | {'Figure': 'comparison.Metric', 'FIGURES': 'comparison.METRICS'})

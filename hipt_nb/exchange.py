@@ -1,4 +1,4 @@
-"""Coordinates for CLAM and TRIDENT, and coordinates from CLAM, TRIDENT, STAMP and hs2p.
+"""Patch coordinates to CLAM and TRIDENT, and from CLAM, TRIDENT, STAMP and hs2p
 
 Docs: https://hipt-nb.github.io/hipt_nb/exchange.html.md"""
 
@@ -16,24 +16,19 @@ import numpy as np
 from .core import HIPTError, atomic, read_json
 from .run import Run, each_slide
 from .slide import Slide, TOLERANCE, best_level
-from .tiling import Tiles, open_row, read_tiles, write_tiles
-from .tissue import write_geojson
+from .tiling import Tiles, open_row, write_tiles
+from .areas import write_geojson
 
-# %% ../nbs/04a_exchange.ipynb #e60f05b5
-def _write_coords(path, xy, attrs):
-    "A dataset `coords` with its attributes, as both tools write it"
-    import h5py
-    with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
-        d = f.create_dataset('coords', data=xy.astype(np.int64), maxshape=(None,2), chunks=(1,2))
-        for k,v in attrs.items(): d.attrs[k] = v
-
+# %% ../nbs/04a_exchange.ipynb #196c59cd
 def patch_corners(
     tiles:Tiles,   # of one slide
 )->np.ndarray:     # int64 `[N, 2]`, level-0 px
-    "Where the tissue patches begin, region by region and row by row; what overlapping regions share comes once"
+    "Where the tissue patches begin, region by region and row by row; overlapping regions share patches, listed once"
     xy = np.stack([a[tiles.mask()] for a in tiles.xy()], -1)
-    return xy[np.sort(np.unique(xy, axis=0, return_index=True)[1])]
+    first = np.unique(xy, axis=0, return_index=True)[1]
+    return xy[np.sort(first)]
 
+# %% ../nbs/04a_exchange.ipynb #e60f05b5
 def to_clam(
     path,         # `patches/{slide_id}.h5` to write
     tiles:Tiles,  # of the slide
@@ -41,9 +36,18 @@ def to_clam(
 ):
     "Write CLAM's coordinates file"
     level, _ = best_level(slide.levels, tiles.scale, upsample=True)
-    w, h, d = slide.levels[level]
-    _write_coords(path, patch_corners(tiles), dict(patch_size=round(tiles.patch_size*tiles.scale/d), patch_level=level, downsample=(float(d), float(d)),
-        downsampled_level_dim=np.array([w, h]), level_dim=np.array([w, h]), name=tiles.slide_id, save_path=''))
+    w, h, down = slide.levels[level]
+    size = np.array([w, h])
+    _write_coords(path, patch_corners(tiles), dict(
+        patch_size=round(tiles.patch_size*tiles.scale/down), patch_level=level, downsample=(float(down), float(down)),
+        downsampled_level_dim=size, level_dim=size, name=tiles.slide_id, save_path=''))
+
+def _write_coords(path, xy, attrs):
+    "A dataset `coords` with its attributes, as both tools write it"
+    import h5py
+    with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
+        coords = f.create_dataset('coords', data=xy.astype(np.int64), maxshape=(None,2), chunks=(1,2))
+        for name,value in attrs.items(): coords.attrs[name] = value
 
 # %% ../nbs/04a_exchange.ipynb #4ef82c42
 def to_trident(
@@ -52,17 +56,23 @@ def to_trident(
     slide:Slide,  # the slide itself, for its size
 )->Path:          # the file
     "Write TRIDENT's coordinates file"
-    mag = lambda mpp: round(10/mpp) if abs(10/mpp-round(10/mpp))<1e-9 else 10/mpp
-    job = Path(folder)/f'{10/tiles.mpp:.3g}x_{tiles.patch_size}px_0px_overlap'
-    path, (w, h) = job/'patches'/f'{tiles.slide_id}_patches.h5', slide.dimensions
-    _write_coords(path, patch_corners(tiles), dict(patch_size=tiles.patch_size, patch_size_level0=round(tiles.patch_size*tiles.scale), level0_magnification=mag(tiles.slide_mpp),
-        target_magnification=mag(tiles.mpp), overlap=0, name=tiles.slide_id, savetodir=job.name, level0_width=w, level0_height=h))
+    job = f'{10/tiles.mpp:.3g}x_{tiles.patch_size}px_0px_overlap'
+    path = Path(folder)/job/'patches'/f'{tiles.slide_id}_patches.h5'
+    w, h = slide.dimensions
+    _write_coords(path, patch_corners(tiles), dict(
+        patch_size=tiles.patch_size, patch_size_level0=round(tiles.patch_size*tiles.scale),
+        level0_magnification=_magnification(tiles.slide_mpp), target_magnification=_magnification(tiles.mpp),
+        overlap=0, name=tiles.slide_id, savetodir=job, level0_width=w, level0_height=h))
     return path
+
+def _magnification(mpp):
+    mag = 10/mpp
+    return round(mag) if abs(mag-round(mag))<1e-9 else mag
 
 # %% ../nbs/04a_exchange.ipynb #f8c11f79
 @dataclass
 class Patches:
-    "Where the patches of one slide lie, whoever laid them"
+    "The patches of one slide, whichever tool cut them"
     xy:np.ndarray             # float64 `[N, 2]`, level-0 px
     side:float                # width of a patch, level-0 px
     size:int                  # width of a patch as read, px
@@ -70,81 +80,135 @@ class Patches:
     overlap:float=0.          # of neighbours, level-0 px
     tissue:np.ndarray=None    # `[N]` tissue fractions, where the file has them
 
+# %% ../nbs/04a_exchange.ipynb #85b2036e
+def _from_clam(xy, a, slide):
+    down = np.ravel(a['downsample'])[0] if 'downsample' in a else slide.levels[int(a['patch_level'])][2]
+    side = float(a['patch_size']*down*a.get('custom_downsample', 1))
+    return Patches(xy, side, int(a['patch_size']), 'CLAM')
+
+def _from_trident(xy, a):
+    size = int(a['patch_size'])
+    side = float(a.get('patch_size_level0') or a['patch_size']*a['level0_magnification']/a['target_magnification'])
+    return Patches(xy, side, size, 'TRIDENT', float(a.get('overlap', 0))*side/size)
+
 # %% ../nbs/04a_exchange.ipynb #a0c9085b
 def _from_h5(path, slide):
+    "The patches in an HDF5 file of CLAM, TRIDENT or STAMP"
     import h5py
-    with h5py.File(path) as f: xy, a, root = f['coords'][:].astype(float), dict(f['coords'].attrs), dict(f.attrs)
+    with h5py.File(path) as f: xy, attrs, root = f['coords'][:].astype(float), dict(f['coords'].attrs), dict(f.attrs)
     um = root.get('tile_size_um') or (root.get('tile_size') if root.get('unit')=='um' else None)
     if um: return Patches(xy/slide.mpp, float(um)/slide.mpp, int(root.get('tile_size_px', 224)), 'STAMP')
-    if 'target_magnification' in a:
-        side = float(a.get('patch_size_level0') or a['patch_size']*a['level0_magnification']/a['target_magnification'])
-        return Patches(xy, side, int(a['patch_size']), 'TRIDENT', float(a.get('overlap', 0))*side/a['patch_size'])
-    if 'patch_level' not in a: raise HIPTError(f"'{path}' does not say how large its patches are (CLAM's feature files do not): import the coordinates file that they were made from")
-    down = np.ravel(a['downsample'])[0] if 'downsample' in a else slide.levels[int(a['patch_level'])][2]
-    return Patches(xy, float(a['patch_size']*down*a.get('custom_downsample', 1)), int(a['patch_size']), 'CLAM')
+    if 'target_magnification' in attrs: return _from_trident(xy, attrs)
+    if 'patch_level' in attrs: return _from_clam(xy, attrs, slide)
+    raise HIPTError(f"'{path}' does not say how large its patches are (CLAM's feature files do not): "
+                    "import the coordinates file that they were made from")
 
 # %% ../nbs/04a_exchange.ipynb #64ea1d98
 def _from_hs2p(path, slide):
+    "The patches in a NumPy file of hs2p"
     a = np.load(path, allow_pickle=False)
-    if path.suffix=='.npy':
-        one = a[0] if len(a) else dict(tile_level=0, tile_size_resized=256, resize_factor=1)
-        size = float(one['tile_size_resized'])
-        return Patches(np.stack([a['x'], a['y']], -1).astype(float), size*slide.levels[int(one['tile_level'])][2], round(size/float(one['resize_factor'])), 'hs2p')
+    if path.suffix=='.npy': return _from_old_hs2p(a, slide)
     t = read_json(path.with_suffix('.meta.json'))['tiling']
-    return Patches(np.stack([a['x'], a['y']], -1).astype(float), float(t['tile_size_lv0']), int(t['requested_tile_size_px']), 'hs2p', float(t['tile_size_lv0'])-float(t['step_px_lv0']), a.get('tissue_fractions'))
+    side, step = float(t['tile_size_lv0']), float(t['step_px_lv0'])
+    return Patches(_corners(a), side, int(t['requested_tile_size_px']), 'hs2p', side-step, a.get('tissue_fractions'))
 
+def _from_old_hs2p(a, slide):
+    first = a[0] if len(a) else dict(tile_level=0, tile_size_resized=256, resize_factor=1)
+    size = float(first['tile_size_resized'])
+    down = slide.levels[int(first['tile_level'])][2]
+    return Patches(_corners(a), size*down, round(size/float(first['resize_factor'])), 'hs2p')
+
+def _corners(a): return np.stack([a['x'], a['y']], -1).astype(float)
+
+# %% ../nbs/04a_exchange.ipynb #3412972d
+def _check_patches(p, path, slide):
+    "Refuse coordinates that are no pairs, and patches beyond the edge of the slide"
+    if p.xy.ndim!=2 or p.xy.shape[1]!=2 or not p.side>0 or p.size<1:
+        raise HIPTError(f"'{path}' is damaged: coordinates of shape {p.xy.shape}, patches {p.side:g} px wide")
+    w, h = slide.dimensions
+    far = ((p.xy<-p.side) | (p.xy>np.array([w, h])+p.side)).any(1)
+    if far.any():
+        raise HIPTError(f"'{path}' has patches beyond the edge of slide '{slide.name}' ({w}×{h} px), "
+                        f"such as {tuple(p.xy[far][0].tolist())}: does it belong to another slide?")
+
+# %% ../nbs/04a_exchange.ipynb #9845ccf8
 def read_patches(
     path,         # coordinates file of CLAM, TRIDENT, STAMP (features) or hs2p
     slide:Slide,  # the slide it belongs to
 )->Patches:
-    "Read the coordinates of any of the four"
+    "Read the coordinates of any of the four tools"
     path = Path(path)
-    if not path.exists(): raise HIPTError(f"there is no coordinates file '{path}': check the path")
-    try: p = (_from_hs2p if path.suffix in ('.npz', '.npy') else _from_h5)(path, slide)
+    if not path.exists():
+        raise HIPTError(f"there is no coordinates file '{path}': check the path")
+    read = _from_hs2p if path.suffix in ('.npz', '.npy') else _from_h5
+    try: p = read(path, slide)
     except (OSError, EOFError, BadZipFile, KeyError, ValueError, TypeError, IndexError) as e:
-        raise HIPTError(f"'{path}' is no coordinates file of CLAM, TRIDENT, STAMP or hs2p, or a damaged one ({type(e).__name__}: {e})") from None
-    if p.xy.ndim!=2 or p.xy.shape[1]!=2 or not p.side>0 or p.size<1: raise HIPTError(f"'{path}' holds coordinates of shape {p.xy.shape} and patches {p.side:g} px wide: it is damaged")
-    far = (p.xy<-p.side) | (p.xy>np.array(slide.dimensions)+p.side)
-    if far.any(): raise HIPTError(f"'{path}' has patches beyond the edge of slide '{slide.name}' ({slide.dimensions[0]}×{slide.dimensions[1]} px), such as {tuple(p.xy[far.any(1)][0].tolist())}: does it belong to another slide?")
+        raise HIPTError(f"'{path}' is damaged, or not a coordinates file of CLAM, TRIDENT, STAMP or hs2p "
+                        f"({type(e).__name__}: {e})") from None
+    _check_patches(p, path, slide)
     return p
 
 # %% ../nbs/04a_exchange.ipynb #abc0eab5
 def _grids(xy, side):
-    "Part patches by the grid they lie on: a number for each"
-    grid, tol = np.full(len(xy), -1), max(2., TOLERANCE*side)
-    apart = lambda a: np.abs((a+side/2)%side - side/2)
-    origin = (apart(xy)<=tol).all(1)
-    grid[origin] = 0
+    "The grid that each patch lies on: 0 is the slide's own; None if hardly two patches share one"
+    tolerance = max(2., TOLERANCE*side)
+    def on_grid(xy): return (np.abs((xy+side/2)%side - side/2)<=tolerance).all(1)
+    grid = np.full(len(xy), -1)
+    grid[on_grid(xy)] = 0
     k = 1
     while (left := np.flatnonzero(grid<0)).size:
         first = xy[left[np.lexsort(xy[left].T)[0]]]
-        grid[left[(apart(xy[left]-first)<=tol).all(1)]] = k; k += 1
+        grid[left[on_grid(xy[left]-first)]] = k
+        k += 1
         if k>max(16, len(xy)/8): return None
     return grid
 
+# %% ../nbs/04a_exchange.ipynb #fac59612
+def _regions(p, grids, n):
+    "Blocks of `n` × `n` patches: level-0 x, y of a block -> (row, column, index) of its patches"
+    regions = {}
+    for k in np.unique(grids):
+        index = np.flatnonzero(grids==k)
+        xy = p.xy[index]
+        start = np.zeros(2) if k==0 else xy.min(0)
+        for i,(c,r) in zip(index, np.round((xy-start)/p.side).astype(int)):
+            corner = np.round(start+np.array([c//n, r//n])*n*p.side).astype(int)
+            regions.setdefault(tuple(corner), []).append((r%n, c%n, i))
+    return regions
+
+# %% ../nbs/04a_exchange.ipynb #c2dfb710
+def _common_grids(p, slide):
+    "The grid of each patch; overlapping or scattered patches are refused"
+    if p.overlap>max(2., TOLERANCE*p.side):
+        problem = f'overlap by {p.overlap:.0f} of {p.side:.0f} level-0 px'
+    elif (grids := _grids(p.xy, p.side)) is None: problem = 'share no common grid'
+    else: return grids
+    raise HIPTError(f"the {p.source} patches of slide '{slide.name}' {problem}: "
+                    "only patches laid edge to edge make regions")
+
+# %% ../nbs/04a_exchange.ipynb #193da2ec
 def to_tiles(
     patches:Patches,  # of one slide
     slide:Slide,      # the slide itself
     grid:int=16,      # patches along the side of a region
 )->Tiles:
     "Gather patches into regions"
-    p, n = patches, grid
-    if p.overlap>max(2., TOLERANCE*p.side): raise HIPTError(f"the {p.source} patches of slide '{slide.name}' overlap by {p.overlap:.0f} of {p.side:.0f} level-0 px: only patches laid edge to edge make regions")
-    which = _grids(p.xy, p.side)
-    if which is None: raise HIPTError(f"the {p.source} patches of slide '{slide.name}' lie on no common grid: only patches laid edge to edge make regions")
-    cells = {}
-    for k in np.unique(which):
-        xy, i = p.xy[which==k], np.flatnonzero(which==k)
-        start = np.zeros(2) if k==0 else xy.min(0)
-        for j,(c,r) in zip(i, np.round((xy-start)/p.side).astype(int)): cells.setdefault((*np.round(start+np.array([c//n, r//n])*n*p.side).astype(int),), []).append((r%n, c%n, j))
-    coords = sorted(cells, key=lambda xy: xy[::-1])
-    tissue = np.zeros((len(coords), n, n), np.float16)
+    p = patches
+    regions = _regions(p, _common_grids(p, slide), grid)
+    coords = sorted(regions, key=lambda xy: xy[::-1])
+    tissue = np.zeros((len(coords), grid, grid), np.float16)
     for m,xy in enumerate(coords):
-        for r,c,j in cells[xy]: tissue[m,r,c] = 1 if p.tissue is None else p.tissue[j]
-    least = .1 if p.tissue is None or not len(p.xy) else max(.001, float(p.tissue.astype(np.float16).min()))
-    mpp, zero = p.side*slide.mpp/p.size, np.zeros_like(tissue)
-    params = dict(source=p.source, region_size=n*p.size, patch_size=p.size, mpp=mpp, overlap=0, min_tissue=least, min_region=0., blur='none')
-    return Tiles(slide.name, np.array(coords, np.int64).reshape(-1,2), tissue, zero, zero.copy(), slide.mpp, mpp, n*p.size, p.size, params)
+        for r,c,i in regions[xy]: tissue[m,r,c] = 1 if p.tissue is None else p.tissue[i]
+    zero, mpp = np.zeros_like(tissue), p.side*slide.mpp/p.size
+    params = dict(source=p.source, region_size=grid*p.size, patch_size=p.size, mpp=mpp, overlap=0,
+        min_tissue=_least_tissue(p), min_region=0., blur='none')
+    coords = np.array(coords, np.int64).reshape(-1, 2)
+    return Tiles(slide.name, coords, tissue, zero, zero.copy(), slide.mpp, mpp, grid*p.size, p.size, params)
+
+def _least_tissue(p):
+    "A threshold that keeps every patch of the file"
+    if p.tissue is None or not len(p.xy): return .1
+    return max(.001, float(p.tissue.astype(np.float16).min()))
 
 # %% ../nbs/04a_exchange.ipynb #bd358bac
 def find_coords(
@@ -152,40 +216,49 @@ def find_coords(
     slide_id:str,  # of the slide
 )->Path:
     "The coordinates file of a slide"
-    names = [f'{slide_id}{s}' for s in ('_patches.h5', '.coordinates.npz', '.h5', '.npy')]
-    found = [p for n in names for p in sorted(Path(folder).rglob(n))]
-    if not found: raise HIPTError(f"slide '{slide_id}' has no file in '{folder}': looked for {', '.join(names)}")
-    if len(found)>1 and found[1].name==found[0].name: raise HIPTError(f"slide '{slide_id}' has two files, {found[0]} and {found[1]}: give the folder of one of them")
+    names = [f'{slide_id}{end}' for end in ('_patches.h5', '.coordinates.npz', '.h5', '.npy')]
+    found = [p for name in names for p in sorted(Path(folder).rglob(name))]
+    if not found:
+        raise HIPTError(f"slide '{slide_id}' has no file in '{folder}': searched for {', '.join(names)}")
+    if len(found)>1 and found[1].name==found[0].name:
+        raise HIPTError(f"slide '{slide_id}' has two files, {found[0]} and {found[1]}: give the folder of one of them")
     return found[0]
 
+# %% ../nbs/04a_exchange.ipynb #0abfcf30
 def import_cohort(
-    run:Run,               # the `Run` to write into
-    manifest,              # table from `read_manifest`
-    folder,                # where the other tool wrote
-    grid:int=16,           # patches along the side of a region
-    slide_mpp:float=None, # µm per level-0 pixel for slides that do not say
-)->dict:                   # how many were done, skipped and failed
-    "Tiles files from another tool's coordinates"
-    if not Path(folder).is_dir(): raise HIPTError(f"'{folder}' is no folder: give the one that the other tool wrote its coordinates into")
+    run:Run,              # the `Run` to write into
+    manifest,             # table from `read_manifest`
+    folder,               # where the other tool wrote
+    grid:int=16,          # patches along the side of a region
+    slide_mpp:float=None, # µm per level-0 pixel, for slides that do not store it
+)->dict:                  # how many were done, skipped and failed
+    "Write tiles files from another tool's coordinates"
+    if not Path(folder).is_dir():
+        raise HIPTError(f"'{folder}' is not a folder: give the one that the other tool wrote its coordinates into")
     run.record('tile', dict(imported=str(folder), grid=grid), 'tiles')
     run.keep_manifest(manifest)
     def one(row):
         path = run.tiles(row.slide_id)
         if path.exists(): return 'skipped'
-        with open_row(row, slide_mpp) as slide: tiles = to_tiles(read_patches(find_coords(folder, row.slide_id), slide), slide, grid)
+        with open_row(row, slide_mpp) as slide:
+            patches = read_patches(find_coords(folder, row.slide_id), slide)
+            tiles = to_tiles(patches, slide, grid)
         write_tiles(path, tiles)
-        return 'done' if len(tiles) else ('done', f"slide '{row.slide_id}' has no patches in its {tiles.params['source']} file")
+        if len(tiles): return 'done'
+        return 'done', f"slide '{row.slide_id}' has no patches in its {patches.source} file"
     return each_slide(manifest, one, run, 'import')
 
-# %% ../nbs/04a_exchange.ipynb #5fa7ac28
+# %% ../nbs/04a_exchange.ipynb #b08b0354
 def _to_qupath(folder, tiles, slide, outline):
-    "Outline and regions as GeoJSON"
+    "Tissue outline and regions as GeoJSON"
     from shapely import box
-    path, side = Path(folder)/f'{tiles.slide_id}.geojson', tiles.region_size*tiles.scale
+    path, side = folder/f'{tiles.slide_id}.geojson', tiles.region_size*tiles.scale
     if outline.exists():
         with atomic(path) as tmp: tmp.write_bytes(outline.read_bytes())
-    write_geojson(path.with_suffix('.regions.geojson'), [box(x, y, x+side, y+side) for x,y in tiles.coords], slide, name='Region', color=(214,39,40))
+    regions = [box(x, y, x+side, y+side) for x,y in tiles.coords]
+    write_geojson(path.with_suffix('.regions.geojson'), regions, slide, name='Region', color=(214,39,40))
 
+# %% ../nbs/04a_exchange.ipynb #5fa7ac28
 FORMATS = 'qupath', 'clam', 'trident'
 
 def export_cohort(
@@ -193,14 +266,15 @@ def export_cohort(
     manifest,        # table from `read_manifest`
     to:str='qupath', # one of `FORMATS`
 )->dict:             # how many were done, skipped and failed
-    "Write what another tool reads: `export/{slide_id}.geojson`, `export/clam/patches/{slide_id}.h5` or `export/trident/...`"
-    if to not in FORMATS: raise HIPTError(f"unknown format '{to}': use {', '.join(FORMATS)}")
+    "Write what another tool reads, below `export`: `{slide_id}.geojson`, `clam/patches/{slide_id}.h5` or `trident/...`"
+    if to not in FORMATS:
+        raise HIPTError(f"unknown format '{to}': use {', '.join(FORMATS)}")
     folder = run.root/'export'
     def one(row):
-        tiles = read_tiles(run.tiles(row.slide_id))
-        with tiles.open(row.path) as slide:
-            if to=='qupath': _to_qupath(folder, tiles, slide, run.tiles(row.slide_id).with_suffix('.geojson'))
-            elif to=='clam': to_clam(folder/'clam'/'patches'/f'{row.slide_id}.h5', tiles, slide)
-            else: to_trident(folder/'trident', tiles, slide)
+        outline = run.tiles(row.slide_id).with_suffix('.geojson')
+        with run.case(row) as case:
+            if to=='qupath': _to_qupath(folder, case.tiles, case.slide, outline)
+            elif to=='clam': to_clam(folder/'clam'/'patches'/f'{row.slide_id}.h5', case.tiles, case.slide)
+            else: to_trident(folder/'trident', case.tiles, case.slide)
         return 'done'
     return each_slide(manifest, one, run, f'export/{to}')

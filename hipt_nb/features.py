@@ -13,7 +13,7 @@ __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'Features', 'any_in_squares', 'wr
 from dataclasses import dataclass, field, replace
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, changed, logger, read_h5, write_h5
+from .core import HIPTError, changed, read_h5, write_h5
 from .run import Case
 
 # %% ../nbs/07_features.ipynb #8dde200c
@@ -25,8 +25,8 @@ class Features:
     region:np.ndarray|None  # float32 `[M, D_region]`, if the top level has run
     coords:np.ndarray       # int64 `[M, 2]`, level-0 x, y of each region
     tissue:np.ndarray       # float16 `[M, rows, cols]`, tissue fraction of each patch
-    made_by:dict            # encoder_name, weights' sha256, mean, std, precision, mpp, slide_mpp, region_size, patch_size, sizes, `min_tissue`, hash of the tiles
-    between:dict = field(default_factory=dict) # of pyramids with more than two levels: k to the tokens of level k, float16 `[M, rows_k, cols_k, D_k]`
+    made_by:dict            # encoder, weights, normalisation, precision, resolution, sizes, hash of the tiles
+    between:dict = field(default_factory=dict) # of levels between first and top: k → float16 `[M, rows_k, cols_k, D_k]`
 
     def __len__(self): return len(self.coords)
     def flat(self):
@@ -64,16 +64,17 @@ def write_features(
     f:Features,   # what to keep
 ):
     "Write a features file, complete or not at all"
-    arrays = {k: getattr(f, k) for k in ('patch','region','coords','tissue')} | {f'level{k}': v for k,v in f.between.items()}
+    arrays = {k: getattr(f, k) for k in ('patch','region','coords','tissue')}
+    arrays |= {f'level{k}': v for k,v in f.between.items()}
     write_h5(path, arrays, dict(slide_id=f.slide_id, made_by=f.made_by))
 
 # %% ../nbs/07_features.ipynb #6d255a40
 OLD_NAMES = dict(encoder='encoder_name', mpp_level0='slide_mpp')  # what schema 1 called them
 
 def from_schema1(
-    made:dict,  # as version 0.1 wrote it
+    made:dict,  # as version 0.0.1 wrote it
 )->dict:        # `made_by`; what it did not record is not in it
-    "What features or a model of version 0.1 were made by, under today's names"
+    "What features or a model of version 0.0.1 were made by, under today's names"
     return {OLD_NAMES.get(k, k): v for k,v in made.items() if k!='schema'} | dict(schema=1)
 
 def read_features(
@@ -86,11 +87,12 @@ def read_features(
     slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
     made_by = from_schema1(meta) if schema==1 else meta['made_by']
     between = {int(k[5:]): v for k,v in arrays.items() if k.startswith('level')}
-    return Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'], made_by, between)
+    return Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'],
+                    made_by, between)
 
 # %% ../nbs/07_features.ipynb #d2cd71bf
 PER_SLIDE = 'slide_mpp', 'tiles', 'schema'            # may differ from slide to slide
-FLOATS = 'float32', 'bfloat16', 'float16'             # arithmetics whose features a model may be used on, whichever it was trained on
+FLOATS = 'float32', 'bfloat16', 'float16'             # a model trained on one may be used on features of another
 
 def differences(
     a:dict,         # `made_by` of features, a bag or a model
@@ -140,7 +142,8 @@ def as_bag(
     "The bag of one slide; patch tokens stay float16 as they were stored"
     import torch
     if level=='region' and f.region is None:
-        raise HIPTError(f"the features of slide '{f.slide_id}' hold no region tokens: embed it with a model that has level 2")
+        raise HIPTError(f"the features of slide '{f.slide_id}' hold no region tokens: "
+                        "embed it with a model that has level 2")
     mask = torch.from_numpy(f.mask())
     if level=='region': x, mask = torch.from_numpy(f.region.astype(np.float32)), mask.any(-1).any(-1)
     elif x is None: x = torch.from_numpy(f.patch)
@@ -196,7 +199,8 @@ def _without_features(run, manifest, encoder_name, missing):
     gone = ', '.join(repr(c) for c,ids in by_class if set(ids)<=set(missing))
     whole = f', among them every slide of class {gone}' if gone else ''
     return (f"{len(missing)} of {len(manifest)} slides have no features of '{encoder_name}' in '{run.root}'{whole}: "
-            f"{', '.join(missing)}. Run 'hipt embed', see log.csv for why they failed, or take them out of the manifest")
+            f"{', '.join(missing)}. Run 'hipt embed', see log.csv for why they failed, "
+            "or take them out of the manifest")
 
 # %% ../nbs/07_features.ipynb #31e31e5f
 @patch(as_prop=True)
@@ -232,7 +236,7 @@ def load_bags(
     manifest,            # table from `read_manifest`, with columns `label`, or `time` and `event`
     encoder_name:str,    # folder below `features/`
     level:str='region',  # `region` or `patch`
-    memory:float=None,   # GB that patch grids may fill before they stay on disk; a quarter of the machine's if not given
+    memory:float=None,   # GB that patch grids may fill before they stay on disk; a quarter of the machine's by default
 )->list:                 # of `Bag`
     "The bags of a cohort, in the manifest's order"
     feats = load_features(run, manifest, encoder_name, patches=False)
@@ -270,8 +274,9 @@ def _check_one_answer(patient, bags):
     for what in ('label','time','event'):
         found = {getattr(b, what) for b in bags}
         if len(found)<2: continue
-        raise HIPTError(f"the slides of patient '{patient}' ({', '.join(b.slide_id for b in bags)}) have {len(found)} values "
-                        f"of {what} ({', '.join(map(str, found))}): a patient's slides share one, correct the manifest")
+        raise HIPTError(f"the slides of patient '{patient}' ({', '.join(b.slide_id for b in bags)}) have {len(found)} "
+                        f"values of {what} ({', '.join(map(str, found))}): a patient's slides share one, "
+                        "correct the manifest")
 
 def _joined(patient, bags):
     import torch

@@ -47,7 +47,7 @@ def read_config(
     "The settings of a model, under today's names"
     config = read_json(path)
     if check_schema(config, path)>1: return config
-    made = config.get('encoder')  # as version 0.1 called it
+    made = config.get('encoder')  # as version 0.0.1 called it
     return {k: v for k,v in config.items() if k!='encoder'} | dict(made_by=from_schema1(made) if made else {}, schema=1)
 
 def load_slide_model(
@@ -90,7 +90,9 @@ def _settle(out, params):
     diff = changed(*({k: v for k,v in o.items() if k!='made_by'} for o in (before, params)))
     diff |= differences(before['made_by'], params['made_by'])
     told = [k if isinstance(b,(list,dict)) else f'{k}: {a!r} before, {b!r} now' for k,(a,b) in diff.items()]
-    if told: raise HIPTError(f"'{out}' was trained with other parameters ({'; '.join(told)}): use the same ones, or another folder")
+    if told:
+        raise HIPTError(f"'{out}' was trained with other parameters ({'; '.join(told)}): "
+                        "use the same ones, or another folder")
 
 # %% ../nbs/12d_finetune.ipynb #2916a485
 @torch.no_grad()
@@ -98,7 +100,7 @@ def most_attended(
     model:BagModel,  # a trained slide model
     bags,            # bags of slides or patients
     n:int=4,         # regions of each
-):                   # DataFrame: slide_id (of the bag), slide and region (which one of its features file), weight (1 = an even share)
+):                   # DataFrame: slide_id (of the bag), slide, region (its number there), weight (1 = an even share)
     "The regions with the largest weights in each bag"
     device, rows = next(model.parameters()).device, []
     for b in bags:
@@ -118,7 +120,7 @@ def cross_validate(
     level2=None,      # a `ViT` over grids, for bags of patch grids
     device='cpu',     # or `cuda`, `auto`
     pool=False,       # one bag and one answer for each patient
-    workers:int=1,    # folds at a time, each in a process of its own with its share of the processors; on a GPU one after the other
+    workers:int=1,    # folds at a time, each in a process of its own; on a GPU one after the other
     **training,       # see `Training`: `model`, `epochs`, `recipe`, `lr`, `seed` ...
 ):                    # predictions of all test slides, or patients
     "Train and test every fold; results on disk, finished folds are kept"

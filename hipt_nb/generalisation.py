@@ -29,7 +29,7 @@ def slide_losses(
 # %% ../nbs/08f_generalisation.ipynb #4936fa62
 def gap_table(
     epochs,      # predictions of both sides with `epoch`, `side`, `fold`
-):               # DataFrame: epoch, fold (or `mean`), of each side loss and AUC, and `loss_gap`, `auc_gap` with `_low` and `_high`
+):               # DataFrame: epoch, fold (or `mean`), loss and AUC of each side, both gaps with `_low` and `_high`
     "Training against validation, epoch by epoch and fold by fold, with 95 % intervals over patients"
     rows = [row for epoch,t in epochs.groupby('epoch') for row in _gaps(t.reset_index(drop=True), epoch)]
     return pd.DataFrame(rows)
@@ -50,7 +50,8 @@ def _gap(t):
     if patients>=LEAST_PATIENTS:
         strata = first_strata(t.patient, t.side, t.label if 'label' in t else t.event)
         loss_ends = t_interval(val_loss-train_loss, strata)
-        auc_ends = paired_interval(train_auc, val_auc, strata, *(_pairs_rate(t[t.side==side]) for side in ('train','val')))
+        rates = [_pairs_rate(t[t.side==side]) for side in ('train','val')]
+        auc_ends = paired_interval(train_auc, val_auc, strata, *rates)
     ends = zip(('loss_gap_low','loss_gap_high','auc_gap_low','auc_gap_high'), map(float, (*loss_ends, *auc_ends)))
     return row | dict(ends)
 
@@ -82,7 +83,7 @@ def draw_gap(
     axs=None,    # two axes to draw on
     rank='AUC',  # what the second one shows; the c-index for survival
 ):               # the two axes
-    "Loss and AUC (or c-index) of both sides per epoch (thin: folds, thick: mean), and the gap between them with its 95 % band"
+    "Loss and AUC (or c-index) of both sides per epoch (thin: folds, thick: mean), and their gap with its 95 % band"
     import matplotlib.pyplot as plt
     axs = plt.subplots(1, 2, figsize=(9.5,3.4))[1] if axs is None else axs
     for ax,what,name in zip(axs, ('loss','auc'), ('loss',rank)):
@@ -104,7 +105,7 @@ def _draw_sides(gaps, what, ax):
 # %% ../nbs/08f_generalisation.ipynb #b8f89854
 def sharpness(
     model,             # a torch module
-    loss,              # called without arguments; gives the loss of `model` as it is, a scalar tensor; must not draw random numbers
+    loss,              # called without arguments; gives the loss of `model`, a scalar tensor; must not be random
     rho:float=.05,     # relative size of the perturbation of each weight tensor
     n:int=10,          # random directions, and starts of the ascent
     steps:int=10,      # of the ascent from each start
@@ -121,7 +122,8 @@ def sharpness(
     model.eval()
     try:
         with torch.no_grad(): base = float(loss())
-        directions = [_ball([torch.randn(p.shape, generator=generator).to(p) for p in params], was, rho) for _ in range(n)]
+        random = lambda: [torch.randn(p.shape, generator=generator).to(p) for p in params]
+        directions = [_ball(random(), was, rho) for _ in range(n)]
         rises = [_loss_at(params, was, d, loss)-base for d in directions]
         worst = max([_ascend(params, was, d, loss, rho, steps)-base for d in directions] + rises)
     finally:

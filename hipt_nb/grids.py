@@ -1,4 +1,4 @@
-"""Regions cut into grids of patches and grids into smaller grids; only the cells with tissue are computed, and laid back where they belong
+"""Regions and grids cut into pieces; only pieces with tissue are computed, and laid back where they belong
 
 Docs: https://hipt-nb.github.io/hipt_nb/grids.html.md"""
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import nn, Tensor
 from fastcore.basics import patch
-from .core import HIPTError, read_json, write_json
+from .core import HIPTError, SCHEMA, check_schema, read_json, write_json
 from .vit import ViT, image_vit, grid_vit, vit256, vit4k
 from .encoders import vit_config, make_vit
-from .weights import check_schema, load_strict, read_backbone, save_weights, weights_hash
+from .weights import load_strict, read_backbone, save_weights, weights_hash
 from .precision import batch_sizes, fastest, pick_dtype, time_of
 from .grids import cut_grid, cut_patches, joined, on_cells, split_attention
 
@@ -370,8 +370,6 @@ def features(self:HIPT,
     return res | dict(attention=maps) if attention else res
 
 # %% ../nbs/06_hipt.ipynb #7653a019
-_SCHEMA = 2 # of `config.json`; those written before there was one count as 1
-
 @patch
 def save_pretrained(self:HIPT,
     path  # folder, created if missing
@@ -379,7 +377,7 @@ def save_pretrained(self:HIPT,
     "Write the model to a folder"
     path = Path(path)
     save_weights(path/'model.safetensors', self)
-    write_json(path/'config.json', dict(schema=_SCHEMA, **self.config, weights_sha256=self.weights_sha256))
+    write_json(path/'config.json', dict(schema=SCHEMA, **self.config, weights_sha256=self.weights_sha256))
     return path
 
 # %% ../nbs/06_hipt.ipynb #efcddfec
@@ -400,7 +398,7 @@ def _read_config(path):
         if not (path/f).exists():
             raise HIPTError(f"no {f} in {path}: give the folder of a saved pyramid, such as models/hipt-tiny")
     cfg = read_json(path/'config.json')
-    check_schema(cfg.get('schema'), _SCHEMA, path/'config.json')
+    check_schema(cfg, path/'config.json')
     return cfg
 
 # %% ../nbs/06_hipt.ipynb #6591b10d

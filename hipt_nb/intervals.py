@@ -7,8 +7,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/intervals.html.md"""
 # %% auto #0
 __all__ = ['PRIOR_WEIGHT', 'PSEUDO_COUNT', 'LEAST_PATIENTS', 'CORRELATION_PRIOR', 'TAIL_KEPT', 'Estimate', 'one_left_out',
            'left_out_values', 'jackknife_strata', 'jackknife_covariance', 'pair_rate', 'class_rate', 'blended_rate',
-           'interval', 'repeat_of', 'fold_mean', 'between_repeats', 'estimate', 'first_strata', 'difference_interval',
-           'paired_interval', 't_interval']
+           'interval', 'repeat_of', 'fold_mean', 'between_repeats', 'first_strata', 'estimate', 'difference_interval',
+           't_interval', 'paired_interval']
 
 # %% ../nbs/08aa_intervals.ipynb #099c1940
 import numpy as np, pandas as pd
@@ -101,7 +101,7 @@ def pair_rate(
     value=1.,    # AUC
     skew=.25,    # 0: both classes spread alike (Newcombe's method 5); 1: exponential scores (Hanley and McNeil)
 ):               # of the mean over folds
-    "Variance of an AUC divided by `value*(1-value)`: Hanley and McNeil (1982), with the symmetric class sizes of Newcombe (2006)"
+    "Variance of an AUC divided by `value*(1-value)`: Hanley and McNeil (1982), with Newcombe's (2006) class sizes"
     m, n = (np.asarray(x, float) for x in (n_class, n_rest))
     even, large, small = (m+n)/2, np.maximum(m, n), np.minimum(m, n)
     value = np.asarray(value, float)
@@ -111,6 +111,7 @@ def pair_rate(
     rate = (1 + larger*near + smaller*far)/(m*n)
     return rate.sum(-1)/m.size**2
 
+# %% ../nbs/08aa_intervals.ipynb #e44ee00a
 def class_rate(
     sizes,       # patients of each class `[classes]`; a single number for a proportion of all
 )->float:
@@ -160,7 +161,7 @@ def interval(
     level=.95,      # two-sided
     outlier=None,   # loss of the imagined patient, such as twice that of chance
 )->tuple:           # low, high
-    "Confidence interval of a metric: holds the value, stays within bounds, never ranks a worse result above a perfect one"
+    "Confidence interval of a metric: holds the value, stays in bounds, never ranks a worse result above a perfect one"
     low, high = bounds
     value, variance = (np.asarray(x, float) for x in (value, variance))
     if np.isinf(high): return _log_interval(value, variance, _rate_at(rate, 1.), level, outlier)
@@ -208,6 +209,7 @@ def fold_mean(
     "Mean over folds of a metric, as it is and with each patient left out"
     return nanmean(left_out_values(metric, patients, np.zeros(len(folds)) if pooled else np.asarray(folds)))
 
+# %% ../nbs/08aa_intervals.ipynb #82346faf
 def between_repeats(
     metric,        # called with row numbers `[m]` and weights `[n, m]`; gives `[n]`
     patients,      # patient of each row `[rows]`
@@ -222,11 +224,23 @@ def between_repeats(
     values = [nanmean([metric(rows, np.ones((1,len(rows))))[0] for rows in part]) for part in parts]
     return float(np.std(values, ddof=1))
 
+# %% ../nbs/08aa_intervals.ipynb #b001f3eb
+def first_strata(
+    patients,      # patient of each row `[rows]`
+    folds,         # test fold of each row `[rows]`
+    labels=None,   # class of each row's patient `[rows]`
+    pooled=False,  # over all folds at once
+)->np.ndarray:     # a number for each patient, in order of first appearance
+    "Strata of the patients, by class and by the first fold that tests them"
+    rows = np.flatnonzero(~pd.Series(np.asarray(patients, str)).duplicated())
+    fold = np.zeros(len(rows), int) if pooled else np.asarray(folds)[rows]
+    return jackknife_strata(fold, None if labels is None else np.asarray(labels)[rows])
+
 # %% ../nbs/08aa_intervals.ipynb #76144688
 def estimate(
     metric,        # called with row numbers `[m]` and weights `[n, m]`; gives `[n]`
     patients,      # patient of each row `[rows]`
-    rate,          # reference rate, such as `pair_rate` with the class sizes of each fold, or `1/n`; None for no interval
+    rate,          # reference rate, such as `pair_rate` with class sizes, or `1/n`; None for no interval
     folds=None,    # test fold of each row `[rows]`; one fold if not given
     labels=None,   # class of each row's patient (survival: event) `[rows]`
     pooled=False,  # over all folds at once
@@ -241,17 +255,6 @@ def estimate(
     if n<LEAST_PATIENTS: note = f'no interval below {LEAST_PATIENTS} patients'
     elif rate is not None: ends = interval(value, jackknife_covariance(values, values, strata), rate, bounds, level)
     return Estimate(value, *map(float, ends), n, note, between_repeats(metric, patients, folds, pooled))
-
-def first_strata(
-    patients,      # patient of each row `[rows]`
-    folds,         # test fold of each row `[rows]`
-    labels=None,   # class of each row's patient `[rows]`
-    pooled=False,  # over all folds at once
-)->np.ndarray:     # a number for each patient, in order of first appearance
-    "Strata of the patients, by class and by the first fold that tests them"
-    rows = np.flatnonzero(~pd.Series(np.asarray(patients, str)).duplicated())
-    fold = np.zeros(len(rows), int) if pooled else np.asarray(folds)[rows]
-    return jackknife_strata(fold, None if labels is None else np.asarray(labels)[rows])
 
 # %% ../nbs/08aa_intervals.ipynb #54293943
 def difference_interval(
@@ -268,12 +271,23 @@ def difference_interval(
     high = difference+reach(high_a-value_a, value_b-low_b)
     return np.maximum(low, bounds[0]), np.minimum(high, bounds[1])
 
+# %% ../nbs/08aa_intervals.ipynb #fa1a21c2
+def t_interval(
+    values,         # metric with all patients, then with each left out `[..., 1+patients]`
+    strata,         # from `jackknife_strata` `[patients]`
+    level=.95,      # two-sided
+)->tuple:           # low, high
+    "Value ± Student's t times the jackknife's standard error: for differences without bounds, such as those of losses"
+    half = student.ppf((1+level)/2, max(len(strata)-1, 1))*np.sqrt(jackknife_covariance(values, values, strata))
+    return values[...,0]-half, values[...,0]+half
+
 # %% ../nbs/08aa_intervals.ipynb #7f72cf41
-CORRELATION_PRIOR, TAIL_KEPT = .5, .6   # shrinks the correlation; the share of each tail that is left, as the correlation is estimated
+CORRELATION_PRIOR = .5   # shrinks the correlation of two models to 0
+TAIL_KEPT = .6           # share of each tail that is left, because the correlation is estimated
 
 def paired_interval(
     a,              # metric of one model, with all patients, then with each left out `[..., 1+patients]`
-    b,              # the same of another model on the same patients, or of other patients (nothing changes where one is left out)
+    b,              # the same of another model on the same patients
     strata,         # from `jackknife_strata` `[patients]`
     rate,           # reference rate of `a`
     rate_b=None,    # reference rate of `b`; that of `a` if not given
@@ -296,12 +310,3 @@ def _correlation(a, b, strata, rates, width):
     variances = [jackknife_covariance(x, x, strata)/width**2 + more for x,more in zip((a,b), added)]
     covariance = jackknife_covariance(a, b, strata)/width**2
     return np.clip(covariance/np.sqrt(variances[0]*variances[1]), -1, 1)
-
-def t_interval(
-    values,         # metric with all patients, then with each left out `[..., 1+patients]`
-    strata,         # from `jackknife_strata` `[patients]`
-    level=.95,      # two-sided
-)->tuple:           # low, high
-    "Value ± Student's t times the jackknife's standard error: for differences without bounds, such as those of losses"
-    half = student.ppf((1+level)/2, max(len(strata)-1, 1))*np.sqrt(jackknife_covariance(values, values, strata))
-    return values[...,0]-half, values[...,0]+half

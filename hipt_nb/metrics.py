@@ -47,6 +47,7 @@ def class_auc(
     pos, neg = _at_each_score(is_class, p, w)
     with np.errstate(invalid='ignore'): return (pos*(neg.cumsum(1)-neg/2)).sum(1)/(pos.sum(1)*neg.sum(1))
 
+# %% ../nbs/08a_metrics.ipynb #b1b8b981
 def auc(
     y,       # class numbers `[N]`
     p,       # scores of class 1 `[N]`, or of every class `[N, C]`
@@ -61,7 +62,7 @@ def average_precision(
     p,       # scores of class 1 `[N]`, or of every class `[N, C]`
     w=None,  # how often each row counts `[n, N]`; once if not given
 ):           # a number, or `[n]`
-    "Precision averaged over the slides of the class, from the highest score down; with more than two classes the mean over them"
+    "Precision averaged over the slides of the class, from the highest score down; with more than two classes the mean"
     return _per_class(_class_precision, y, p, w)
 
 def _class_precision(is_class, p, w):
@@ -78,14 +79,6 @@ def balanced_accuracy(
     "The share of each class that was predicted correctly, averaged over the classes that are present"
     return _over_classes(lambda hit, true, _: hit/true, y, pred, w)
 
-def f1(
-    y,       # class numbers `[N]`
-    pred,    # predicted class numbers `[N]`
-    w=None,  # how often each row counts `[n, N]`; once if not given
-):           # a number, or `[n]`
-    "Harmonic mean of precision and recall of each class, averaged over the classes"
-    return _over_classes(lambda hit, true, predicted: 2*hit/(true+predicted), y, pred, w)
-
 def _over_classes(one, y, pred, w):
     "The mean over classes of a function of correct, true and predicted counts"
     y, pred = np.asarray(y), np.asarray(pred)
@@ -93,6 +86,15 @@ def _over_classes(one, y, pred, w):
     with np.errstate(invalid='ignore'):
         res = nanmean([one(weights@((y==c)&(pred==c)), weights@(y==c), weights@(pred==c)) for c in np.union1d(y, pred)])
     return float(res[0]) if w is None else res
+
+# %% ../nbs/08a_metrics.ipynb #6ff9fe70
+def f1(
+    y,       # class numbers `[N]`
+    pred,    # predicted class numbers `[N]`
+    w=None,  # how often each row counts `[n, N]`; once if not given
+):           # a number, or `[n]`
+    "Harmonic mean of precision and recall of each class, averaged over the classes"
+    return _over_classes(lambda hit, true, predicted: 2*hit/(true+predicted), y, pred, w)
 
 # %% ../nbs/08a_metrics.ipynb #5bb6b2d4
 def prediction_table(
@@ -107,14 +109,15 @@ def prediction_table(
     probs = np.asarray(probs, float).reshape(len(slide_ids), len(classes))
     _check_finite(slide_ids, probs)
     name = lambda l: None if l is None or l<0 else classes[int(l)]
-    pred = [classes[i] for i in probs.argmax(1)]
-    df = pd.DataFrame(dict(slide_id=list(slide_ids), patient=list(patients), fold=fold, label=[name(l) for l in labels], pred=pred))
-    return df.assign(**{f'prob_{c}': probs[:,i] for i,c in enumerate(classes)})
+    columns = dict(slide_id=list(slide_ids), patient=list(patients), fold=fold, label=[name(l) for l in labels],
+                   pred=[classes[i] for i in probs.argmax(1)])
+    return pd.DataFrame(columns | {f'prob_{c}': probs[:,i] for i,c in enumerate(classes)})
 
 def _check_finite(slide_ids, probs):
     broken = [str(s) for s,p in zip(slide_ids, probs) if not np.isfinite(p).all()]
     if broken:
-        raise HIPTError(f"the probabilities of slide {', '.join(broken)} are not finite: the model's training has diverged, train it with a lower learning rate")
+        raise HIPTError(f"the probabilities of slide {', '.join(broken)} are not finite: "
+                        "the model's training has diverged, train it with a lower learning rate")
 
 # %% ../nbs/08a_metrics.ipynb #af61185c
 def classes_of(
@@ -123,6 +126,7 @@ def classes_of(
     "The classes, in the order of their columns"
     return [c.removeprefix('prob_') for c in predictions if c.startswith('prob_')]
 
+# %% ../nbs/08a_metrics.ipynb #8bd07c2f
 def labels_and_probs(
     predictions,  # table of predictions
 )->tuple:         # class numbers `[N]`, probabilities `[N, C]`
@@ -130,7 +134,8 @@ def labels_and_probs(
     names = classes_of(predictions)
     unknown = sorted({str(l) for l in predictions.label.unique()} - set(names))
     if unknown:
-        raise HIPTError(f"label {listed(unknown)} is not among the classes {listed(names)}: only slides with a known label can be scored")
+        raise HIPTError(f"label {listed(unknown)} is not among the classes {listed(names)}: "
+                        "only slides with a known label can be scored")
     return predictions.label.map(names.index).to_numpy(int), predictions[[f'prob_{c}' for c in names]].to_numpy(float)
 
 # %% ../nbs/08a_metrics.ipynb #b85fed11
@@ -138,9 +143,11 @@ def read_predictions(
     path,  # a `predictions.csv` or `validation.csv`
 ):         # DataFrame
     "Read a table of predictions"
-    text = {c:str for c in ('slide_id','patient','label','pred')}
-    try: return pd.read_csv(path, dtype=text, keep_default_na=False, na_values={c: [''] for c in ('time','event','risk')})
-    except FileNotFoundError: raise HIPTError(f"there is no table of predictions '{path}': run 'hipt train' first") from None
+    text = {c: str for c in ('slide_id','patient','label','pred')}
+    empty = {c: [''] for c in ('time','event','risk')}
+    try: return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty)
+    except FileNotFoundError:
+        raise HIPTError(f"there is no table of predictions '{path}': run 'hipt train' first") from None
 
 # %% ../nbs/08a_metrics.ipynb #84c5a798
 def pool_patients(
@@ -158,7 +165,9 @@ def pool_patients(
 def _check_agreement(groups, column):
     different = groups.nunique(dropna=False)
     patients = sorted({who for _,who in different.index[different>1]})
-    if patients: raise HIPTError(f"the slides of patient {listed(patients)} do not agree in '{column}': a patient has one answer")
+    if patients:
+        raise HIPTError(f"the slides of patient {listed(patients)} do not agree in '{column}': "
+                        "a patient has one answer")
 
 # %% ../nbs/08a_metrics.ipynb #9386ffc8
 def roc_curve(
@@ -206,6 +215,7 @@ def confusion(
     counts = pd.crosstab(predictions.label, predictions.pred).reindex(index=names, columns=names, fill_value=0)
     return counts.rename_axis(index='label', columns='predicted')
 
+# %% ../nbs/08a_metrics.ipynb #f45ef4fd
 def draw_confusion(
     predictions,  # table of predictions
     ax=None,      # axes to draw on

@@ -42,7 +42,8 @@ def fold_predictions(
         raise HIPTError(f"slides without features: {', '.join(absent)}. Embed them, or leave them out of the folds")
     check_folds(folds, {s:b.patient for s,b in by_id.items()}, allow_leakage)
     x = {s: mean_token(b) for s,b in by_id.items()}
-    return pd.concat([_one_prediction(k, f, x, by_id, classes, make_model) for k,f in enumerate(folds)], ignore_index=True)
+    parts = [_one_prediction(k, f, x, by_id, classes, make_model) for k,f in enumerate(folds)]
+    return pd.concat(parts, ignore_index=True)
 
 def _one_prediction(k, f, x, by_id, classes, make_model):
     train, test = ([by_id[s] for s in f[side]] for side in ('train','test'))
@@ -134,7 +135,8 @@ def draw_learning_curve(
         reach = [c.value-c.low, c.high-c.value]
         ax.errorbar(c.slides*(1+.02*i), c.value, reach, color=colors[i%4], marker='osD^'[i%4], capsize=3, label=label)
     ax.axhline(.5, color='grey', lw=1, ls=':')
-    ax.set(xlabel='training slides in each fold (share of all)', ylabel=f'{name}, 95 % interval', ylim=(0,1.03), xscale='log')
+    ax.set(xlabel='training slides in each fold (share of all)', ylabel=f'{name}, 95 % interval')
+    ax.set(ylim=(0,1.03), xscale='log')
     ticks = next(iter(curves.values()))
     ax.set_xticks(ticks.slides, [f'{s:.0f} ({f:.0%})' for s,f in zip(ticks.slides, ticks.fraction)])
     ax.minorticks_off()

@@ -28,7 +28,8 @@ class Run:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root): pass
         except OSError as e:
-            raise HIPTError(f"cannot write to output folder '{root}' ({e.strerror}): choose another with --out") from None
+            message = f"cannot write to output folder '{root}' ({e.strerror}): choose another with --out"
+            raise HIPTError(message) from None
 
     def tiles(self, slide_id): return self._folder('tiles')/f'{slide_id}.h5'
     def features(self, encoder_name, slide_id): return self._folder('features', encoder_name)/f'{slide_id}.h5'
@@ -49,7 +50,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-# %% ../nbs/00b_run.ipynb #6ad16b23
+# %% ../nbs/00b_run.ipynb #99058e17
 @patch
 def encoder_names(self:Run)->list:  # sorted
     "Whose features the run holds"
@@ -86,11 +87,11 @@ def versions()->dict:  # package → version
     packages = 'hipt_nb torch numpy openslide-bin opencv-python-headless fastai'.split()
     return {p: get(p) for p in packages} | {'python': sys.version.split()[0]}
 
-# %% ../nbs/00b_run.ipynb #ead087d4
-# step → what version 0.1 did, for parameters that it did not record
-UNRECORDED = {'tile': dict(preset='hipt', region_size=4096, patch_size=256, mpp=.5, overlap=0, min_tissue=.1, min_region=.1,
-                           blur='sample', upsample=False)}
-PLAN = ('batch_size', 'fused', 'threads')  # measured choices, which version 0.1 kept among the parameters
+# %% ../nbs/00b_run.ipynb #906c2a04
+# step → what version 0.0.1 did, for parameters that it did not record
+UNRECORDED = {'tile': dict(preset='hipt', region_size=4096, patch_size=256, mpp=.5, overlap=0, min_tissue=.1,
+                           min_region=.1, blur='sample', upsample=False)}
+PLAN = ('batch_size', 'fused', 'threads')  # measured choices, which version 0.0.1 kept among the parameters
 
 # %% ../nbs/00b_run.ipynb #0230d0ac
 @patch
@@ -119,7 +120,7 @@ def _same_params(root, step, before, now, folder):
     raise HIPTError(f"'{root}' already holds files of step '{step}' made with other parameters ({'; '.join(diff)}): "
                     f"use the same ones, another --out, or delete '{folder}' to start that step over")
 
-# %% ../nbs/00b_run.ipynb #a9e75eb9
+# %% ../nbs/00b_run.ipynb #d2731378
 @patch
 def records(self:Run)->dict:  # step → its parameters, their hash and versions
     "All of `run.json`; empty where nothing has run"
@@ -160,7 +161,7 @@ def manifest(self:Run):  # table as from `read_manifest`; empty where the run ha
     path = self.table('manifest')
     return read_manifest(path) if path.exists() else pd.DataFrame(columns=['path','slide_id','patient'])
 
-# %% ../nbs/00b_run.ipynb #2464035a
+# %% ../nbs/00b_run.ipynb #c8594fa9
 class Case:
     "One slide of a run, and what the run holds of it; a context manager that closes what it opened"
     def __init__(self,
@@ -184,6 +185,10 @@ class Case:
         if name not in self._held: self._held[name] = read()
         return self._held[name]
 
+    def __getattr__(self, name):
+        raise AttributeError(f"a Case has no '{name}' (yet): each chapter adds its own, "
+                             "'from hipt_nb.all import *' all of them")
+
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
     def close(self):
@@ -191,7 +196,7 @@ class Case:
         for held in self._held.values(): getattr(held, 'close', lambda: None)()
         self._held.clear()
 
-# %% ../nbs/00b_run.ipynb #c6c696b5
+# %% ../nbs/00b_run.ipynb #065ee2ed
 @patch
 def encoder_name(self:Run,
     name:str=None,  # what the user asked for, if anything
@@ -204,17 +209,18 @@ def encoder_name(self:Run,
     how = f"choose --encoder from {', '.join(there)}" if there else "run 'hipt embed' first"
     raise HIPTError(f"{what} in '{self.root}': {how}")
 
-# %% ../nbs/00b_run.ipynb #24465eee
+# %% ../nbs/00b_run.ipynb #71395ecc
 @patch
 def case(self:Run,
-    slide,                  # a slide id of `manifest.csv`, or the row of a manifest
+    slide,                  # a slide id of `manifest.csv`, the row of a manifest, or a slide's file
     encoder_name:str=None,  # whose features and maps; the only ones if not given
     make:bool=False,        # make what is missing, as the commands do
 )->Case:
     "One slide of the run"
-    if not isinstance(slide, str): return Case(self, slide, encoder_name, make)
+    if not isinstance(slide, (str, Path)): return Case(self, slide, encoder_name, make)
     rows = self.manifest()
     found = rows[rows.slide_id==slide]
+    if not len(found) and Path(slide).is_file(): found = read_manifest(slide)
     if not len(found): raise HIPTError(f"the run '{self.root}' has no slide '{slide}': it has {_some(rows.slide_id)}")
     return Case(self, next(found.itertuples(index=False)), encoder_name, make)
 
@@ -240,7 +246,7 @@ def log(self:Run,
         csv.writer(row).writerow((slide_id, verb, status, ' '.join(str(reason).split())))
         f.write(row.getvalue().encode())
 
-# %% ../nbs/00b_run.ipynb #96ddd2cc
+# %% ../nbs/00b_run.ipynb #a9dfced9
 @patch
 def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
     "What became of each slide; a finished slide that was skipped later is `done`"
@@ -304,4 +310,5 @@ def _in_processes(work, rows, workers):
     except BrokenProcessPool:
         for row in rows[done:]:
             try: yield from go([row], 2)  # 2: a process of its own
-            except BrokenProcessPool: yield 'failed', f"slide '{row.slide_id}': its process died; the file is damaged, or memory ran out"
+            except BrokenProcessPool:
+                yield 'failed', f"slide '{row.slide_id}': its process died; the file is damaged, or memory ran out"

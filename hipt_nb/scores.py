@@ -106,7 +106,8 @@ def leak_notes(
     "Leaks that were allowed when the models were trained are reported wherever their metrics are"
     patient_of = dict(zip(manifest.slide_id, manifest.patient)) | dict(zip(manifest.patient, manifest.patient))
     known = lambda fold: {side: [s for s in ids if s in patient_of] for side,ids in fold.items()}
-    notes = {name: check_folds([known(f) for f in t.folds], patient_of, allow_leakage=True) for name,t in models.items()}
+    note = lambda t: check_folds([known(f) for f in t.folds], patient_of, allow_leakage=True)
+    notes = {name: note(t) for name,t in models.items()}
     return {name: line for name,line in notes.items() if not line.startswith('0 of')}
 
 # %% ../nbs/12f_scores.ipynb #5d3936d9
@@ -114,7 +115,7 @@ def draw_model(
     predictions,  # table of predictions
     name='',      # of the model
 ):                # the figure
-    "For classes: ROC curve, reliability and confusion matrix. For survival: curves of high and low risk, and AUC over time"
+    "For classes ROC curve, reliability and confusion matrix; for survival risk groups, and AUC over time"
     import matplotlib.pyplot as plt
     survival = 'risk' in predictions
     panels = (draw_survival, draw_auc_over_time) if survival else (draw_roc, draw_reliability, draw_confusion)
@@ -193,7 +194,7 @@ def slug(
 def read_scores(
     path,  # `evaluation.csv` or `comparisons.csv`
 ):         # DataFrame
-    "A table of metrics; one of version 0.1 called them figures"
+    "A table of metrics; one of version 0.0.1 called them figures"
     return pd.read_csv(path).rename(columns=dict(figure='metric'))
 
 # %% ../nbs/12f_scores.ipynb #64f4b869
@@ -241,7 +242,8 @@ def evaluate_run(
 def _score(models, leaks):
     "One table of all metrics; a leak is noted at every metric of its model and of the baseline on the same folds"
     pooled = {name: pool_patients(p) if 'risk' in p else p for name,p in models.items()}
-    table = pd.concat([score_table({name: p}, metrics_of(models[name])) for name,p in pooled.items()], ignore_index=True)
+    tables = [score_table({name: p}, metrics_of(models[name])) for name,p in pooled.items()]
+    table = pd.concat(tables, ignore_index=True)
     leaks = leaks | {name.replace('HIPT on ', 'mean of patches, ', 1): line for name,line in leaks.items()}
     table['note'] = ['; '.join(filter(None, [note, leaks.get(m, '')])) for m,note in zip(table.model, table.note)]
     return table

@@ -9,10 +9,11 @@ __all__ = ['TOLERANCE', 'find_mpp', 'Slide', 'best_level', 'slide_info']
 
 # %% ../nbs/01_slide.ipynb #a455cd5f
 import os, threading, warnings
+from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError
+from .core import HIPTError, logger
 from .cohort import slide_id_of
 from .readers import open_file
 
@@ -21,61 +22,119 @@ def find_mpp(
     properties:dict,  # of the file
     name:str='',      # slide, for messages
 )->tuple:             # (µm per level-0 pixel, where it was found), or (None, None)
-    "Read the pixel size out of a slide's properties"
-    scanner = tuple(_number(properties.get(f'openslide.mpp-{o}')) for o in 'xy')
-    for source, (x, y) in [('openslide.mpp', scanner), ('OME-XML', properties.get('ome', (0,0))), ('TIFF resolution', properties.get('tiff', (0,0)))]:
-        x, y = x or y, y or x
-        if not x: continue
-        if not all(.01<v<60 for v in (x,y)): warnings.warn(f"slide '{name}': {x:g} × {y:g} µm per pixel ({source}) cannot be right and is not used", stacklevel=3); continue
-        if abs(x/y-1)>.02: raise HIPTError(f"slide '{name}' has pixels that are not square ({x:g} × {y:g} µm): resample it to square pixels first, or give the right µm per pixel with --slide-mpp")
-        return float(x), source
+    "Find the pixel size in a slide's properties"
+    for source, x, y in _sizes(properties):
+        if _believed(x, y, source, name): return float(x), source
     power = _number(properties.get('openslide.objective-power'))
     if not power or not .01<10/power<60: return None, None
-    warnings.warn(f"slide '{name}' gives no µm per pixel; {10/power:g} is assumed from its objective power {power:g}", stacklevel=3)
+    _warn_once(f"slide '{name}' gives no µm per pixel; {10/power:g} is assumed from its objective power {power:g}")
     return 10/power, 'objective power'
+
+def _sizes(properties):
+    "(source, x, y) in µm of every source that gives a size"
+    scanner = tuple(_number(properties.get(f'openslide.mpp-{o}')) for o in 'xy')
+    sources = {'openslide.mpp': scanner, 'OME-XML': properties.get('ome'), 'TIFF resolution': properties.get('tiff')}
+    for source, (x, y) in ((k, v or (None, None)) for k,v in sources.items()):
+        if x or y: yield source, x or y, y or x
 
 def _number(text):
     try: return float(text)
     except (TypeError, ValueError): return None
 
+# %% ../nbs/01_slide.ipynb #f7607a79
+def _believed(x, y, source, name):
+    "Can a pixel be this large? Sizes out of range are ignored with a warning; pixels that are not square are an error"
+    if not all(.01<v<60 for v in (x,y)):
+        _warn_once(f"slide '{name}': {x:g} × {y:g} µm per pixel ({source}) is implausible and is ignored")
+        return False
+    if abs(x/y-1)>.02:
+        raise HIPTError(f"slide '{name}' has pixels that are not square ({x:g} × {y:g} µm): resample it to square "
+                        "pixels first, or give the right µm per pixel with --slide-mpp")
+    return True
+
+@lru_cache
+def _warn_once(message):
+    "A run opens a slide many times; one warning is enough"
+    logger.warning(message)
+
 # %% ../nbs/01_slide.ipynb #bf4d30b8
-TOLERANCE = .02  # a level within this of the asked resolution is read as it is
+TOLERANCE = .02  # a level within this share of the requested resolution is read as it is
 
 class Slide:
     "A slide or plain image; `read` gives any window at any µm per pixel"
     def __init__(self,
         path,                      # file; for MIRAX the `.mrxs`, for DICOM any file of the series
-        mpp:float=None,            # µm per level-0 pixel, where the file does not say or says it wrongly
-        upsample:bool=False,       # allow windows finer than level 0, which show no more than it does
-        tolerance:float=TOLERANCE, # a level within this share of the asked resolution is read as it is
+        slide_mpp:float=None,      # µm per level-0 pixel, where the file does not give it or gives it wrongly
+        upsample:bool=False,       # allow windows finer than level 0, which show no more detail
+        tolerance:float=TOLERANCE, # a level within this share of the requested resolution is read as it is
+        mpp:float=None,            # old name of `slide_mpp`, for one more version
     ):
-        self.path, self.name, self.upsample, self.tolerance = Path(path), slide_id_of(path), upsample, tolerance
-        if mpp is not None and not mpp>0: raise HIPTError(f"slide '{self.name}': {mpp} µm per pixel makes no sense; give a number above 0")
+        self.path = Path(path)
+        self.name = slide_id_of(path)
+        self.upsample = upsample
+        self.tolerance = tolerance
         self._own(None)
         self.levels = self.file.levels  # [(width, height, downsample)], finest first
-        self._mpp, self.mpp_source = (float(mpp), 'given') if mpp else find_mpp(self.file.properties, self.name)
+        self._mpp, self.mpp_source = self._pixel_size(slide_mpp, mpp)
 
-    def _own(self, file): self._file, self._pid, self._lock = file, os.getpid(), threading.Lock()
+    def _pixel_size(self, slide_mpp, old):
+        if old is not None:
+            warnings.warn('Slide(mpp=...) is now Slide(slide_mpp=...)', DeprecationWarning, stacklevel=3)
+            slide_mpp = old
+        if slide_mpp is None: return find_mpp(self.file.properties, self.name)
+        if not slide_mpp>0: raise HIPTError(f"slide '{self.name}': µm per pixel must be above 0, not {slide_mpp}")
+        return float(slide_mpp), 'given'
+
+    def _own(self, file):
+        self._file = file
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
     @property
     def file(self):
-        if self._pid!=os.getpid(): self._own(None)  # a handle does not survive a fork: two processes would move one file position
+        "The reader of the file, opened by the process that asks"
+        if self._pid!=os.getpid(): self._own(None)  # after a fork two processes would share one file position
         with self._lock:
             if self._file is None: self._file = open_file(self.path)
             return self._file
-    @property
-    def mpp(self)->float:
-        "µm per level-0 pixel"
-        if self._mpp is None: raise HIPTError(f"slide '{self.name}' does not say how large its pixels are: give µm per pixel with --slide-mpp, in the manifest's column mpp, or as Slide(path, mpp=...)")
-        return self._mpp
-    @property
-    def dimensions(self): "(width, height) of level 0"; return self.levels[0][:2]
+
     def close(self):
-        if self._pid==os.getpid() and self._file is not None: self._file.close(); self._file = None
+        if self._pid==os.getpid() and self._file is not None:
+            self._file.close()
+            self._file = None
+
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
-    def __getstate__(self): return {k:v for k,v in self.__dict__.items() if k not in ('_file','_pid','_lock')}
-    def __setstate__(self, state): self.__dict__.update(state); self._own(None)
-    def __repr__(self): return f"Slide({self.name}, {self.dimensions[0]}×{self.dimensions[1]}, {len(self.levels)} level{'s'*(len(self.levels)>1)}, {f'{self._mpp:.4g}' if self._mpp else 'unknown'} µm/px)"
+
+# %% ../nbs/01_slide.ipynb #5b2c4609
+@patch(as_prop=True)
+def mpp(self:Slide)->float:
+    "µm per level-0 pixel"
+    if self._mpp is None:
+        raise HIPTError(f"slide '{self.name}' does not give its pixel size: give µm per pixel with --slide-mpp, "
+                        "in the manifest's column slide_mpp, or as Slide(path, slide_mpp=...)")
+    return self._mpp
+
+@patch(as_prop=True)
+def dimensions(self:Slide)->tuple:  # (width, height), level-0 pixels
+    "The size of level 0"
+    return self.levels[0][:2]
+
+# %% ../nbs/01_slide.ipynb #f63e9bd1
+@patch
+def __getstate__(self:Slide): return {k:v for k,v in self.__dict__.items() if k not in ('_file','_pid','_lock')}
+
+@patch
+def __setstate__(self:Slide, state):
+    self.__dict__.update(state)
+    self._own(None)
+
+@patch
+def __repr__(self:Slide):
+    w, h = self.dimensions
+    n = len(self.levels)
+    size = f'{self._mpp:.4g}' if self._mpp else 'unknown'
+    return f"Slide({self.name}, {w}×{h}, {n} level{'s'*(n>1)}, {size} µm/px)"
 
 # %% ../nbs/01_slide.ipynb #2aa9a048
 def best_level(
@@ -83,15 +142,20 @@ def best_level(
     scale:float,                # level-0 pixels per output pixel
     upsample=False,             # allow finer than level 0
     tolerance:float=TOLERANCE,  # a level within this share of `scale` is read as it is
-)->tuple:                       # (level, scale that will result)
-    "The coarsest level that is still at least as fine as asked, and the exact scale"
-    if scale<1-tolerance and not upsample: raise HIPTError(f"asked for {1/scale:.2f} times finer than the finest level holds: choose a larger --mpp, or say --upsample")
+)->tuple:                       # (level, resulting scale)
+    "The coarsest level that is at least as fine as requested, and the exact scale"
+    if scale<1-tolerance and not upsample:
+        raise HIPTError(f"the requested resolution is {1/scale:.2f} times finer than level 0: "
+                        "choose a larger --mpp, or use --upsample")
     fits = [i for i,l in enumerate(levels) if l[2]<=scale*(1+tolerance)]
-    i = max(fits, key=lambda i: levels[i][2]) if fits else 0
-    return i, levels[i][2] if abs(scale/levels[i][2]-1)<=tolerance else scale
+    best = max(fits, key=lambda i: levels[i][2]) if fits else 0
+    downsample = levels[best][2]
+    as_stored = abs(scale/downsample-1)<=tolerance
+    return best, downsample if as_stored else scale
 
 # %% ../nbs/01_slide.ipynb #b8dcd3c6
-def _scaled(self, x, y, width, height, scale):
+@patch
+def _scaled(self:Slide, x, y, width, height, scale):
     "A window of `width` × `height` px, each spanning `scale` level-0 px, from level-0 corner x, y"
     level, scale = best_level(self.levels, scale, self.upsample, self.tolerance)
     ratio = scale/self.levels[level][2]
@@ -99,24 +163,28 @@ def _scaled(self, x, y, width, height, scale):
     if w*h > 2**26 and width*height>1: return self._in_blocks(x, y, width, height, scale, ratio)
     try: a = self.file.pixels(int(round(x)), int(round(y)), level, w, h)
     except HIPTError: raise
-    except Exception as e: raise HIPTError(f"slide '{self.name}' cannot be read at x={x}, y={y}, level {level} ({e}): the file is damaged") from None
+    except Exception as e:
+        place = f'x={x}, y={y}, level {level}'
+        raise HIPTError(f"slide '{self.name}' cannot be read at {place} ({e}): the file is damaged") from None
     return a if ratio==1 else _resample(a, ratio)[:height,:width]
 
 def _resample(a, ratio):
-    "Every pixel the mean of the `ratio` × `ratio` px that it covers; between pixels where `ratio` is below 1"
+    "Make every pixel the mean of the `ratio` × `ratio` px that it covers; interpolate where `ratio` is below 1"
     import cv2
-    return cv2.resize(a, None, fx=1/ratio, fy=1/ratio, interpolation=cv2.INTER_AREA if ratio>1 else cv2.INTER_LINEAR)
+    how = cv2.INTER_AREA if ratio>1 else cv2.INTER_LINEAR
+    return cv2.resize(a, None, fx=1/ratio, fy=1/ratio, interpolation=how)
 
-def _in_blocks(self, x, y, width, height, scale, ratio):
-    "The same, piece by piece, so that memory stays flat in a file without small levels"
-    out, n = np.empty((height, width, 3), np.uint8), max(1, int(4096/ratio))
+# %% ../nbs/01_slide.ipynb #7dd50434
+@patch
+def _in_blocks(self:Slide, x, y, width, height, scale, ratio):
+    "The same in blocks, so that memory stays flat in a file without small levels"
+    out = np.empty((height, width, 3), np.uint8)
+    n = max(1, int(4096/ratio))
     for r in range(0, height, n):
         for c in range(0, width, n):
             w, h = min(n, width-c), min(n, height-r)
             out[r:r+h, c:c+w] = self._scaled(x+c*scale, y+r*scale, w, h, scale)
     return out
-
-Slide._scaled, Slide._in_blocks = _scaled, _in_blocks
 
 # %% ../nbs/01_slide.ipynb #9719db60
 @patch
@@ -125,16 +193,17 @@ def read(self:Slide,
     y:int,           # top edge, level-0 pixels
     width:int,       # output pixels
     height:int,      # output pixels
-    mpp:float=None,  # µm per output pixel; level 0's own if not given
+    mpp:float=None,  # µm per output pixel; that of level 0 if not given
 )->np.ndarray:       # uint8 `[height, width, 3]`; white beyond the slide's edge, see `inside`
     "Read any window at any resolution, area-resampled to the exact ratio"
     return self._scaled(x, y, width, height, mpp/self.mpp if mpp else 1.)
 
+# %% ../nbs/01_slide.ipynb #ac8e6930
 @patch
 def effective_mpp(self:Slide,
-    mpp:float,       # µm per pixel asked for
+    mpp:float,       # requested µm per pixel
 )->float:            # µm per pixel that `read` gives
-    "The resolution that results from asking for `mpp` (equal within the tolerance)"
+    "The resolution that results from a request for `mpp` (equal within the tolerance)"
     try: return best_level(self.levels, mpp/self.mpp, self.upsample, self.tolerance)[1]*self.mpp
     except HIPTError as e: raise HIPTError(f"slide '{self.name}' has {self.mpp:.4g} µm per pixel: {e}") from None
 
@@ -145,12 +214,13 @@ def inside(self:Slide,
     y:int,           # top edge, level-0 pixels
     width:int,       # output pixels
     height:int,      # output pixels
-    mpp:float=None,  # µm per output pixel; level 0's own if not given
-)->tuple:            # (left, top, right, bottom), output pixels: what is outside of it is padding
-    "Which part of a window lies on the slide"
+    mpp:float=None,  # µm per output pixel; that of level 0 if not given
+)->tuple:            # (left, top, right, bottom), output pixels; everything outside is padding
+    "The part of a window that lies on the slide"
     scale = self.effective_mpp(mpp)/self.mpp if mpp else 1.
-    ends = [(int(np.clip(round(-o/scale), 0, n)), int(np.clip(round((m-o)/scale), 0, n))) for o,n,m in ((x, width, self.dimensions[0]), (y, height, self.dimensions[1]))]
-    return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
+    W, H = self.dimensions
+    output = lambda v, n: int(np.clip(round(v/scale), 0, n))
+    return output(-x, width), output(-y, height), output(W-x, width), output(H-y, height)
 
 # %% ../nbs/01_slide.ipynb #a5635e98
 @patch
@@ -162,26 +232,39 @@ def thumbnail(self:Slide,
     scale = max(1, max(w, h)/max_side)
     return self._scaled(0, 0, max(1, int(w/scale)), max(1, int(h/scale)), scale)
 
+# %% ../nbs/01_slide.ipynb #88e42dd9
 @patch(as_prop=True)
 def bounds(self:Slide)->tuple:  # (x, y, width, height), level-0 pixels
-    "The part of the slide that was scanned, where the scanner says so; QuPath counts from its corner"
-    get = lambda k, d: int(self.file.properties.get(f'openslide.bounds-{k}', d))
-    return get('x', 0), get('y', 0), get('width', self.dimensions[0]), get('height', self.dimensions[1])
+    "The scanned part of the slide, where the file gives it; QuPath counts from its corner"
+    w, h = self.dimensions
+    whole = dict(x=0, y=0, width=w, height=h)
+    return tuple(int(self.file.properties.get(f'openslide.bounds-{k}', v)) for k,v in whole.items())
 
 # %% ../nbs/01_slide.ipynb #9fd499ee
 def slide_info(
     slide:Slide,  # an open slide
 )->dict:          # what `hipt info` prints
-    "Size, levels, µm per pixel and where it was found, scanner format, reader, colour profile"
+    "Size, levels, µm per pixel and its source, scanner format, reader, colour profile"
     w, h = slide.dimensions
-    return dict(slide_id=slide.name, format=slide.file.properties.get('openslide.vendor', 'plain image'), reader=slide.file.kind, width_px=w, height_px=h,
-        levels=', '.join(f'{d:g}' for *_,d in slide.levels), mpp=slide._mpp, mpp_source=slide.mpp_source,
-        width_mm=slide._mpp and round(w*slide._mpp/1000, 2), height_mm=slide._mpp and round(h*slide._mpp/1000, 2), icc=_profile(slide.file.icc()))
+    mm = lambda n: slide._mpp and round(n*slide._mpp/1000, 2)
+    return dict(
+        slide_id=slide.name,
+        format=slide.file.properties.get('openslide.vendor', 'plain image'),
+        reader=slide.file.kind,
+        width_px=w,
+        height_px=h,
+        levels=', '.join(f'{d:g}' for *_,d in slide.levels),
+        mpp=slide._mpp,
+        mpp_source=slide.mpp_source,
+        width_mm=mm(w),
+        height_mm=mm(h),
+        icc=_profile(slide.file.icc()))
 
 def _profile(data):
-    "What a colour profile calls itself"
+    "The name of a colour profile"
     if not data: return 'none'
     import io
     from PIL import ImageCms
-    try: return f'{ImageCms.getProfileDescription(ImageCms.getOpenProfile(io.BytesIO(data))).strip()}, not applied'
+    try: name = ImageCms.getProfileDescription(ImageCms.getOpenProfile(io.BytesIO(data))).strip()
     except ImageCms.PyCMSError: return f'{len(data)} bytes that cannot be read, not applied'
+    return f'{name}, not applied'

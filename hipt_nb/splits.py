@@ -67,7 +67,8 @@ def match_splits(
     unused = sorted(set(df.slide_id) - {s for f in res for ids in f.values() for s in ids})
     empty = [f'fold {k} has no {side} slides' for k,f in enumerate(res) for side in ('train','test') if not f[side]]
     if empty:
-        raise HIPTError(f"{'; '.join(empty)}: the splits name other slides than the manifest, such as {listed(lost[:3])} (the manifest has {listed(df.slide_id[:3])})")
+        raise HIPTError(f"{'; '.join(empty)}: the splits name other slides than the manifest, "
+                        f"such as {listed(lost[:3])} (the manifest has {listed(df.slide_id[:3])})")
     notes = []
     if lost: notes.append(f'{len(lost)} of {len(named)} ids of the splits are not in the manifest ({_first(lost)})')
     if unused: notes.append(f'{len(unused)} slides of the manifest are in no split ({_first(unused)})')
@@ -90,11 +91,13 @@ def column_split(
     side = df.split.astype('string').str.strip().str.lower().replace(synonyms)
     wrong = df.slide_id[~side.isin(['train','val','test']).fillna(False)]
     if len(wrong):
-        raise HIPTError(f"column split is neither train, val nor test for slide {', '.join(map(str, wrong))}: fix it, or drop the column to have folds made")
+        raise HIPTError(f"column split is neither train, val nor test for slide {', '.join(map(str, wrong))}: "
+                        "fix it, or drop the column to have folds made")
     res = {s: df.slide_id[side==s].tolist() for s in ('train','val','test')}
     empty = [s for s in ('train','test') if not res[s]]
     if empty:
-        raise HIPTError(f"column split has no {' and no '.join(empty)} slides: add some, or drop the column to have folds made")
+        raise HIPTError(f"column split has no {' and no '.join(empty)} slides: "
+                        "add some, or drop the column to have folds made")
     return [res]
 
 # %% ../nbs/08c_splits.ipynb #f9283d4a

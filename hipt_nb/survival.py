@@ -27,7 +27,8 @@ def survival_problems(
     absent = [c for c in ('slide_id','patient','time','event') if c not in df]
     if absent: return [f"the table has no column {', '.join(absent)}"]
     time, event = (pd.to_numeric(df[c], errors='coerce') for c in ('time','event'))
-    return _bad_rows(df, time, event) + _different(df.assign(time=time, event=event)) + _few_events(df.patient[event==1].nunique(), n_folds)
+    n_events = df.patient[event==1].nunique()
+    return _bad_rows(df, time, event) + _different(df.assign(time=time, event=event)) + _few_events(n_events, n_folds)
 
 def _bad_rows(df, time, event):
     rows = {'no time': df.time.isna(),
@@ -69,9 +70,11 @@ def survival_table(
     "Survival predictions of one fold as a table"
     broken = [str(s) for s,r in zip(slide_ids, risks) if not np.isfinite(r)]
     if broken:
-        raise HIPTError(f"the risk of slide {', '.join(broken)} is not finite: the model's training has diverged, train it with a lower learning rate")
+        raise HIPTError(f"the risk of slide {', '.join(broken)} is not finite: "
+                        "the model's training has diverged, train it with a lower learning rate")
     time, event, risk = (np.asarray(x, float) for x in (times, events, risks))
-    return pd.DataFrame(dict(slide_id=list(slide_ids), patient=list(patients), fold=fold, time=time, event=event.astype(int), risk=risk))
+    who = dict(slide_id=list(slide_ids), patient=list(patients), fold=fold)
+    return pd.DataFrame(who | dict(time=time, event=event.astype(int), risk=risk))
 
 # %% ../nbs/08b_survival.ipynb #2b81caf1
 def c_index(
@@ -167,7 +170,8 @@ def auc_metric(
     known = dict(zip(one.time, censoring_weights(one.time, one.event)))
     def of(t, w):
         if not set(t.time)<=set(known):
-            raise HIPTError("this metric belongs to another table of predictions: make it with `auc_metric` from this one")
+            raise HIPTError("this metric belongs to another table of predictions: "
+                            "make it with `auc_metric` from this one")
         return auc_at(t.time, t.event, t.risk, at, w, t.time.map(known).to_numpy())
     return Metric(f'AUC at {at:g}', of, rate=partial(time_rate, at=at))
 
@@ -235,7 +239,8 @@ def draw_auc_over_time(
     t = pool_patients(predictions)
     times = np.linspace(*np.quantile(t.time[t.event==1], [.1,.9]), 12)
     estimates = [fold_score(t, auc_metric(t, at)) for at in times]
-    ax.fill_between(times, [e.low for e in estimates], [e.high for e in estimates], color='#0072B2', alpha=.2, label='95 % interval')
+    low, high = [e.low for e in estimates], [e.high for e in estimates]
+    ax.fill_between(times, low, high, color='#0072B2', alpha=.2, label='95 % interval')
     ax.plot(times, [e.value for e in estimates], color='#0072B2', label='mean over folds')
     ax.axhline(.5, color='grey', lw=1, ls=':')
     ax.set(xlabel=_time_label(unit), ylabel='AUC of "event by then"', ylim=(0,1.02))

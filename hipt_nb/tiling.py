@@ -18,7 +18,9 @@ from fastcore.basics import patch
 from .core import HIPTError, atomic, logger, params_hash, prefetch, quick_hash, read_h5, write_h5
 from .run import Case, each_slide
 from .slide import Slide
-from .tissue import TISSUE_PRESETS, Tissue, blur_mask, find_tissue, overview, pen_mask, write_geojson
+from .areas import find_tissue, write_geojson
+from .artefacts import blur_mask, pen_mask
+from .tissue import TISSUE_PRESETS, Tissue, overview
 
 # %% ../nbs/04_tiling.ipynb #5d65987c
 def grid_starts(
@@ -56,7 +58,7 @@ class Tiles:
     region_size:int     # pixels at `mpp`
     patch_size:int      # pixels at `mpp`
     params:dict = field(default_factory=dict)   # how they were made
-    made_by:dict = field(default_factory=dict)  # what they were made from: size and quick hash of the slide, and of its masks
+    made_by:dict = field(default_factory=dict)  # quick hashes of the slide, and of its masks
 
     def __len__(self): return len(self.coords)
 
@@ -144,7 +146,7 @@ class Tiling:
     overlap:int=0          # of neighbouring regions, px at `mpp`
     min_tissue:float=.1    # a patch with less tissue is background; 0: any tissue at all counts
     min_region:float=.1    # a region with a smaller share of tissue patches is left out
-    blur:str='sample'      # look for blur in one window of 16; `full`: in all, which reads all tissue at 1 µm per pixel; `none`: written as 0
+    blur:str='sample'      # look for blur in one window of 16; `full`: in all, at 1 µm per pixel; `none`: not at all
     upsample:bool=False    # allow `mpp` finer than level 0
     settings:dict=field(default_factory=dict)  # numbers that differ from the preset, for `segment`
     areas:dict=field(default_factory=dict)     # folders with a slide's own tissue: any of `mask`, `include`, `exclude`
@@ -152,11 +154,13 @@ class Tiling:
     def __post_init__(self):
         size, patch = self.region_size, self.patch_size
         if patch<1 or size<patch or size%patch:
-            raise HIPTError(f"region size {size} px is not a multiple of the patch size {patch} px: choose another --region-size")
+            raise HIPTError(f"region size {size} px is not a multiple of the patch size {patch} px: "
+                            "choose another --region-size")
         if not 0<=self.overlap<size:
             raise HIPTError(f"regions of {size} px cannot overlap by {self.overlap} px: "
                             "choose an --overlap from 0 to below --region-size")
-        if self.blur not in (*BLUR, 'none'): raise HIPTError(f"unknown blur check '{self.blur}': use sample, full or none")
+        if self.blur not in (*BLUR, 'none'):
+            raise HIPTError(f"unknown blur check '{self.blur}': use sample, full or none")
         if self.preset not in TISSUE_PRESETS:
             raise HIPTError(f"unknown tissue preset '{self.preset}': use {', '.join(TISSUE_PRESETS)}")
         known = [*TISSUE_PRESETS[self.preset], 'mpp']
@@ -164,7 +168,8 @@ class Tiling:
             raise HIPTError(f"unknown tissue setting {', '.join(unknown)}: use {', '.join(known)}")
         for folder in self.areas.values():
             if not Path(folder).is_dir():
-                raise HIPTError(f"'{folder}' is not a folder: give one with a file for each slide, named by its slide_id")
+                raise HIPTError(f"'{folder}' is not a folder: "
+                                "give one with a file for each slide, named by its slide_id")
 
     @property
     def params(self)->dict:
@@ -347,7 +352,8 @@ def _own_areas(row, folders):
 def _in_folder(slide_id, folder, kind):
     found = [p for s in _area_suffixes if (p := folder/f'{slide_id}{s}').exists()]
     if len(found)>1:
-        raise HIPTError(f"slide '{slide_id}' has two files in '{folder}': {found[0].name} and {found[1].name}; remove one")
+        raise HIPTError(f"slide '{slide_id}' has two files in '{folder}': {found[0].name} and {found[1].name}; "
+                        "remove one")
     if not found and kind!='exclude':
         raise HIPTError(f"slide '{slide_id}' has no file '{slide_id}.geojson' or '.png' in '{folder}': "
                         "add it, or take the slide out of the manifest")
@@ -397,13 +403,13 @@ def _tile_row(run, tiling, slide_mpp, previews, row):
 
 def _check_mpp(tiles, slide):
     if abs(tiles.slide_mpp/slide.mpp-1)<=1e-6: return 'skipped'
-    raise HIPTError(f"slide '{slide.name}' was tiled as having {tiles.slide_mpp:g} µm per pixel, now {slide.mpp:g} is given: "
-                    "delete its tiles and features to start over")
+    raise HIPTError(f"slide '{slide.name}' was tiled as having {tiles.slide_mpp:g} µm per pixel, "
+                    f"now {slide.mpp:g} is given: delete its tiles and features to start over")
 
 def _why_empty(tiles, path):
     share, size, picture = tiles.params['min_region'], tiles.region_size, path.with_suffix('.jpg').name
-    return (f"slide '{tiles.slide_id}' gets no regions: no tissue fills {share:.0%} of a {size}-px region. Look at {picture}; "
-            "another --tissue preset, a --mask or a smaller --region-size may find some")
+    return (f"slide '{tiles.slide_id}' gets no regions: no tissue fills {share:.0%} of a {size}-px region. "
+            f"Look at {picture}; another --tissue preset, a --mask or a smaller --region-size may find some")
 
 # %% ../nbs/04_tiling.ipynb #c2be9d39
 @patch(cls_method=True)

@@ -80,7 +80,7 @@ def toy_features(
     patch[...,1] = i
     tissue = (rng.random((n,side,side))>.2).astype(np.float16)
     tissue[0] = 0
-    made_by = dict(encoder_name='made-up', level1_sha256=sha, level2_sha256='', mean=[.5]*3, std=[.5]*3, precision='float32',
-                   mpp=.5, region_size=1024, patch_size=256, min_tissue=.1)
+    made_by = dict(encoder_name='made-up', level1_sha256=sha, level2_sha256='', mean=[.5]*3, std=[.5]*3,
+                   precision='float32', mpp=.5, region_size=1024, patch_size=256, min_tissue=.1)
     write_features(path, Features(f's{i}', patch.astype(np.float16), None, np.zeros((n,2), np.int64), tissue, made_by))
     return path

@@ -10,15 +10,14 @@ __all__ = ['Trained', 'name_columns', 'read_level', 'train_cohort', 'train_comma
 # %% ../nbs/12e_trained.ipynb #7dbb027d
 import shlex
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 import pandas as pd, torch
 from fastcore.basics import patch
-from .core import HIPTError, atomic, logger, pick_device, read_json, write_csv
+from .core import HIPTError, atomic, logger, pick_device, write_csv
 from .cohort import map_paths, read_manifest
 from .run import Run
 from .weights import weights_hash
-from .features import below, by_patient, differences, label_classes, load_bags
+from .features import by_patient, differences, label_classes, load_bags
 from .metrics import read_predictions
 from .embed import get_model
 from .slide_models import BagModel, misfit
@@ -36,7 +35,8 @@ class Trained:
     ):
         self.folder, self.name = Path(folder), name or Path(folder).name
         if not (self.folder/'config.json').exists():
-            raise HIPTError(f"there is no slide model in '{folder}' (config.json is missing): give a folder that 'hipt train' wrote")
+            raise HIPTError(f"there is no slide model in '{folder}' (config.json is missing): "
+                            "give a folder that 'hipt train' wrote")
         self.config = read_config(self.folder/'config.json')
         parent = self.folder.parent/'config.json'
         whole = 'n_folds' in self.config or not parent.exists()
@@ -84,7 +84,9 @@ def models(self:Trained)->list:  # of (model, its `config.json`)
     parts = sorted(self.folder.glob('fold*/model.safetensors'), key=lambda p: int(p.parent.name[4:]))
     if not parts: return [load_slide_model(self.folder)]
     n = self.config.get('n_folds', 0)
-    if len(parts)<n: raise HIPTError(f"only {len(parts)} of {n} folds of '{self.name}' are trained: run 'hipt train' to its end first")
+    if len(parts)<n:
+        raise HIPTError(f"only {len(parts)} of {n} folds of '{self.name}' are trained: "
+                        "run 'hipt train' to its end first")
     return [load_slide_model(p.parent) for p in parts]
 
 # %% ../nbs/12e_trained.ipynb #180f32eb
@@ -139,7 +141,9 @@ def _same_features(trained, bag):
         raise HIPTError(f"the features of slide '{bag.slide_id}' do not belong to model '{trained.name}': {what}. "
                         "Embed the slides as those that it was trained on")
     a, b = (o.get('precision') for o in (trained.made_by, bag.made_by))
-    if a and b and a!=b: logger.info(f"note: slide '{bag.slide_id}' was embedded in {b}, those that '{trained.name}' was trained on in {a}")
+    if a and b and a!=b:
+        logger.info(f"note: slide '{bag.slide_id}' was embedded in {b}, "
+                    f"those that '{trained.name}' was trained on in {a}")
 
 # %% ../nbs/12e_trained.ipynb #0d0443cb
 def name_columns(
@@ -153,8 +157,9 @@ def name_columns(
     wanted = dict(label=label) if task=='classify' else dict(time=time, event=event)
     absent = [c for c in wanted.values() if c.lower() not in manifest]
     if absent:
-        raise HIPTError(f"the manifest has no column {', '.join(map(repr, absent))} (it has {', '.join(manifest.columns)}): "
-                        f"task '{task}' needs {' and '.join(wanted)}, whose columns can be named")
+        raise HIPTError(f"the manifest has no column {', '.join(map(repr, absent))} "
+                        f"(it has {', '.join(manifest.columns)}): task '{task}' needs {' and '.join(wanted)}, "
+                        "whose columns can be named")
     found = {k: manifest[v.lower()] for k,v in wanted.items()}
     if task=='classify': found['label'] = found['label'].map(str, na_action='ignore').astype(object)
     else: found = {k: pd.to_numeric(v, errors='coerce') for k,v in found.items()}
@@ -169,7 +174,8 @@ def read_level(
     if level2 not in ('none','frozen','tuned'):
         raise HIPTError(f"unknown choice '{level2}' for level 2: use none, frozen or tuned")
     if level2!='none' and model!='hipt':
-        raise HIPTError(f"only model 'hipt' can have a level 2 in front, and '{model}' was asked for: leave level 2 out")
+        raise HIPTError(f"only model 'hipt' can have a level 2 in front, and '{model}' was asked for: "
+                        "leave level 2 out")
     return 'patch' if level2!='none' else model_class(model).reads
 
 # %% ../nbs/12e_trained.ipynb #9cf2d699
@@ -193,9 +199,11 @@ def train_cohort(
     used = {s for f in folds for side in f.values() for s in side}
     bags = load_bags(run, manifest[manifest.slide_id.isin(used)], encoder_name, read_level(t.model, level2))
     top = _level2_of(run, encoder_name, pyramid, bags[0].made_by) if level2!='none' else None
-    parts = [encoder_name, t.model*(t.model!='hipt'), f'{level2}-level2'*(level2!='none'), task*(task!='classify'), 'patients'*bool(pool)]
-    out = run.slide_model(name or '-'.join(filter(None, parts)))
-    cross_validate(bags, folds, out, label_classes(bags) if task=='classify' else task, top, device, pool, workers, **asdict(t))
+    unusual = [t.model*(t.model!='hipt'), f'{level2}-level2'*(level2!='none'), task*(task!='classify'),
+               'patients'*bool(pool)]
+    out = run.slide_model(name or '-'.join([encoder_name, *filter(None, unusual)]))
+    if task=='classify': task = label_classes(bags)
+    cross_validate(bags, folds, out, task, top, device, pool, workers, **asdict(t))
     if options is not None: _keep_command(out, manifest, options)
     return Trained(out)
 
@@ -204,8 +212,8 @@ def _level2_of(run, encoder_name, pyramid, made_by):
     usual = f"{encoder_name.removesuffix('-random')}:random" if encoder_name.endswith('-random') else encoder_name
     hipt = get_model(pyramid or usual, run, 'cpu')
     if len(hipt.levels)!=2:
-        raise HIPTError(f"pyramid '{hipt.name}' has {len(hipt.levels)} levels, and a slide model can have level 2 of two only "
-                        "in front: leave level 2 out")
+        raise HIPTError(f"pyramid '{hipt.name}' has {len(hipt.levels)} levels, and only level 2 of two can stand "
+                        "in front of a slide model: leave level 2 out")
     if weights_hash(hipt.level1)!=made_by['level1_sha256']:
         raise HIPTError(f"features '{encoder_name}' were made by another level 1 than that of pyramid '{hipt.name}': "
                         "name the pyramid that made them")
@@ -238,7 +246,8 @@ def trained(self:Run,
     if name in there: return Trained(self.slide_model(name), name)
     if name and (Path(name)/'config.json').exists(): return Trained(name)
     what = f"there is no slide model '{name}'" if name else 'which slide model?'
-    raise HIPTError(f"{what} in '{self.root}': " + (f"choose from {', '.join(there)}" if there else "run 'hipt train' first"))
+    how = f"choose from {', '.join(there)}" if there else "run 'hipt train' first"
+    raise HIPTError(f"{what} in '{self.root}': {how}")
 
 @patch
 def trained_on(self:Trained,

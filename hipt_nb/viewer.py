@@ -6,18 +6,18 @@ Docs: https://hipt-nb.github.io/hipt_nb/viewer.html.md"""
 
 # %% auto #0
 __all__ = ['MOST_BYTES', 'MOST_NOTES', 'MOST_POINTS', 'MOST_TEXT', 'CLASSES', 'tile_levels', 'cut_tile', 'write_deepzoom',
-           'colour', 'build_viewer', 'check_notes', 'save_notes', 'read_notes', 'session', 'agreement', 'PageSource',
-           'reopen', 'serve', 'show', 'list_viewers', 'run_pages']
+           'colour', 'build_viewer', 'check_notes', 'agreement', 'PageSource', 'reopen', 'save_notes', 'read_notes',
+           'session', 'serve', 'show', 'templates', 'list_viewers', 'run_pages']
 
 # %% ../nbs/14_viewer.ipynb #4829436f
-import atexit, http.server, json, math, os, re, secrets, shutil, sys, tempfile, threading
+import atexit, functools, http.server, io, json, math, os, re, secrets, shutil, sys, tempfile, threading
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 import numpy as np
-from .core import HIPTError, atomic, read_json, write_json
+from .core import HIPTError, atomic, logger, read_json, renamed, write_json
 from .slide import Slide
-from .tissue import write_geojson
+from .areas import write_geojson
 from .truth import cells_in, found
 
 # %% ../nbs/14_viewer.ipynb #f1484be1
@@ -25,10 +25,10 @@ def tile_levels(
     width:int,            # of the slide, level-0 px
     height:int,           # of the slide, level-0 px
     tile:int=512,         # side of a tile, px
-    max_side:int=16384,   # longest side of the finest level, px; None: all that the slide has
+    max_side:int=16384,   # longest side of the finest level, px; None: full resolution
 )->list:                  # [(width, height, level-0 px per px)], coarsest first
     "The levels of a deep-zoom pyramid"
-    step = 2**max(0, math.ceil(math.log2(max(width,height)/max_side))) if max_side else 1
+    step = 2**max(0, math.ceil(math.log2(max(width, height)/max_side))) if max_side else 1
     levels = []
     while True:
         levels.append((math.ceil(width/step), math.ceil(height/step), step))
@@ -39,37 +39,40 @@ def tile_levels(
 def cut_tile(
     slide:Slide,       # an open slide
     level,             # (width, height, level-0 px per px) of one level of `tile_levels`
-    column:int,        # which tile
-    row:int,           # likewise
+    column:int,        # of the tile in its level
+    row:int,           # of the tile in its level
     tile:int=512,      # side of a tile, px
-    quality:int=80,    # of the JPEG
 )->bytes:              # JPEG
     "One tile of one level"
     import cv2
-    w,h,step = level
-    x,y = column*tile,row*tile
-    if not (0<=x<w and 0<=y<h): raise HIPTError(f"slide '{slide.name}' has no tile {column}, {row} in this level")
-    a = slide._scaled(x*step, y*step, min(tile,w-x), min(tile,h-y), step)
-    return cv2.imencode('.jpg', cv2.cvtColor(a, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    w, h, step = level
+    x, y = column*tile, row*tile
+    if not (0<=x<w and 0<=y<h):
+        raise HIPTError(f"slide '{slide.name}' has no tile {column}, {row} at this level")
+    image = slide._scaled(x*step, y*step, min(tile, w-x), min(tile, h-y), step)
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
 
+# %% ../nbs/14_viewer.ipynb #3a62c404
 def write_deepzoom(
     slide:Slide,          # an open slide
     folder,               # gets `{level}/{column}_{row}.jpg`
     tile:int=512,         # side of a tile, px
     max_side:int=16384,   # longest side of the finest level, px
-    quality:int=80,       # of the JPEG tiles
 ):
     "Cut a slide into deep-zoom tiles"
-    for i,(w,h,step) in enumerate(levels := tile_levels(*slide.dimensions, tile, max_side)):
-        d = Path(folder)/str(i); d.mkdir(parents=True, exist_ok=True)
-        for r in range(-(-h//tile)):
-            for c in range(-(-w//tile)): (d/f'{c}_{r}.jpg').write_bytes(cut_tile(slide, levels[i], c, r, tile, quality))
+    for i,level in enumerate(tile_levels(*slide.dimensions, tile, max_side)):
+        d = Path(folder)/str(i)
+        d.mkdir(parents=True, exist_ok=True)
+        columns, rows = (math.ceil(side/tile) for side in level[:2])
+        for r in range(rows):
+            for c in range(columns): (d/f'{c}_{r}.jpg').write_bytes(cut_tile(slide, level, c, r, tile))
 
 # %% ../nbs/14_viewer.ipynb #4029f697
 def colour(
     array,           # `[h,w]` numbers; nan is transparent
-    low=None,        # value of the first colour
-    high=None,       # value of the last colour
+    low=None,        # value of the first colour; the smallest if not given
+    high=None,       # value of the last colour; the largest if not given
     cmap='viridis',  # a matplotlib colour map
 )->np.ndarray:       # uint8 `[h,w,4]`
     "A map as an image with transparency"
@@ -77,52 +80,108 @@ def colour(
     a = np.asarray(array, dtype=np.float32)
     known = np.isfinite(a)
     low, high = _range(a, low, high)
-    rgba = colormaps[cmap](np.clip((np.where(known,a,low)-low)/max(high-low,1e-12), 0, 1), bytes=True)
+    share = (np.where(known, a, low)-low)/max(high-low, 1e-12)
+    rgba = colormaps[cmap](np.clip(share, 0, 1), bytes=True)
     rgba[~known] = 0
     return rgba
 
 def _range(a, low, high):
-    ok = a[np.isfinite(a)]
-    return (float(ok.min()) if low is None and ok.size else low or 0.), (float(ok.max()) if high is None and ok.size else 1. if high is None else high)
+    "Both ends of the colour bar; 0 and 1 where nothing is known"
+    known = a[np.isfinite(a)]
+    if low is None: low = known.min() if known.size else 0
+    if high is None: high = known.max() if known.size else 1
+    return float(low), float(high)
 
 # %% ../nbs/14_viewer.ipynb #56326dec
 def _check_map(m, slide):
+    "Refuse a map that is incomplete or lies outside the slide"
     where = f"map '{m.get('name','?')}' of slide '{slide.name}'"
-    if missing := [k for k in ('name','array','x','y','width','height') if k not in m]: raise HIPTError(f"{where} lacks {', '.join(missing)}: give name, array, x, y, width, height (level-0 px) and units")
-    a = np.asarray(m['array'])
-    if a.ndim!=2 or not a.size: raise HIPTError(f"{where} has shape {a.shape}: a map is one `[h,w]` array, one per head")
-    w,h = slide.dimensions
-    if m['width']<=0 or m['height']<=0 or m['x']>=w or m['y']>=h or m['x']+m['width']<=0 or m['y']+m['height']<=0: raise HIPTError(f"{where} lies beside the slide ({w}×{h} px): x, y, width and height are in level-0 px")
+    missing = [k for k in ('name','array','x','y','width','height') if k not in m]
+    if missing:
+        raise HIPTError(f"{where} lacks {', '.join(missing)}: "
+                        "give name, array, x, y, width, height (level-0 px) and units")
+    shape = np.shape(m['array'])
+    if len(shape)!=2 or 0 in shape:
+        raise HIPTError(f"{where} has shape {shape}: a map is one `[h,w]` array, one per head")
+    w, h = slide.dimensions
+    x, y, width, height = (m[k] for k in ('x','y','width','height'))
+    if width<=0 or height<=0 or x>=w or y>=h or x+width<=0 or y+height<=0:
+        raise HIPTError(f"{where} lies outside the slide ({w}×{h} px): x, y, width and height are in level-0 px")
 
+# %% ../nbs/14_viewer.ipynb #540ffcce
 def _write_map(m, path):
-    "PNG, enlarged so that its cells stay sharp, in the shape of the area that it covers"
+    "PNG, enlarged so that its cells stay sharp, in the proportions of the area it covers"
     import cv2
     a = colour(m['array'], m.get('low'), m.get('high'), m.get('cmap','viridis'))
-    k = max(1, min(16, 1024//max(a.shape[:2]), int(m['height']/a.shape[0])))  # no finer than the slide: the drawing tool counts in pixels of the finest image
-    h = a.shape[0]*k; w = max(1, round(h*m['width']/m['height']))
-    a = cv2.resize(a, (w,h), interpolation=cv2.INTER_NEAREST)
-    with atomic(path) as tmp: tmp.write_bytes(cv2.imencode('.png', cv2.cvtColor(a, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes())
+    rows = a.shape[0]
+    # no finer than the slide: the drawing tool counts in pixels of the finest image
+    k = max(1, min(16, 1024//max(a.shape[:2]), int(m['height']/rows)))
+    h = rows*k
+    w = max(1, round(h*m['width']/m['height']))
+    bgra = cv2.cvtColor(cv2.resize(a, (w,h), interpolation=cv2.INTER_NEAREST), cv2.COLOR_RGBA2BGRA)
+    png = cv2.imencode('.png', bgra, [cv2.IMWRITE_PNG_COMPRESSION, 6])[1]
+    with atomic(path) as tmp: tmp.write_bytes(png.tobytes())
 
+# %% ../nbs/14_viewer.ipynb #1df725f4
 def _layer(m, i):
-    low,high = _range(np.asarray(m['array'],dtype=np.float32), m.get('low'), m.get('high'))
-    colours = ['#%02x%02x%02x'%tuple(int(v) for v in c[:3]) for c in colour(np.linspace(0,1,9)[None], 0, 1, m.get('cmap','viridis'))[0]]
-    return dict(name=str(m['name']), level=str(m.get('level', m['name'])), head=str(m.get('head','')), scaling=str(m.get('scaling','')), units=str(m.get('units','')), file=f'maps/{i}.png', low=f'{low:.3g}', high=f'{high:.3g}', colours=colours,
-        **{k: float(m[k]) for k in ('x','y','width','height')})
+    "What the page has to know about a map: names, place, colour bar, and the file that holds it"
+    cmap = m.get('cmap', 'viridis')
+    low, high = _range(np.asarray(m['array'], dtype=np.float32), m.get('low'), m.get('high'))
+    bar = colour(np.linspace(0,1,9)[None], 0, 1, cmap)[0,:,:3]
+    names = {k: str(m.get(k, '')) for k in ('head','scaling','units')}
+    place = {k: float(m[k]) for k in ('x','y','width','height')}
+    return dict(name=str(m['name']), level=str(m.get('level', m['name'])), **names, file=f'maps/{i}.png',
+        low=f'{low:.3g}', high=f'{high:.3g}', colours=['#%02x%02x%02x'%tuple(c.tolist()) for c in bar], **place)
 
 # %% ../nbs/14_viewer.ipynb #c6ee9236
 _static = files('hipt_nb')/'static'
 _parts = 'viewer.css', 'viewer.js', 'openseadragon.min.js', 'openseadragon.LICENSE.txt'
-_drawing = 'annotorious.min.js', 'annotorious.css', 'annotorious.LICENSE.txt'  # of live pages, where what is drawn can be saved
+# of live pages, where what is drawn can be saved
+_drawing = 'annotorious.min.js', 'annotorious.css', 'annotorious.LICENSE.txt'
 
-def _data_js(data): return 'window.HIPT = ' + json.dumps(data).replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029') + ';\n'
+def _data_js(data, name='window.HIPT'):
+    "A script that sets a variable; no character of the data can end the script or its line"
+    text = json.dumps(data).replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029')
+    return f'{name} = {text};\n'
+
+# %% ../nbs/14_viewer.ipynb #c7b8c599
+def _free(out):
+    "Folder `out`, if it is new, empty, or an older viewer page"
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise HIPTError(f"{out} is a file: choose another folder for the viewer")
+    if out.exists() and any(out.iterdir()) and not (out/'viewer.json').exists():
+        raise HIPTError(f"{out} exists and is not a viewer page: choose another folder")
+    return out
 
 def _replace(new, out):
-    "Rename folder `new` to `out`, in place of an older viewer"
-    if out.exists():
-        if not (out/'viewer.json').exists() and any(out.iterdir()): raise HIPTError(f"{out} exists and is no viewer page: choose another folder")
-        old = out.with_name(f'.old-{os.getpid()}-{out.name}')
-        out.rename(old); new.rename(out); shutil.rmtree(old)
-    else: new.rename(out)
+    "Rename folder `new` to `out`, in place of an older viewer page"
+    if not _free(out).exists():
+        new.rename(out)
+        return
+    old = out.with_name(f'.old-{os.getpid()}-{out.name}')
+    out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old)
+
+# %% ../nbs/14_viewer.ipynb #1c223ada
+def _page(slide, maps, tile, max_side):
+    "What the page has to know about a slide and its maps"
+    levels, width = tile_levels(*slide.dimensions, tile, max_side), slide.dimensions[0]
+    w, h, step = levels[-1]
+    tiled = dict(width=w, height=h, tile=tile, levels=len(levels), step=step, span=w*step/width)
+    return dict(name=slide.name, width=width, height=slide.dimensions[1], mpp=slide._mpp, tiled=tiled,
+        maps=[_layer(m, i) for i,m in enumerate(maps)])
+
+# %% ../nbs/14_viewer.ipynb #ee28fa69
+def _write_page(folder, page, about, maps):
+    "All files of a page but the tiles"
+    (folder/'maps').mkdir()
+    for i,m in enumerate(maps): _write_map(m, folder/f'maps/{i}.png')
+    (folder/'data.js').write_text(_data_js(page), encoding='utf-8')
+    for p in _parts + _drawing*page['live']: shutil.copyfile(_static/p, folder/p)
+    shutil.copyfile(_static/'viewer.html', folder/'index.html')
+    write_json(folder/'viewer.json', about)
 
 # %% ../nbs/14_viewer.ipynb #09887400
 def build_viewer(
@@ -131,144 +190,127 @@ def build_viewer(
     out,                  # folder to make
     label='',             # shown beside the slide's name
     tile:int=512,         # side of a tile, px
-    max_side:int=16384,   # longest side of the finest tile level, px; not used where tiles are streamed
-    live:bool=False,      # leave the tiles out: a `serve` that is given the slide cuts them when they are asked for
-    regions=(),           # dicts with x, y, size (level-0 px), cells (patches along a side) and score: the grid, and where to jump
+    max_side:int=16384,   # longest side of the finest tile level, px; not used by live pages
+    live:bool=False,      # write no tiles: a `serve` that is given the slide cuts them on request
+    regions=(),           # dicts with x, y, size (level-0 px), cells (patches along a side) and score
     prediction='',        # shown in the list of slides
     listed:bool=False,    # the page is one of several that `list_viewers` lists
 )->Path:                  # the page, `out/index.html`
     "Write the deep-zoom page of a slide"
     out = _free(out)
     for m in maps: _check_map(m, slide)
+    page = _page(slide, maps, tile, None if live else max_side)
+    page |= dict(label=str(label), live=live, listed=listed, regions=list(regions))
+    about = dict(slide_id=slide.name, label=str(label), prediction=str(prediction), layers=[m['name'] for m in maps])
     out.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f'.tmp-{out.name}-', dir=out.parent)); new.chmod(0o755)
+    new = Path(tempfile.mkdtemp(prefix=f'.tmp-{out.name}-', dir=out.parent))
+    new.chmod(0o755)
     try:
         if not live: write_deepzoom(slide, new/'tiles', tile, max_side)
-        (new/'maps').mkdir()
-        for i,m in enumerate(maps): _write_map(m, new/f'maps/{i}.png')
-        page = dict(_page(slide, maps, tile, None if live else max_side), label=str(label), live=live, listed=listed, regions=list(regions))
-        (new/'data.js').write_text(_data_js(page), encoding='utf-8')
-        for p in _parts+_drawing*live: shutil.copyfile(_static/p, new/p)
-        shutil.copyfile(_static/'viewer.html', new/'index.html')
-        write_json(new/'viewer.json', dict(slide_id=slide.name, label=str(label), prediction=str(prediction), layers=[m['name'] for m in maps]))
+        _write_page(new, page, about, maps)
         _replace(new, out)
     finally: shutil.rmtree(new, ignore_errors=True)
     return out/'index.html'
-
-def _free(out):
-    out = Path(out)
-    if out.exists() and not out.is_dir(): raise HIPTError(f"{out} is a file: choose another folder for the viewer")
-    if out.exists() and any(out.iterdir()) and not (out/'viewer.json').exists(): raise HIPTError(f"{out} exists and is no viewer page: choose another folder")
-    return out
-
-def _page(slide, maps, tile, max_side):
-    "What the page has to know of a slide and its maps"
-    levels, (w,h) = tile_levels(*slide.dimensions, tile, max_side), slide.dimensions
-    tw,th,step = levels[-1]
-    return dict(name=slide.name, width=w, height=h, mpp=slide._mpp, tiled=dict(width=tw, height=th, tile=tile, levels=len(levels), step=step, span=tw*step/w), maps=[_layer(m,i) for i,m in enumerate(maps)])
 
 # %% ../nbs/14_viewer.ipynb #f9c773a6
 MOST_BYTES, MOST_NOTES, MOST_POINTS, MOST_TEXT = 2_000_000, 2_000, 5_000, 2_000
 CLASSES = {True: ('Relevant', (0,114,178)), False: ('Not relevant', (213,94,0))}
 
+# %% ../nbs/14_viewer.ipynb #d852b639
+def _ring(i, rings, width, height):
+    "The points of a polygon without holes"
+    if not isinstance(rings, list) or len(rings)!=1 or not isinstance(rings[0], list) \
+            or not 4<=len(rings[0])<=MOST_POINTS:
+        raise HIPTError(f'note {i} must be one ring of 4 to {MOST_POINTS} points')
+    def near(v, side): return isinstance(v, (int,float)) and not isinstance(v, bool) and -side<=v<=2*side
+    def valid(p): return isinstance(p, list) and len(p)==2 and near(p[0], width) and near(p[1], height)
+    if not all(map(valid, rings[0])):
+        raise HIPTError(f'note {i} has points that are not numbers or lie far outside the slide')
+    return rings[0]
+
+# %% ../nbs/14_viewer.ipynb #215404c0
+def _note(i, f, width, height):
+    "One feature as (polygon, relevant, note)"
+    from shapely import Polygon
+    geometry, properties = (f.get(k) for k in ('geometry','properties')) if isinstance(f, dict) else (None, None)
+    if not isinstance(geometry, dict) or not isinstance(properties, dict) \
+            or f.get('type')!='Feature' or geometry.get('type')!='Polygon':
+        raise HIPTError(f'note {i} is not a polygon with properties')
+    relevant, text = properties.get('relevant'), properties.get('note')
+    if not isinstance(relevant, bool) or not isinstance(text, str) or len(text)>MOST_TEXT:
+        raise HIPTError(f'note {i} must have relevant (true or false) and a note of at most {MOST_TEXT} characters')
+    return Polygon(_ring(i, geometry.get('coordinates'), width, height)), relevant, text
+
+# %% ../nbs/14_viewer.ipynb #170b64e2
 def check_notes(
     body:bytes,  # a GeoJSON FeatureCollection of polygons with properties `relevant` and `note`
     width:int,   # of the slide, level-0 px
-    height:int   # likewise
+    height:int,  # of the slide, level-0 px
 )->list:         # (shapely polygon, relevant, note)
-    "Notes of the right form, or an error that says what is not"
+    "Notes of the right form, or an error that says what is wrong"
     try: data = json.loads(body)
-    except (ValueError, RecursionError): raise HIPTError('the notes are no JSON') from None
-    features = data.get('features') if isinstance(data, dict) and data.get('type')=='FeatureCollection' else None
-    if not isinstance(features, list): raise HIPTError('the notes are no GeoJSON FeatureCollection')
-    if len(features)>MOST_NOTES: raise HIPTError(f'{len(features)} notes are too many; at most {MOST_NOTES}')
+    except (ValueError, RecursionError): raise HIPTError('the notes are not JSON') from None
+    is_collection = isinstance(data, dict) and data.get('type')=='FeatureCollection'
+    features = data.get('features') if is_collection else None
+    if not isinstance(features, list):
+        raise HIPTError('the notes are not a GeoJSON FeatureCollection')
+    if len(features)>MOST_NOTES:
+        raise HIPTError(f'{len(features)} notes are too many; at most {MOST_NOTES} are allowed')
     return [_note(i, f, width, height) for i,f in enumerate(features, 1)]
-
-def _note(i, f, width, height):
-    from shapely import Polygon
-    g, p = (f.get(k) for k in ('geometry','properties')) if isinstance(f, dict) else (None, None)
-    if not isinstance(g, dict) or not isinstance(p, dict) or f.get('type')!='Feature' or g.get('type')!='Polygon': raise HIPTError(f'note {i} is no polygon with properties')
-    if not isinstance(p.get('relevant'), bool) or not isinstance(p.get('note'), str) or len(p['note'])>MOST_TEXT: raise HIPTError(f'note {i} must say relevant (true or false) and hold a note of at most {MOST_TEXT} letters')
-    rings = g.get('coordinates')
-    if not isinstance(rings, list) or len(rings)!=1 or not isinstance(rings[0], list) or not 4<=len(rings[0])<=MOST_POINTS: raise HIPTError(f'note {i} must be one ring of 4 to {MOST_POINTS} points')
-    ok = lambda v, most: isinstance(v, (int,float)) and not isinstance(v, bool) and -most<=v<=2*most
-    if not all(isinstance(q, list) and len(q)==2 and ok(q[0], width) and ok(q[1], height) for q in rings[0]): raise HIPTError(f'note {i} has points that are no numbers or lie far off the slide')
-    return Polygon(rings[0]), p['relevant'], p['note']
-
-# %% ../nbs/14_viewer.ipynb #d0024632
-def save_notes(
-    source,      # a `PageSource`
-    body:bytes   # as sent by the page, level-0 px
-)->bytes:        # JSON: how many were saved, and how attention agrees with them
-    "Keep what was marked, in QuPath's place, and sum it up"
-    with source.open() as slide:
-        notes = check_notes(body, *slide.dimensions)
-        Path(source.notes).parent.mkdir(parents=True, exist_ok=True)
-        properties = [dict(classification=dict(name=CLASSES[r][0], color=list(CLASSES[r][1])), metadata=dict(note=t)) for _,r,t in notes]
-        write_geojson(source.notes, [g for g,_,_ in notes], slide, properties=properties)
-    return json.dumps(dict(saved=len(notes), agreement=agreement(source.layers(), notes))).encode()
-
-def read_notes(
-    path,         # GeoJSON file, from `save_notes`
-    slide:Slide   # the slide it belongs to
-)->list:          # (shapely polygon in level-0 px, relevant, note); none if there is no file
-    "What was marked so far"
-    from shapely.affinity import translate
-    from shapely.geometry import shape
-    if not Path(path).exists(): return []
-    x,y,*_ = slide.bounds
-    return [(translate(shape(f['geometry']), x, y), f['properties']['classification']['name']==CLASSES[True][0], f['properties']['metadata']['note']) for f in read_json(path)['features']]
-
-def session(
-    server,  # from `serve`
-    source   # a `PageSource`
-)->bytes:    # JSON: the token for saving, None where nothing is saved, and what was marked so far
-    "What a live page asks for when it opens; another site's page cannot read it"
-    if source.notes is None: return json.dumps(dict(token=None, notes=[], agreement=[])).encode()
-    with source.open() as slide: notes = read_notes(source.notes, slide)
-    return json.dumps(dict(token=server.token, notes=[dict(points=list(g.exterior.coords), relevant=r, note=t) for g,r,t in notes], agreement=agreement(source.layers(), notes))).encode()
 
 # %% ../nbs/14_viewer.ipynb #123164e5
 def agreement(
     layers:list,  # maps of the slide
-    notes:list    # (shapely polygon, relevant, note)
+    notes:list,   # (shapely polygon, relevant, note)
 )->list:          # one dict for each layer: name, auc, cells inside, cells outside
     "How far attention agrees with what was marked"
     from shapely.ops import unary_union
-    areas = {r: unary_union([g.buffer(0) for g,v,_ in notes if v==r]) for r in (True,False)}
+    areas = {r: unary_union([g.buffer(0) for g,v,_ in notes if v==r]) for r in (True, False)}
     res = []
     for m in layers:
-        seen = ~np.isnan(m['array'])
-        yes, no = (cells_in(areas[r], m) & seen for r in (True,False))
-        seen = seen & ~(yes & no)  # marked both ways is marked in no way
-        yes, no = yes & seen, no & seen
-        against = no if no.any() else seen & ~yes
-        if not yes.any() or not against.any(): continue
-        res.append(dict(name=m['name'], auc=round(float(found(m['array'], yes, yes|against)['auc']), 3), inside=int(yes.sum()), outside=int(against.sum())))
+        relevant, against = _marked(areas, m)
+        if not relevant.any() or not against.any(): continue
+        auc = round(float(found(m['array'], relevant, relevant|against)['auc']), 3)
+        res.append(dict(name=m['name'], auc=auc, inside=int(relevant.sum()), outside=int(against.sum())))
     return res
+
+def _marked(areas, m):
+    "Two masks of a map's cells: relevant ones, and those to compare them with"
+    yes, no = cells_in(areas[True], m), cells_in(areas[False], m)
+    known = ~np.isnan(m['array']) & ~(yes & no)  # a cell marked both ways counts as neither
+    yes, no = yes & known, no & known
+    return yes, no if no.any() else known & ~yes
 
 # %% ../nbs/14_viewer.ipynb #658f09fb
 class PageSource:
-    "What a live page needs of its slide: opened when the first tile is asked for"
+    "What a live page needs of its slide, which is opened when the first tile is requested"
     def __init__(self,
         open,         # function that opens the slide
-        notes=None,   # GeoJSON file for what a pathologist marks; None: nothing is saved
-        layers=None,  # function that gives the page's maps, for the agreement with what was marked
+        notes=None,   # GeoJSON file for the annotations; None: nothing is saved
+        layers=None,  # function that returns the page's maps, for their agreement with the annotations
     ):
-        self.open,self.notes,self.layers,self.slide,self.coarse = open,notes,layers or (lambda: []),None,{}
-        self.opening,self.cutting = threading.Lock(),threading.Lock()
+        self.open, self.notes, self.layers = open, notes, layers or list
+        self.slide, self.coarse = None, {}
+        self.opening, self.cutting = threading.Lock(), threading.Lock()
     def tile(self, level, column, row):
+        "JPEG of one tile; those of the four coarsest levels are kept"
         with self.opening:
-            if self.slide is None: self.slide = self.open(); self.levels = tile_levels(*self.slide.dimensions, max_side=None)
+            if self.slide is None:
+                self.slide = self.open()
+                self.levels = tile_levels(*self.slide.dimensions, max_side=None)
             slide = self.slide
-        if not 0<=level<len(self.levels): raise HIPTError(f"slide '{slide.name}' has no tile level {level}")
-        if level>=4: return cut_tile(slide, self.levels[level], column, row)
-        key = level,column,row
-        with self.cutting:  # at most 85 tiles, dear where a file has no small levels: cut once, whoever asks
-            if key not in self.coarse: self.coarse[key] = cut_tile(slide, self.levels[level], column, row)
+        if not 0<=level<len(self.levels):
+            raise HIPTError(f"slide '{slide.name}' has no tile level {level}")
+        cut = lambda: cut_tile(slide, self.levels[level], column, row)
+        if level>=4: return cut()
+        key = level, column, row
+        with self.cutting:  # at most 85 tiles, expensive where a file has no small levels: each is cut once
+            if key not in self.coarse: self.coarse[key] = cut()
         return self.coarse[key]
     def close(self):
-        if self.slide is not None: self.slide.close(); self.slide = None
+        if self.slide is not None:
+            self.slide.close()
+            self.slide = None
 
 # %% ../nbs/14_viewer.ipynb #51de1401
 def reopen(
@@ -276,93 +318,162 @@ def reopen(
 ):                # function that opens it again, under the same name
     "How a server opens a slide for itself"
     def again(path=slide.path, mpp=slide._mpp, name=slide.name):
-        s = Slide(path, mpp); s.name = name
+        s = Slide(path, mpp)
+        s.name = name
         return s
     return again
 
+# %% ../nbs/14_viewer.ipynb #aeced303
+def save_notes(
+    source:PageSource,  # of the page
+    body:bytes,         # as sent by the page, level-0 px
+)->bytes:               # JSON: how many were saved, and how attention agrees with them
+    "Save annotations as GeoJSON in QuPath's coordinates, and compare attention with them"
+    with source.open() as slide:
+        notes = check_notes(body, *slide.dimensions)
+        Path(source.notes).parent.mkdir(parents=True, exist_ok=True)
+        write_geojson(source.notes, [g for g,_,_ in notes], slide, properties=[_properties(r, t) for _,r,t in notes])
+    return json.dumps(dict(saved=len(notes), agreement=agreement(source.layers(), notes))).encode()
+
+def _properties(relevant, note):
+    name, color = CLASSES[relevant]
+    return dict(classification=dict(name=name, color=list(color)), metadata=dict(note=note))
+
+# %% ../nbs/14_viewer.ipynb #0d70e4ec
+def read_notes(
+    path,         # GeoJSON file, from `save_notes`
+    slide:Slide,  # the slide it belongs to
+)->list:          # (shapely polygon in level-0 px, relevant, note); empty if there is no file
+    "Annotations saved so far"
+    from shapely.affinity import translate
+    from shapely.geometry import shape
+    if not Path(path).exists(): return []
+    x, y, *_ = slide.bounds
+    def note(f):
+        p = f['properties']
+        relevant = p['classification']['name']==CLASSES[True][0]
+        return translate(shape(f['geometry']), x, y), relevant, p['metadata']['note']
+    return [note(f) for f in read_json(path)['features']]
+
 # %% ../nbs/14_viewer.ipynb #51de1403
 # the drawing tool compiles its shaders, which needs unsafe-eval; all scripts are the package's own
-_policy = "default-src 'self' data:; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; worker-src 'self' blob:; connect-src 'self' data: blob:"
+_policy = ("default-src 'self' data:; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; worker-src 'self' blob:; connect-src 'self' data: blob:")
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
     protocol_version, timeout = 'HTTP/1.1', 30
-    disable_nagle_algorithm, wbufsize = True, -1  # else the kernel holds a tile back until the browser has acknowledged its headers, up to 40 ms
+    # else the kernel holds a tile back until the browser has acknowledged its headers, up to 40 ms
+    disable_nagle_algorithm, wbufsize = True, -1
     def log_message(self, *args): pass
     def list_directory(self, path): return self.send_error(404)
     def allowed(self):
         "Is the request meant for this server, and from one of its own pages?"
-        host, origin = (self.headers.get('Host') or '').rsplit(':',1)[0].lower(), self.headers.get('Origin')
+        host = (self.headers.get('Host') or '').rsplit(':', 1)[0].lower()
+        origin = self.headers.get('Origin')
         if host not in self.server.hosts: self.send_error(403, 'Host not allowed')
         elif origin and urlsplit(origin).hostname not in self.server.hosts: self.send_error(403, 'Origin not allowed')
         else: return True
     def send_head(self):
+        "A tile, the session, or a file below the server's folder"
         if not self.allowed(): return
         if '%00' in self.path: return self.send_error(404)
         source, rest = self.server.source_of(self.path)
-        if source and (m := re.fullmatch(r'tiles/(\d{1,2})/(\d{1,6})_(\d{1,6})\.jpg', rest)): return self.answer(lambda: source.tile(*map(int, m.groups())), 'image/jpeg')
-        if source and rest=='session.json': return self.answer(lambda: session(self.server, source), 'application/json')
+        tile = re.fullmatch(r'tiles/(\d{1,2})/(\d{1,6})_(\d{1,6})\.jpg', rest)
+        if source and tile: return self.answer(lambda: source.tile(*map(int, tile.groups())), 'image/jpeg')
+        if source and rest=='session.json':
+            return self.answer(lambda: session(self.server, source), 'application/json')
         path, root = Path(self.translate_path(self.path)).resolve(), self.server.root
-        if not path.is_relative_to(root) or any(p.startswith('.') for p in path.relative_to(root).parts): return self.send_error(404)
+        if not path.is_relative_to(root) or any(p.startswith('.') for p in path.relative_to(root).parts):
+            return self.send_error(404)
         return super().send_head()
     def answer(self, make, kind):
-        import io
+        "Headers, and the data to be sent after them"
         try: data = make()
-        except HIPTError as e: return self.send_error(404, re.sub(r'[^ -~]', '?', str(e))[:200])
-        self.send_response(200); self.send_header('Content-Type', kind); self.send_header('Content-Length', str(len(data))); self.end_headers()
+        except HIPTError as e: return self.send_error(404, _ascii(e))
+        self.send_response(200)
+        self.send_header('Content-Type', kind)
+        self.send_header('Content-Length', str(len(data)))
+        self.end_headers()
         return io.BytesIO(data)
     def do_POST(self):
-        self.close_connection = True  # whatever was not read of a refused body must not be taken for the next request
+        "Notes, from a page that has the token"
+        self.close_connection = True  # the unread rest of a refused body must not be taken for the next request
         if not self.allowed(): return
         source, rest = self.server.source_of(self.path)
-        size = self.headers.get('Content-Length', '')
         if source is None or source.notes is None or rest!='notes': return self.send_error(404)
-        if not secrets.compare_digest(self.headers.get('X-HIPT-Token', '').encode(), self.server.token.encode()): return self.send_error(403, 'the token of the page is missing or wrong')
+        token, size = (self.headers.get(k, '') for k in ('X-HIPT-Token', 'Content-Length'))
+        if not secrets.compare_digest(token.encode(), self.server.token.encode()):
+            return self.send_error(403, "the page's token is missing or wrong")
         if not size.isdigit() or int(size)>MOST_BYTES: return self.send_error(413, f'at most {MOST_BYTES} bytes')
         body = self.rfile.read(int(size))
         try: data = save_notes(source, body)
-        except HIPTError as e: return self.send_error(400, re.sub(r'[^ -~]', '?', str(e))[:200])
+        except HIPTError as e: return self.send_error(400, _ascii(e))
         if (out := self.answer(lambda: data, 'application/json')): self.copyfile(out, self.wfile)
     def end_headers(self):
-        for k,v in [('X-Content-Type-Options','nosniff'), ('Cache-Control','no-cache'), ('Content-Security-Policy',_policy)]: self.send_header(k, v)
+        self.send_header('X-Content-Type-Options', 'nosniff')
+        self.send_header('Cache-Control', 'no-cache')
+        self.send_header('Content-Security-Policy', _policy)
         super().end_headers()
+
+def _ascii(error): return re.sub(r'[^ -~]', '?', str(error))[:200]
+
+# %% ../nbs/14_viewer.ipynb #75966e3a
+def session(
+    server,             # from `serve`
+    source:PageSource,  # of the page
+)->bytes:               # JSON: the token for saving (None where nothing is saved), and the annotations so far
+    "What a live page requests when it opens; another site's page cannot read it"
+    if source.notes is None: return json.dumps(dict(token=None, notes=[], agreement=[])).encode()
+    with source.open() as slide: notes = read_notes(source.notes, slide)
+    marks = [dict(points=list(g.exterior.coords), relevant=r, note=t) for g,r,t in notes]
+    return json.dumps(dict(token=server.token, notes=marks, agreement=agreement(source.layers(), notes))).encode()
 
 # %% ../nbs/14_viewer.ipynb #f1db78a4
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads, sources = True, {}
     def source_of(self, path):
-        "Whose page a request is for, and what of it: (source, rest), or (None, '')"
+        "The page that a request is for, and the rest of its path: (source, rest), or (None, '')"
         parts = unquote(urlsplit(path).path).lstrip('/')
         for name,source in self.sources.items():
             prefix = f'{name}/' if name else ''
             if parts.startswith(prefix) and '..' not in parts.split('/'): return source, parts[len(prefix):]
         return None, ''
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exc_info()[1], ConnectionError): super().handle_error(request, client_address)  # a browser that has moved on hangs up
+        if isinstance(sys.exc_info()[1], ConnectionError): return  # a browser that has moved on hangs up
+        super().handle_error(request, client_address)
     def server_close(self):
         super().server_close()
         for s in self.sources.values(): s.close()
 
+# %% ../nbs/14_viewer.ipynb #631a1681
 def serve(
-    folder,            # a viewer's folder, or one that holds several
-    port:int=0,        # 0 takes any that is free
-    block:bool=True,   # wait here until Ctrl-C; else answer in the background
-    hosts=(),          # further names by which the server may be called, behind a proxy of your own
-    address:str='127.0.0.1', # where to listen; any other lets others on the network see the slides
-    sources=None,      # {name of a page's folder, '' for the folder itself: its `PageSource`}, for pages that are live
-):                     # the server: `.server_port`, `.shutdown()`
-    "Show viewer pages, to this machine only unless told otherwise"
+    folder,                   # a viewer's folder, or one that holds several
+    port:int=0,               # 0 takes any free one
+    block:bool=True,          # wait here until Ctrl-C; else answer in the background
+    hosts=(),                 # further host names of the server, behind a proxy of your own
+    address:str='127.0.0.1',  # where to listen; any other lets others on the network see the slides
+    sources=None,             # {folder of a page, '' for `folder` itself: its `PageSource`}, for live pages
+    announce=logger.info,     # called with the line that tells where the pages are, before waiting
+):                            # the server: `.server_port`, `.shutdown()`
+    "Serve viewer pages, to this machine only unless told otherwise"
     root = Path(folder).resolve()
-    if not root.is_dir(): raise HIPTError(f"'{folder}' is no folder: build a viewer first")
-    handler = lambda *a: _Handler(*a, directory=str(root))
-    try: server = _Server((address, port), handler)
-    except OSError as e: raise HIPTError(f"port {port} of {address} cannot be used ({e.strerror}): choose another, or 0 for any that is free") from None
-    server.root, server.hosts, server.sources, server.token = root, {'127.0.0.1', 'localhost', address.lower(), *map(str.lower, hosts)}, dict(sources or {}), secrets.token_urlsafe(24)
-    if not block: threading.Thread(target=server.serve_forever, daemon=True).start()
-    else:
-        print(f'http://{address}:{server.server_port}/ (stop with Ctrl-C)', flush=True)
-        try: server.serve_forever()
-        except KeyboardInterrupt: pass
-        finally: server.server_close()
+    if not root.is_dir():
+        raise HIPTError(f"'{folder}' is not a folder: build a viewer first")
+    try: server = _Server((address, port), functools.partial(_Handler, directory=str(root)))
+    except OSError as e:
+        raise HIPTError(f"cannot listen on port {port} of {address} ({e.strerror}): "
+                        "choose another, or 0 for any free one") from None
+    server.root = root
+    server.hosts = {'127.0.0.1', 'localhost', address.lower(), *map(str.lower, hosts)}
+    server.sources = dict(sources or {})
+    server.token = secrets.token_urlsafe(24)
+    if not block:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+    announce(f'http://{address}:{server.server_port}/ (stop with Ctrl-C)')
+    try: server.serve_forever()
+    except KeyboardInterrupt: pass
+    finally: server.server_close()
     return server
 
 # %% ../nbs/14_viewer.ipynb #06e6bfd7
@@ -370,81 +481,104 @@ _shown = []
 
 @atexit.register
 def _forget():
-    for server,folder in _shown: server.shutdown(); server.server_close(); folder.cleanup()
+    "Stop the servers of `show` and delete their pages"
+    for server,folder in _shown:
+        server.shutdown()
+        server.server_close()
+        folder.cleanup()
     _shown.clear()
 
 # %% ../nbs/14_viewer.ipynb #5ef16fef
 def show(
     slide:Slide,       # an open slide
     maps=(),           # as for `build_viewer`
-    height:int=560,    # of the frame, px
-    notes=None,        # GeoJSON file for what is marked; None: nothing is saved
-    hosts=(),          # further names of the server, see `serve`
+    notes=None,        # GeoJSON file for annotations; None: nothing is saved
+    hosts=(),          # further host names of the server, see `serve`: a hub's own, if its proxy passes it on
     **kwargs,          # further arguments of `build_viewer`
-):                     # IPython IFrame
-    "Look at a slide and its maps in a notebook"
+):                     # IPython IFrame; its `.height` can be changed
+    "Show a slide and its maps in a notebook"
     from IPython.display import IFrame
     folder, maps = tempfile.TemporaryDirectory(), list(maps)
     page = build_viewer(slide, maps, Path(folder.name)/'page', live=True, **kwargs).parent
     server = serve(page, block=False, hosts=hosts, sources={'': PageSource(reopen(slide), notes, lambda: maps)})
     _shown.append((server, folder))
-    hub = os.environ.get('JUPYTERHUB_SERVICE_PREFIX')  # there a notebook's browser reaches this machine through jupyter-server-proxy
-    return IFrame(f'{hub}proxy/{server.server_port}/index.html' if hub else f'http://127.0.0.1:{server.server_port}/index.html', width='100%', height=height)
+    # on a hub, the browser reaches this machine through jupyter-server-proxy
+    hub = os.environ.get('JUPYTERHUB_SERVICE_PREFIX')
+    base = f'{hub}proxy/{server.server_port}' if hub else f'http://127.0.0.1:{server.server_port}'
+    return IFrame(f'{base}/index.html', width='100%', height=560)
 
 # %% ../nbs/14_viewer.ipynb #db313c69
+@functools.cache
+def templates():  # jinja2 `Environment`
+    "The package's HTML templates; every value is escaped, and a missing one is an error"
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    return Environment(loader=PackageLoader('hipt_nb', 'static'), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True)
+
+# %% ../nbs/14_viewer.ipynb #c9220d53
 def list_viewers(
     folder,      # holds one viewer folder per slide
 )->Path:         # the page, `folder/index.html`
     "Write a page that links to all viewers in a folder"
-    from html import escape
-    from urllib.parse import quote
     folder = Path(folder)
-    rows = [(p.parent.name, read_json(p)) for p in sorted(folder.glob('*/viewer.json')) if not p.parent.name.startswith('.')]
-    if not rows: raise HIPTError(f"{folder} holds no viewer pages: build some first")
-    slides = [dict(name=v['slide_id'], label=v['label'], prediction=v.get('prediction',''), href=quote(d)) for d,v in rows]
-    with atomic(folder/'slides.js') as tmp: tmp.write_text(_data_js(slides).replace('window.HIPT', 'window.HIPT_SLIDES', 1), encoding='utf-8')
-    items = '\n'.join(f'<li><a href="{quote(d)}/index.html">{escape(v["slide_id"])}</a> {escape(v["label"])} <small>{escape(v.get("prediction",""))}</small> <small>{len(v["layers"])} layers</small></li>' for d,v in rows)
-    text = f'''<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><title>Slides</title>
-<style>:root{{color-scheme:light dark}}body{{font:16px/1.6 system-ui,sans-serif;max-width:45rem;margin:2rem auto;padding:0 1rem}}small{{opacity:.6}}</style>
-<h1>Slides</h1><ul>
-{items}
-</ul><p><small>For research, not for diagnosis</small></p></html>
-'''
+    pages = [p for p in sorted(folder.glob('*/viewer.json')) if not p.parent.name.startswith('.')]
+    slides = [_listed(quote(p.parent.name), read_json(p)) for p in pages]
+    if not slides: raise HIPTError(f"{folder} holds no viewer pages: build some first")
+    text = templates().get_template('slides.html').render(slides=slides)
+    with atomic(folder/'slides.js') as tmp: tmp.write_text(_data_js(slides, 'window.HIPT_SLIDES'), encoding='utf-8')
     with atomic(folder/'index.html') as tmp: tmp.write_text(text, encoding='utf-8')
     return folder/'index.html'
 
+def _listed(href, v):
+    "A line of the list"
+    prediction = v.get('prediction', '')
+    return dict(name=v['slide_id'], label=v['label'], prediction=prediction, href=href, layers=len(v['layers']))
+
 # %% ../nbs/14_viewer.ipynb #08333950
+def _predictions(run, name):
+    "{slide_id: held-out prediction, with its probability} of a slide model of the run; empty where there is none"
+    from hipt_nb.trained import Trained
+    if name not in run.slide_models(): return {}
+    table = Trained(run.slide_model(name)).predictions
+    rows = table.to_dict('records') if 'pred' in table else []
+    return {r['slide_id']: f"predicted {r['pred']}, {r['prob_'+r['pred']]:.0%}" for r in rows}
+
+# %% ../nbs/14_viewer.ipynb #8ec3fd62
+def _source_of(run, row, encoder_name):
+    "Slide, notes, maps and regions of a page, read from the run when they are needed"
+    from hipt_nb.attend import map_layers, map_regions
+    def mapped(fn):
+        with run.case(row, encoder_name) as case: return fn(case.tiles, case.maps)
+    source = PageSource(lambda: run.case(row).slide, run.notes(row.slide_id), lambda: mapped(map_layers))
+    source.regions = lambda: mapped(map_regions)
+    return source
+
+def _is_current(folder, maps, live):
+    "Is there a page of this kind that is newer than the maps?"
+    page, data = folder/'index.html', folder/'data.js'
+    if not page.exists() or page.stat().st_mtime<=maps.stat().st_mtime: return False
+    return ('"live": true' in data.read_text('utf-8'))==live
+
+# %% ../nbs/14_viewer.ipynb #88ee20b5
 def run_pages(
-    run,        # the `Run` that holds maps
-    name:str,   # whose maps
-    out,        # folder for the pages
-    live:bool   # tiles cut by the server, or written
-)->dict:        # {slide_id: `PageSource`} for `serve`
+    run,              # the `Run` that holds maps
+    encoder_name:str, # whose maps
+    out,              # folder for the pages
+    live:bool,        # tiles cut by the server, or written
+)->dict:              # {slide_id: `PageSource`} for `serve`
     "Pages of all slides of a run that have maps"
-    from hipt_nb.cohort import read_manifest
-    sources, said = {}, _predictions(run, name)
-    for row in read_manifest(run.root/'manifest.csv').itertuples(index=False):
-        if not (path := run.maps/name/f'{row.slide_id}.h5').exists(): continue
-        sources[row.slide_id] = source = _source_of(run, row, path)
-        page, mark = Path(out)/row.slide_id/'index.html', '"live": true'
-        if page.exists() and page.stat().st_mtime>path.stat().st_mtime and (mark in (page.parent/'data.js').read_text('utf-8'))==live: continue
+    sources, predictions = {}, _predictions(run, encoder_name)
+    for row in run.manifest().itertuples(index=False):
+        maps, folder = run.maps(encoder_name, row.slide_id), Path(out)/row.slide_id
+        if not maps.exists(): continue
+        source = sources[row.slide_id] = _source_of(run, row, encoder_name)
+        if _is_current(folder, maps, live): continue
         label = getattr(row, 'label', None)
-        with source.open() as slide: build_viewer(slide, source.layers(), page.parent, label if isinstance(label, str) else '', live=live, regions=source.regions(), prediction=said.get(row.slide_id, ''), listed=True)
+        with source.open() as slide:
+            build_viewer(slide, source.layers(), folder, label if isinstance(label, str) else '', live=live,
+                regions=source.regions(), prediction=predictions.get(row.slide_id, ''), listed=True)
     if sources: list_viewers(out)
     return sources
 
-def _source_of(run, row, path):
-    from hipt_nb.attend import map_layers, map_regions, read_maps
-    from hipt_nb.tiling import read_tiles
-    tiles = lambda: read_tiles(run.tiles(row.slide_id))
-    s = PageSource(lambda: tiles().open(row.path), run.root/'notes'/f'{row.slide_id}.geojson', lambda: map_layers(tiles(), read_maps(path)))
-    s.regions = lambda: map_regions(tiles(), read_maps(path))
-    return s
-
-def _predictions(run, name):
-    "{slide_id: what was predicted by the fold that had not seen it, and how probable}"
-    import csv
-    path = run.models/'slide'/name/'predictions.csv'
-    if not path.exists(): return {}
-    with open(path, encoding='utf-8', newline='') as f: rows = [r for r in csv.DictReader(f) if r.get('pred')]
-    return {r['slide_id']: f"predicted {r['pred']}" + (f", {float(p):.0%}" if (p := r.get(f"prob_{r['pred']}")) else '') for r in rows}
+# %% ../nbs/14_viewer.ipynb #6a73e673
+__getattr__ = renamed(__name__, {'Source': 'viewer.PageSource'})

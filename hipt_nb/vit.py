@@ -1,4 +1,4 @@
-"""Tokens, positions, attention, masks: one ViT for images and for grids of features, with the published HIPT sizes and parameter names
+"""Tokens, positions, attention, masks: one ViT for images and grids of features, with HIPT's sizes and names
 
 Docs: https://hipt-nb.github.io/hipt_nb/vit.html.md"""
 

@@ -17,5 +17,6 @@ sys.path.insert(0, str(root))
 def hipt_data():
     "Folder of real images; tests that use it are skipped where it is missing"
     folder = os.environ.get('HIPT_DATA')
-    if not folder or not Path(folder).is_dir(): pytest.skip('set HIPT_DATA to a folder of real slides (see CONTRIBUTING.md)')
+    if not folder or not Path(folder).is_dir():
+        pytest.skip('set HIPT_DATA to a folder of real slides (see CONTRIBUTING.md)')
     return Path(folder)

@@ -10,7 +10,8 @@ from hipt_nb.hipt import HIPT, create_hipt
 from hipt_nb.vit import grid_vit, image_vit
 
 OFFSETS = 0,128,256,384
-# The published code ranks maps after enlarging every cell to 16 x 16 pixels, which are ties of each other: all ranks are lower by this
+# The published code ranks maps after enlarging every cell to 16 x 16 pixels, which are ties of each other: all ranks
+# are lower by this
 TIES = (.5-.5/256)/256
 
 @pytest.fixture(scope='module')
@@ -40,7 +41,7 @@ def test_raw_region(golden, model, image):
     assert golden['raw4k'].max() > 3/256 and golden['raw256'].max() > 2/256  # worth comparing: not flat
 
 def test_ranking_itself(golden):
-    "Of the published raw arrays, exactly as published: patch by patch; and over a region, whose cells were enlarged to 16 × 16 ties before"
+    "As published: patch by patch; and over a region, whose cells were enlarged to 16 × 16 ties before"
     ranks = lambda a: np.round(2*a.astype(float)).astype(int)  # means of tied ranks are whole or half
     n = 16*16
     np.testing.assert_array_equal(ranks(scale_scores(golden['raw256'], 'rank')*n), ranks(golden['rank256']/100*n))
@@ -71,10 +72,11 @@ def test_tissue_only_costs_tissue(model, image):
     mask = np.zeros((16,16), bool); mask[2:5,3:8] = True
     region_scores(model, image, OFFSETS, mask=mask)
     hook.remove()
-    assert sum(seen) == 3*5 + (2*4 + 2*4 + 2*2)  # the shifted grid: whole patches, and those with half their area on tissue; corners have a quarter
+    # the shifted grid: whole patches, and those with half their area on tissue; corners have a quarter
+    assert sum(seen) == 3*5 + (2*4 + 2*4 + 2*2)
 
 def seeker():
-    "A real pyramid, its weights set by hand, that attends to the one black token of a grey image, and to the patch that holds it"
+    "A pyramid with weights set by hand attends to the one black token of a grey image, and to its patch"
     m = HIPT(image_vit(4,1,1), grid_vit(4,4,1,1)).eval()
     with torch.no_grad():
         for name,p in m.named_parameters(): p.fill_(1. if 'norm' in name and name.endswith('weight') else 0.)
@@ -107,12 +109,13 @@ def test_shortcut_equals_brute_force(padding):
         fast = region_scores(hipt, image, OFFSETS, mask=m, padding=padding, cell=16)
         slow = [by_hand(hipt, image, o, m, padding) for o in OFFSETS]
         for k,passes in enumerate(zip(*slow)):
-            want = finish(list(passes[:2] if k==0 else passes), m, 16, 1)  # tokens see the same patches again when the grid moves by whole patches
+            # tokens see the same patches again when the grid moves by whole patches
+            want = finish(list(passes[:2] if k==0 else passes), m, 16, 1)
             np.testing.assert_allclose(fast[k], want, atol=2e-6)
 
 @torch.no_grad()
 def by_hand(hipt, image, o, mask, padding):
-    "One pass: cut at the near edges, white at the far ones, level 1 on every patch, level 2 on the grid; on a canvas of tokens"
+    "One pass on a canvas of tokens: cut at the near edges, white at the far ones, both levels"
     white = np.full((1024+o,1024+o,3), 255, np.uint8); white[:1024,:1024] = image
     x = hipt.normalise(white[o:,o:])[..., :1024, :1024]
     k,r = divmod(o, 256)
@@ -124,6 +127,7 @@ def by_hand(hipt, image, o, mask, padding):
         inside &= fine.reshape(4,2,4,2).mean((1,3))>=.5
     p = torch.from_numpy(inside)
     t,a = hipt.level1.class_attention(x[0].unfold(1,256,256).unfold(2,256,256).permute(1,2,0,3,4).reshape(16,3,256,256))
-    t,a = (t.view(4,4,-1)*p[...,None]).permute(2,0,1)[None], a.view(4,4,3,16,16).masked_fill(~p[:,:,None,None,None], torch.nan)
+    t = (t.view(4,4,-1)*p[...,None]).permute(2,0,1)[None]
+    a = a.view(4,4,3,16,16).masked_fill(~p[:,:,None,None,None], torch.nan)
     g = hipt.level2.class_attention(t, p[None])[1][0].masked_fill(~p, torch.nan)
     return [place(v.numpy(), o//16, n, (64,64)) for v,n in ((a.permute(2,0,3,1,4).reshape(3,64,64),1), (g,16))]

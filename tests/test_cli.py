@@ -3,12 +3,15 @@ import os, re, signal, subprocess, sys
 import pytest
 
 def hipt(*args, **kw):
-    return subprocess.run([sys.executable, '-c', 'from hipt_nb.cli import main; main()', *map(str, args)], capture_output=True, text=True, timeout=600, **kw)
+    return subprocess.run([sys.executable, '-c', 'from hipt_nb.cli import main; main()', *map(str, args)],
+                          capture_output=True, text=True, timeout=600, **kw)
 
 def walk(*verbs):
-    "Several verbs one after another in one process, which imports but once; every test of an error has a process of its own"
-    code = 'import sys\nfrom hipt_nb.cli import main\nfor sys.argv[1:] in %r:\n    try: main()\n    except SystemExit as e:\n        if e.code: raise'
-    r = subprocess.run([sys.executable, '-c', code % [[str(a) for a in v] for v in verbs]], capture_output=True, text=True, timeout=600)
+    "Several commands in one process, which imports only once; every test of an error has a process of its own"
+    code = ('import sys\nfrom hipt_nb.cli import main\nfor sys.argv[1:] in %r:\n    try: main()\n'
+            '    except SystemExit as e:\n        if e.code: raise')
+    r = subprocess.run([sys.executable, '-c', code % [[str(a) for a in v] for v in verbs]], capture_output=True,
+                       text=True, timeout=600)
     assert r.returncode==0, (r.stdout, r.stderr)
     return r.stdout
 
@@ -23,7 +26,8 @@ def test_help_lists_every_verb():
 def test_every_verb_explains_itself(verb):
     r = hipt(verb, '--help')
     assert r.returncode==0 and 'Usage' in r.stdout
-    for line in re.findall(r'^\s+(--[a-z0-9-]+.*)$', r.stdout, re.M): assert len(line.split())>1, f'{verb}: no help for {line}'
+    for line in re.findall(r'^\s+(--[a-z0-9-]+.*)$', r.stdout, re.M):
+        assert len(line.split())>1, f'{verb}: no help for {line}'
 
 @pytest.fixture(scope='module')
 def phantom(tmp_path_factory):
@@ -40,11 +44,16 @@ def fails(text, *args):
 
 def test_missing_file(tmp_path): fails('does not exist', 'info', tmp_path/'nowhere.svs')
 def test_empty_folder(tmp_path): fails('no slides in folder', 'tile', tmp_path, '--out', tmp_path/'run')
-def test_unknown_tissue_preset(tmp_path, phantom): fails("'nope'", 'tile', phantom, '--out', tmp_path/'run', '--tissue', 'nope')
-def test_unknown_pyramid_preset(tmp_path, phantom): fails("'nope'", 'pretrain', phantom, '--out', tmp_path/'run', '--preset', 'nope')
-def test_unknown_model(tmp_path, phantom): fails('hipt-4k:random', 'embed', phantom, '--out', tmp_path, '--model', 'nope')
-def test_no_model_says_which_there_are(tmp_path, phantom): fails('hipt-tiny:random', 'embed', phantom, '--out', tmp_path)
-def test_no_run_folder(tmp_path, phantom): fails('no run folder', 'embed', phantom, '--out', tmp_path/'none', '--model', 'hipt-tiny:random')
+def test_unknown_tissue_preset(tmp_path, phantom):
+    fails("'nope'", 'tile', phantom, '--out', tmp_path/'run', '--tissue', 'nope')
+def test_unknown_pyramid_preset(tmp_path, phantom):
+    fails("'nope'", 'pretrain', phantom, '--out', tmp_path/'run', '--preset', 'nope')
+def test_unknown_model(tmp_path, phantom):
+    fails('hipt-4k:random', 'embed', phantom, '--out', tmp_path, '--model', 'nope')
+def test_no_model_says_which_there_are(tmp_path, phantom):
+    fails('hipt-tiny:random', 'embed', phantom, '--out', tmp_path)
+def test_no_run_folder(tmp_path, phantom):
+    fails('no run folder', 'embed', phantom, '--out', tmp_path/'none', '--model', 'hipt-tiny:random')
 
 def test_folder_that_cannot_be_written(tmp_path, phantom):
     (tmp_path/'file').touch()
@@ -73,7 +82,7 @@ def test_a_step_that_made_nothing_pins_nothing(tmp_path, phantom):
     fails('unknown recipe', 'pretrain', phantom, '--out', tmp_path/'run', '--preset', 'hipt-tiny', '--recipe', 'nope')
 
 def test_the_readmes_road(tmp_path):
-    "One slide that does not say its µm per pixel: given once, when it is tiled, and never again; the run's only model is found by itself"
+    "The µm per pixel of a slide that does not say are given once, when it is tiled; the run's only model is found"
     from PIL import Image
     from hipt_nb.phantom import make_slide
     from hipt_nb.slide import Slide
@@ -82,16 +91,20 @@ def test_the_readmes_road(tmp_path):
     (tmp_path/'m.csv').write_text('path,slide_id\nDoe-John.png,S1\n')
     run, m = tmp_path/'run', tmp_path/'m.csv'
     fails('--slide-mpp', 'tile', m, '--out', run, '--region-size', 512)
-    road = (['tile', m, '--region-size', 512, '--slide-mpp', .5], ['pretrain', m, '--preset', 'hipt-tiny', '--recipe', 'small', '--samples1', 16, '--samples2', 4],
+    road = (['tile', m, '--region-size', 512, '--slide-mpp', .5],
+            ['pretrain', m, '--preset', 'hipt-tiny', '--recipe', 'small', '--samples1', 16, '--samples2', 4],
             ['embed', m], ['attend', m], ['export', m], ['report', m])
     walk(*([*verb, '--out', run] for verb in road), ['view', run, '--static', tmp_path/'pages'])
     made = {p.relative_to(run).as_posix() for p in run.rglob('*') if p.is_file()}
-    assert {'tiles/S1.h5', 'features/hipt-tiny/S1.h5', 'maps/hipt-tiny/S1.jpg', 'export/S1.geojson', 'index.html', 'run.json', 'log.csv'} <= made
+    assert {'tiles/S1.h5', 'features/hipt-tiny/S1.h5', 'maps/hipt-tiny/S1.jpg', 'export/S1.geojson', 'index.html',
+            'run.json', 'log.csv'} <= made
     assert (tmp_path/'pages'/'S1'/'tiles'/'0'/'0_0.jpg').exists()
-    for p in [run/'index.html', *(tmp_path/'pages').rglob('*.js*'), *(tmp_path/'pages').rglob('*.html'), *(run/'export').iterdir()]: assert 'Doe-John' not in p.read_text(errors='replace'), p
+    for p in [run/'index.html', *(tmp_path/'pages').rglob('*.js*'), *(tmp_path/'pages').rglob('*.html'),
+              *(run/'export').iterdir()]:
+        assert 'Doe-John' not in p.read_text(errors='replace'), p
 
 def test_attend_writes_for_other_programs(tmp_path):
-    "With shifts, a truth, OME-TIFF, GeoJSON and contact sheets; the map lies on the slide to one pixel, in OpenSlide as in tifffile"
+    "All exports of attention; the map lies on the slide to one pixel, in OpenSlide as in tifffile"
     import cv2, json, numpy as np, openslide, pandas as pd, tifffile
     from hipt_nb.phantom import MASK_CLASSES, make_slide, mask_path
     from hipt_nb.slide import Slide
@@ -99,41 +112,63 @@ def test_attend_writes_for_other_programs(tmp_path):
     make_slide(tmp_path/'a.tif', label='glandular', seed=1, size=1536)
     run, truth = tmp_path/'run', tmp_path/'truth'
     truth.mkdir()
-    cv2.imwrite(str(truth/'a.png'), 255*(cv2.imread(str(mask_path(tmp_path/'a.tif')), 0)>=MASK_CLASSES['gland']).astype(np.uint8))
-    out = walk(['tile', tmp_path/'a.tif', '--region-size', 512, '--out', run], ['embed', tmp_path/'a.tif', '--model', 'hipt-tiny:random', '--out', run],
-               ['attend', tmp_path/'a.tif', '--model', 'hipt-tiny:random', '--shifts', 4, '--truth', truth, '--ome-tiff', '--geojson', 1, '--sheets', '--out', run])
+    cv2.imwrite(str(truth/'a.png'),
+                255*(cv2.imread(str(mask_path(tmp_path/'a.tif')), 0)>=MASK_CLASSES['gland']).astype(np.uint8))
+    out = walk(['tile', tmp_path/'a.tif', '--region-size', 512, '--out', run],
+               ['embed', tmp_path/'a.tif', '--model', 'hipt-tiny:random', '--out', run],
+               ['attend', tmp_path/'a.tif', '--model', 'hipt-tiny:random', '--shifts', 4, '--truth', truth,
+                '--ome-tiff', '--geojson', 1, '--sheets', '--out', run])
     assert 'attend: files: 1 done' in out and 'agreement with annotations' in out
     maps = run/'maps'/'hipt-tiny-random'
     assert json.loads((run/'run.json').read_text())['attend/hipt-tiny-random']['params']['offsets']==[0, 128, 256, 384]
     assert (maps/'sheets'/'a-patches.jpg').stat().st_size > 10_000
     table = pd.read_csv(maps/'truth.csv')
-    assert {'model','random weights','shuffled'}==set(table.scores) and {'patches','tokens of region 1'} <= set(table.level) and table.auc.between(0, 1).all()
+    assert {'model','random weights','shuffled'}==set(table.scores)
+    assert {'patches','tokens of region 1'} <= set(table.level) and table.auc.between(0, 1).all()
 
     tiles = read_tiles(run/'tiles'/'a.h5')
-    with Slide(tmp_path/'a.tif') as slide, openslide.OpenSlide(maps/'a.ome.tif') as o, tifffile.TiffFile(maps/'a.ome.tif') as t:
+    ome = maps/'a.ome.tif'
+    with Slide(tmp_path/'a.tif') as slide, openslide.OpenSlide(ome) as o, tifffile.TiffFile(ome) as t:
         image = slide.read(0, 0, *slide.dimensions).astype(int)
-        assert o.dimensions==slide.dimensions and float(o.properties['openslide.mpp-x'])==pytest.approx(slide.mpp, rel=1e-4)
+        assert o.dimensions==slide.dimensions
+        assert float(o.properties['openslide.mpp-x'])==pytest.approx(slide.mpp, rel=1e-4)
         page, levels = np.asarray(o.read_region((0, 0), 0, o.dimensions).convert('RGB')).astype(int), t.series[0].levels
-        assert f'PhysicalSizeX="{slide.mpp:g}' in t.ome_metadata and [l.shape[:2] for l in levels]==[(1536>>k, 1536>>k) for k in range(len(levels))] and max(levels[-1].shape)<=256
+        assert f'PhysicalSizeX="{slide.mpp:g}' in t.ome_metadata
+        assert [l.shape[:2] for l in levels]==[(1536>>k, 1536>>k) for k in range(len(levels))]
+        assert max(levels[-1].shape)<=256
         np.testing.assert_array_equal(levels[0].asarray(), page)
     coloured = np.abs(page-image).max(-1) > 2
-    x, y = (v[tiles.mask()] for v in tiles.xy())
+    xs, ys = (v[tiles.mask()] for v in tiles.xy())
     want = np.zeros_like(coloured)
-    for x,y in zip(x, y): want[y:y+256, x:x+256] = True
+    for x,y in zip(xs, ys): want[y:y+256, x:x+256] = True
     edge = cv2.dilate(want.astype(np.uint8), np.ones((3, 3)))>cv2.erode(want.astype(np.uint8), np.ones((3, 3)))
     assert (coloured==want)[~edge].mean() > .995 and 0 < want.mean() < 1  # a colour may equal the tissue under it
     cells = json.loads((maps/'a.geojson').read_text())['features']
-    assert 0 < len(cells) < len(tiles)*4 and all(f['properties']['measurements']['patches, mean of heads, relative'] > 1 for f in cells)
+    assert 0 < len(cells) < len(tiles)*4
+    assert all(f['properties']['measurements']['patches, mean of heads, relative'] > 1 for f in cells)
     corners = {tuple(map(int, np.min(f['geometry']['coordinates'][0], 0))) for f in cells}
     assert corners <= {(int(a), int(b)) for a,b in zip(tiles.xy()[0].ravel(), tiles.xy()[1].ravel())}
 
 def stopped(*args):
     "Ctrl-C as the second step begins: one line, and what was made is kept"
-    p = subprocess.Popen([sys.executable, '-u', '-c', 'from hipt_nb.cli import main; main()', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = subprocess.Popen([sys.executable, '-u', '-c', 'from hipt_nb.cli import main; main()', *map(str, args)],
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in p.stdout:
         if line.startswith('[2/'): p.send_signal(signal.SIGINT); break
     err = p.communicate(timeout=120)[1].strip().splitlines()
     assert p.returncode==130 and len(err)==1 and 'the same command goes on' in err[0], err
+
+def home_page_code(folder):
+    "The lines of Python on the home page, run as they are written there, beside the run that the demo left behind"
+    import json
+    from pathlib import Path
+    cells = json.loads((Path(__file__).parents[1]/'nbs'/'index.ipynb').read_text())['cells']
+    blocks = [re.search(r'```python\n(from hipt_nb.all.*?)```', ''.join(c['source']), re.S) for c in cells]
+    code = next(b[1] for b in blocks if b)
+    assert len([line for line in code.splitlines() if line.strip()])<=8, code
+    r = subprocess.run([sys.executable, '-c', code], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert r.returncode==0, r.stderr
+    assert re.search(r'\(\d+, 4, 4, 96\)', r.stdout) and 'prob_mingled' in r.stdout, r.stdout
 
 def times(out): return {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
 
@@ -149,17 +184,25 @@ def test_quick_demo_and_again(tmp_path):
     if os.name!='nt': assert slides==times(out/'cohort')
     assert f"Open {out/'index.html'}" in first.stdout.splitlines()[-1]
     page = (out/'index.html').read_text()
-    for word in ('Slides', 'Scores', 'Attention', 'Pretraining', 'mean of patches', 'hipt-tiny-random', 'Right and wrong', 'hipt train models/slide/hipt-tiny/manifest.csv --out . --encoder hipt-tiny'): assert word in page, word
+    for word in ('Slides', 'Scores', 'Attention', 'Pretraining', 'mean of patches', 'hipt-tiny-random',
+                 'Right and wrong', 'hipt train models/slide/hipt-tiny/manifest.csv --out . --encoder hipt-tiny'):
+        assert word in page, word
     assert page.count('<img') >= 12+1+1+1 and str(tmp_path) not in page
     files, cohort = times(out), out/'cohort'/'manifest.csv'
-    again = walk(['demo', '--quick', '--out', out], ['view', out, '--model', 'hipt-tiny', '--static', tmp_path/'pages'], ['predict', cohort, '--out', out, '--encoder', 'hipt-tiny'])
+    again = walk(['demo', '--quick', '--out', out], ['view', out, '--model', 'hipt-tiny', '--static', tmp_path/'pages'],
+                 ['predict', cohort, '--out', out, '--encoder', 'hipt-tiny'])
     assert files==times(out)
     listed = (tmp_path/'pages'/'slides.js').read_text()
-    assert re.search(r'"label": "(mingled|zoned)", "prediction": "predicted (mingled|zoned), \d+%"', listed), listed  # the slide's own class, the one predicted for it, and how probable
+    # the slide's own class, the one predicted for it, and how probable
+    assert re.search(r'"label": "(mingled|zoned)", "prediction": "predicted (mingled|zoned), \d+%"', listed), listed
     assert 'predict: 12 slides' in again and (out/'predictions.csv').read_text().count('\n')==13
-    more = walk(['train', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2, '--level2', 'tuned', '--by-patient', '--epochs', 1, '--name', 'tuned'],
+    home_page_code(tmp_path)
+    more = walk(['train', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2, '--level2', 'tuned',
+                 '--by-patient', '--epochs', 1, '--name', 'tuned'],
                 ['knn', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2])
     assert '10 held-out predictions' in more and re.search(r'AUC \d\.\d\d \(', more), more
     (out/'cohort'/'new.csv').write_text(cohort.read_text().replace(',mingled,', ',unheard of,'))
-    fails("label 'unheard of'", 'predict', out/'cohort'/'new.csv', '--out', out, '--encoder', 'hipt-tiny', '--trained', out/'models'/'slide'/'tuned')
-    fails('do not belong to model', 'predict', cohort, '--out', out, '--encoder', 'hipt-tiny-random', '--trained', out/'models'/'slide'/'hipt-tiny')
+    fails("label 'unheard of'", 'predict', out/'cohort'/'new.csv', '--out', out, '--encoder', 'hipt-tiny', '--trained',
+          out/'models'/'slide'/'tuned')
+    fails('do not belong to model', 'predict', cohort, '--out', out, '--encoder', 'hipt-tiny-random', '--trained',
+          out/'models'/'slide'/'hipt-tiny')

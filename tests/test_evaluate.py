@@ -32,7 +32,8 @@ def test_survival_figures_are_those_of_scikit_survival():
         time, event, risk = make.study(case['seed'], case['n'], case['ties'])
         for w in (None, np.ones((1, case['n']))):    # through torchsurv, and by counting pairs
             assert np.allclose(c_index(time, event, risk, w), case['c_index'], atol=1e-6)
-            assert np.allclose([auc_at(time, event, risk, t, w) for t in make.times], np.reshape(case['auc'], (-1,) if w is None else (-1, 1)), atol=1e-6)
+            assert np.allclose([auc_at(time, event, risk, t, w) for t in make.times],
+                               np.reshape(case['auc'], (-1,) if w is None else (-1, 1)), atol=1e-6)
 
 
 # Intervals
@@ -42,7 +43,8 @@ def study(seed, true, n_patients, n_slides, folds, alike=.7):
     rng = np.random.default_rng(seed)
     who = np.r_[np.arange(n_patients), rng.permutation(n_patients)[:n_slides-n_patients]]
     y, fold = who % 2, rng.permutation(n_patients//2)[who//2] % folds
-    z = y*np.sqrt(2)*norm.ppf(true) + np.sqrt(alike)*rng.standard_normal(n_patients)[who] + np.sqrt(1-alike)*rng.standard_normal(n_slides)
+    z = (y*np.sqrt(2)*norm.ppf(true) + np.sqrt(alike)*rng.standard_normal(n_patients)[who]
+         + np.sqrt(1-alike)*rng.standard_normal(n_slides))
     q = 1/(1+np.exp(-z+z.mean()))
     return prediction_table(np.arange(n_slides), who, y, np.c_[1-q, q], ['calm', 'mixed'], fold)
 
@@ -131,12 +133,15 @@ def run(tmp_path_factory):
     for i in range(24):
         x = rng.standard_normal((2, 2, 2, 6)) + 2*(i % 2)*(np.arange(6) < 2)
         attrs = dict(encoder='tiny', level1_sha256='a', level2_sha256='b', mean=[.5]*3, std=[.5]*3, min_tissue=.1)
-        write_features(run.features('tiny', f's{i:02}'), Features(f's{i:02}', x.astype(np.float16), x.mean((1, 2)).astype(np.float32), np.zeros((2, 2), int), np.ones((2, 2, 2), np.float16), attrs))
+        write_features(run.features('tiny', f's{i:02}'),
+                       Features(f's{i:02}', x.astype(np.float16), x.mean((1, 2)).astype(np.float32),
+                                np.zeros((2, 2), int), np.ones((2, 2, 2), np.float16), attrs))
     return run
 
 
 def manifest(path, **columns):
-    m = pd.DataFrame(dict(path=[f's{i:02}.svs' for i in range(24)], patient=[f'p{i%16:02}' for i in range(24)], label=['xy'[i % 2] for i in range(24)]))
+    m = pd.DataFrame(dict(path=[f's{i:02}.svs' for i in range(24)], patient=[f'p{i%16:02}' for i in range(24)],
+                          label=['xy'[i % 2] for i in range(24)]))
     m.assign(**columns).to_csv(path/'m.csv', index=False)
     return [path/'m.csv']
 
@@ -149,8 +154,11 @@ good = ['xy'[i % 2] for i in range(24)]
     (dict(label=['y', *good[1:]]), ["patient 'p00' has labels 'x', 'y' (slides s00, s16)"]),
     (dict(label=[None, *good[1:20], None, None, *good[22:]]), ['no label for slide s00, s20, s21']),
     (dict(label=['X', *good[1:16], 'X', *good[17:]]), ["differ only in spelling (slides s00, s16)"]),
-    (dict(label=['infiltrating' if l == 'x' else 'glandular' for l in good[:8]]+['infiltratin', *['infiltrating' if l == 'x' else 'glandular' for l in good[9:]]]), ["class 'infiltratin' has 1 patient", 'slide s08', "misspelt for 'infiltrating'"]),
-    (dict(label=['z' if i in (0, 2, 16, 18) else l for i, l in enumerate(good)], split=['train']*24), ['no test slides']),
+    (dict(label=['infiltrating' if l == 'x' else 'glandular' for l in good[:8]]
+          +['infiltratin', *['infiltrating' if l == 'x' else 'glandular' for l in good[9:]]]),
+          ["class 'infiltratin' has 1 patient", 'slide s08', "misspelt for 'infiltrating'"]),
+    (dict(label=['z' if i in (0, 2, 16, 18) else l for i, l in enumerate(good)], split=['train']*24),
+     ['no test slides']),
 ], ids=['one class', 'two labels', 'missing', 'spelling', 'typing error', 'split'])
 def test_bad_labels_are_named_before_training(run, tmp_path, columns, says):
     from hipt_nb.cli import knn, train
@@ -164,26 +172,32 @@ def test_bad_labels_are_named_before_training(run, tmp_path, columns, says):
 def test_all_that_is_wrong_is_said_at_once(run, tmp_path):
     from hipt_nb.cli import knn
     with pytest.raises(HIPTError) as e: knn(manifest(tmp_path, label=[None, 'X ', 'Y', *good[3:]]), run.root, folds=3)
-    for text in ('no label for slide s00', "'X ', 'x' differ only", "'Y', 'y' differ only", "patient 'p01'", "patient 'p02'"): assert text in str(e.value).replace("'x', 'X '", "'X ', 'x'").replace("'y', 'Y'", "'Y', 'y'")
+    for text in ('no label for slide s00', "'X ', 'x' differ only", "'Y', 'y' differ only", "patient 'p01'",
+                 "patient 'p02'"):
+        assert text in str(e.value).replace("'x', 'X '", "'X ', 'x'").replace("'y', 'Y'", "'Y', 'y'")
 
 
 def test_survival_times_are_named_before_folds(tmp_path):
-    m = pd.DataFrame(dict(slide_id=[f's{i}' for i in range(20)], patient=[f'p{i}' for i in range(20)], time=[float('nan'), -3, 0, float('inf')]+[5.]*16, event=[1, 0, 1, 0, 2]+[1]*15))
+    m = pd.DataFrame(dict(slide_id=[f's{i}' for i in range(20)], patient=[f'p{i}' for i in range(20)],
+                          time=[float('nan'), -3, 0, float('inf')]+[5.]*16, event=[1, 0, 1, 0, 2]+[1]*15))
     with pytest.raises(HIPTError) as e: make_folds(m, 3, survival=True)
-    for text in ('no time for slide s0', 'not a number above 0 for slide s1, s2, s3', 'neither 0 nor 1 for slide s4'): assert text in str(e.value)
+    for text in ('no time for slide s0', 'not a number above 0 for slide s1, s2, s3', 'neither 0 nor 1 for slide s4'):
+        assert text in str(e.value)
 
 
 def test_leaky_split_files(run, tmp_path, capsys):
     "Split files that share patients are refused, by name; allowed, they are reported with their number"
     from hipt_nb.cli import knn
     m, ids = manifest(tmp_path), [f's{i:02}' for i in range(24)]
-    write_splits([dict(train=[s for i, s in enumerate(ids) if i % 3 != k], val=[], test=[s for i, s in enumerate(ids) if i % 3 == k]) for k in range(3)], tmp_path/'splits')
+    write_splits([dict(train=[s for i, s in enumerate(ids) if i % 3 != k], val=[],
+                       test=[s for i, s in enumerate(ids) if i % 3 == k]) for k in range(3)], tmp_path/'splits')
     with pytest.raises(HIPTError) as e: knn(m, run.root, splits=tmp_path/'splits')
     assert '16 of 24 test slides (66.7%)' in str(e.value) and 's00 (patient p00)' in str(e.value)
     knn(m, run.root, splits=tmp_path/'splits', allow_leakage=True)
     out = capsys.readouterr().out
     assert 'folds: 16 of 24 test slides (66.7%) share a patient' in out and 'AUC' in out
-    knn(manifest(tmp_path, site=[f'c{i%8//2}' for i in range(24)]), run.root, folds=3, by_site=True, repeats=2, metric='cosine', weights='distance', curve=True)
+    knn(manifest(tmp_path, site=[f'c{i%8//2}' for i in range(24)]), run.root, folds=3, by_site=True, repeats=2,
+        metric='cosine', weights='distance', curve=True)
     assert {'curve-tiny.csv', 'curve-tiny.png'} <= {p.name for p in (run.root/'evaluation').iterdir()}
 
 
@@ -192,16 +206,20 @@ def test_a_slide_without_tissue_is_left_out(run, tmp_path, capsys):
     import h5py
 
     from hipt_nb.cli import evaluate, knn, predict, train
-    m = pd.DataFrame(dict(path=[f's{i:02}.svs' for i in range(24)]+['glass.svs'], patient=[f'p{i%16:02}' for i in range(24)]+['p00'], label=['xy'[i % 2] for i in range(24)]+['x']))
+    m = pd.DataFrame(dict(path=[f's{i:02}.svs' for i in range(24)]+['glass.svs'],
+                          patient=[f'p{i%16:02}' for i in range(24)]+['p00'],
+                          label=['xy'[i % 2] for i in range(24)]+['x']))
     m.to_csv(tmp_path/'m.csv', index=False)
     with h5py.File(run.tiles('glass'), 'w') as f: f['coords'] = np.zeros((0, 2), int)
     cohort = [tmp_path/'m.csv']
-    for verb, kw in ((knn, dict(folds=3)), (train, dict(folds=3, epochs=2, device='cpu')), (evaluate, dict(resamples=20)), (predict, dict(device='cpu'))):
+    for verb, kw in ((knn, dict(folds=3)), (train, dict(folds=3, epochs=2, device='cpu')),
+                     (evaluate, dict(resamples=20)), (predict, dict(device='cpu'))):
         verb(cohort, run.root, **kw)
         said = capsys.readouterr()
         assert said.err.count('left out, for they have no regions: glass') == 1, (verb, said.err)
     assert len(pd.read_csv(run.root/'predictions.csv')) == 24
     minima = pd.read_csv(run.root/'evaluation'/'minima.csv')
-    assert minima.fold.tolist() == ['0', '1', '2', 'mean'] and (minima.worst >= minima.random).all() and minima.loss_gap_low.isna().all()    # fewer than ten validation patients: no interval
+    assert minima.fold.tolist() == ['0', '1', '2', 'mean'] and (minima.worst >= minima.random).all()
+    assert minima.loss_gap_low.isna().all()    # fewer than ten validation patients: no interval
     m[24:].to_csv(tmp_path/'m.csv', index=False)
     with pytest.raises(HIPTError, match='no slide of this cohort has a region with tissue'): predict(cohort, run.root)

@@ -46,7 +46,7 @@ def test_compiled_without_breaks():
 
 @pytest.mark.parametrize('level', [1, 2])
 def test_views(level):
-    "The same throws, the same views"
+    "The same random numbers, the same views"
     from hipt_nb.views import GridViews, HE_VIEWS, ImageViews, grid_views, image_views
     g, n = torch.Generator().manual_seed(0), np.arange(4)
     if level==1:
@@ -54,19 +54,25 @@ def test_views(level):
         for v in (ImageViews(), HE_VIEWS):
             for a,b in zip(image_views(x, n, 0, v), image_views(x.cuda(), n, 0, v)): alike(a, b, .9999)
     else:
-        x, mask, between = torch.randn(4, 24, 16, 16, generator=g), torch.rand(4, 16, 16, generator=g)>.5, torch.randn(24, 4, generator=g)
+        x = torch.randn(4, 24, 16, 16, generator=g)
+        mask = torch.rand(4, 16, 16, generator=g)>.5
+        between = torch.randn(24, 4, generator=g)
         v = GridViews(turns=True, dropout=.1, noise=.1, shift=1.)
         for p,q in zip(grid_views(x, mask, n, 0, v, between), grid_views(x.cuda(), mask.cuda(), n, 0, v, between)):
             for a,b in zip(p, q): alike(a, b, .9999)
 
-@pytest.mark.parametrize('level,recipe,how', [(1, 'paper', {}), (1, 'small', {}), (2, 'paper', {}), (2, 'small', {}), (1, 'paper', dict(compile=True)), (2, 'small', dict(save_memory=True))])
-def test_training_takes_the_same_road(level, recipe, how):
+@pytest.mark.parametrize('level,recipe,how', [(1, 'paper', {}), (1, 'small', {}), (2, 'paper', {}), (2, 'small', {}),
+                                              (1, 'paper', dict(compile=True)), (2, 'small', dict(save_memory=True))])
+def test_training_is_the_same_on_cpu_and_gpu(level, recipe, how):
     "Six steps in float32, the losses of CPU and GPU"
     from dataclasses import replace
     from hipt_nb.dino import RECIPES
     from hipt_nb.loop import dino_learner
+    from hipt_nb.pretrain import Pretraining
     from hipt_nb.vit import grid_vit, image_vit
-    r, g = replace(RECIPES[recipe], out_dim=128, hidden_dim=64, bottleneck_dim=32, drop_path=0., freeze_last_layer=.4, koleo=.1, koleo_grids=.1), torch.Generator().manual_seed(0)
+    r = replace(RECIPES[recipe], out_dim=128, hidden_dim=64, bottleneck_dim=32, drop_path=0., freeze_last_layer=.4,
+                koleo=.1, koleo_grids=.1)
+    g = torch.Generator().manual_seed(0)
     n = [torch.arange(i*8, i*8+8) for i in range(6)]
     if level==1: batches = [(torch.randint(0, 256, (8,3,256,256), generator=g, dtype=torch.uint8), i) for i in n]
     else: batches = [(torch.randn(8, 12, 8, 8, generator=g), torch.rand(8, 8, 8, generator=g)>.2, i) for i in n]
@@ -74,34 +80,45 @@ def test_training_takes_the_same_road(level, recipe, how):
     for device in BOTH:
         torch.manual_seed(0)
         vit = image_vit(24, 2, 3) if level==1 else grid_vit(12, 24, 2, 3, grid=7)
-        learn = dino_learner(batches, vit, r, batch_size=8, device=device, **(how if device=='cuda' else {})); learn.fit(1)
+        t = Pretraining(recipe=r, batch_size=8, device=device, precision='float32', **(how if device=='cuda' else {}))
+        learn = dino_learner(batches, vit, t)
+        learn.fit(1)
         logs.append([[row[k] for k in ('loss','kl','feature_std','feature_rank')] for row in learn.monitor.rows])
     assert np.allclose(*logs, rtol=2e-3, atol=1e-4), np.abs(np.subtract(*logs)).max(0)
 
-def test_steps_in_parts_and_a_smaller_last_one():
-    "Gradients of recorded passes add up, and a batch of another size goes the usual way"
+def test_accumulated_steps_and_a_smaller_last_one():
+    "Gradients of captured passes add up, and a batch of another size takes the ordinary path"
     from dataclasses import replace
     from hipt_nb.dino import RECIPES
     from hipt_nb.loop import dino_learner
+    from hipt_nb.pretrain import Pretraining
     from hipt_nb.vit import image_vit
     r = replace(RECIPES['paper'], out_dim=128, hidden_dim=64, bottleneck_dim=32, drop_path=0., freeze_last_layer=0.)
-    x, sizes, logs = torch.randint(0, 256, (21,3,256,256), generator=torch.Generator().manual_seed(0), dtype=torch.uint8), [8, 8, 5], []
+    t = Pretraining(recipe=r, batch_size=8, device='cuda', precision='float32')
+    x = torch.randint(0, 256, (21,3,256,256), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    sizes, logs = [8, 8, 5], []
     for part in (8, 4):
         torch.manual_seed(0)
         n = [torch.arange(21)[i:i+k][j:j+part] for i,k in zip((0, 8, 16), sizes) for j in range(0, k, part)]
-        learn = dino_learner([(x[i], i) for i in n], image_vit(24, 2, 3), r, 3, 8, device='cuda', share=lambda it: (sizes[it], sizes[it])); learn.fit(1)
+        learn = dino_learner([(x[i], i) for i in n], image_vit(24, 2, 3), t, steps=3,
+                             share=lambda it: (sizes[it], sizes[it]))
+        learn.fit(1)
         logs.append([row['loss'] for row in learn.monitor.rows])
     assert len(logs[0])==3 and np.allclose(*logs, rtol=1e-4)
 
 def hipt(*args):
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'hipt_nb.cli', *map(str, args)], capture_output=True, text=True, timeout=300, env={**os.environ, 'PYTHONPATH':os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get('PYTHONPATH', '')])})
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-m', 'hipt_nb.cli', *map(str, args)], capture_output=True,
+                       text=True, timeout=300,
+                       env={**os.environ,
+                            'PYTHONPATH':os.pathsep.join([str(Path(__file__).parents[1]),
+                                                          os.environ.get('PYTHONPATH', '')])})
     assert r.returncode==0, r.stderr
     return r
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
     "Eight phantoms, tiled; and the run folder"
-    from hipt_nb.phantom import make_cohort
+    from hipt_nb.phantom_cohort import make_cohort
     d = tmp_path_factory.mktemp('gpu')
     manifest = make_cohort(d/'slides', n_slides=8, n_patients=8, size=1024, seed=0, workers=4)
     hipt('tile', manifest, '--out', d/'run', '--region-size', 512, '--blur', 'none')
@@ -111,12 +128,14 @@ def test_the_whole_road(run):
     "Pretraining of both levels, features, training, attention, prediction by command, all on the GPU"
     from hipt_nb.features import read_features
     manifest, out = run
-    hipt('pretrain', manifest, '--out', out, '--preset', 'hipt-tiny', '--recipe', 'small', '--samples1', 64, '--samples2', 32, '--batch-size', 8, '--device', 'cuda')
+    hipt('pretrain', manifest, '--out', out, '--preset', 'hipt-tiny', '--recipe', 'small', '--samples1', 64,
+         '--samples2', 32, '--batch-size', 8, '--device', 'cuda')
     hipt('embed', manifest, '--out', out, '--model', 'hipt-tiny', '--device', 'cuda')
     f = [read_features(p) for p in sorted((out/'features'/'hipt-tiny').glob('*.h5'))]
     assert len(f)==8 and all(np.isfinite(o.region).all() for o in f)
     hipt('train', manifest, '--out', out, '--folds', 2, '--epochs', 2, '--device', 'cuda')
-    hipt('train', manifest, '--out', out, '--folds', 2, '--epochs', 2, '--level2', 'tuned', '--name', 'tuned', '--device', 'cuda')
+    hipt('train', manifest, '--out', out, '--folds', 2, '--epochs', 2, '--level2', 'tuned', '--name', 'tuned',
+         '--device', 'cuda')
     hipt('predict', manifest, '--out', out, '--device', 'cuda')
     hipt('attend', manifest, '--out', out, '--model', 'hipt-tiny', '--device', 'cuda')
 
@@ -131,14 +150,19 @@ def test_stopped_and_resumed(tmp_path, precision):
     from hipt_nb.vit import grid_vit
     r = np.random.default_rng(0)
     attrs = dict(level1_sha256='a', level2_sha256='', mean=[.5]*3, std=[.5]*3, patch_size=256, min_tissue=.1)
-    write_features(tmp_path/'a.h5', Features('a', r.normal(size=(30,4,4,12)).astype(np.float16), None, np.zeros((30,2),np.int64), (r.random((30,4,4))>.3).astype(np.float16), attrs))
+    write_features(tmp_path/'a.h5', Features('a', r.normal(size=(30,4,4,12)).astype(np.float16), None,
+                                             np.zeros((30,2),np.int64), (r.random((30,4,4))>.3).astype(np.float16),
+                                             attrs))
     class Stop(Callback):
         order = 70
         def after_batch(self):
             if self.learn.it==12: raise KeyboardInterrupt
     def train(out, *cbs):
         torch.manual_seed(0)
-        return pretrain_grid([tmp_path/'a.h5'], grid_vit(12, 24, 2, 3, grid=4), tmp_path/out, recipe=replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16, drop_path=.1), samples=160, batch_size=8, device='cuda', every=5, precision=precision, cbs=cbs)
+        return pretrain_grid([tmp_path/'a.h5'], grid_vit(12, 24, 2, 3, grid=4), tmp_path/out,
+                             recipe=replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16,
+                                            drop_path=.1), samples=160, batch_size=8, device='cuda', every=5,
+                                            precision=precision, cbs=cbs)
     whole = train('whole')
     with pytest.raises(KeyboardInterrupt): train('parts', Stop())
     again = train('parts')

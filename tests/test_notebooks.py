@@ -18,8 +18,10 @@ ok, _ = test_nb(sys.argv[1], skip_flags=cfg.tst_flags.split(), basepath=sys.argv
 sys.exit(not ok)
 """
 
-# Importing torch and its like takes longer than many a notebook. One process does it for all, and forks for each that is named on its stdin.
-# It imports nothing that changes what others do (fastai teaches tensors another comparison), and nothing of the project.
+# Importing torch and its like takes longer than many a notebook. One process does it for all, and forks for each that
+# is named on its stdin.
+# It imports nothing that changes what others do (fastai teaches tensors another comparison), and nothing of the
+# project.
 forks = """
 import os, signal, sys
 import cv2, h5py, matplotlib.pyplot, nbdev.test, openslide, pandas, scipy.stats, sklearn.model_selection, torch
@@ -52,5 +54,7 @@ def test_notebook(path, parent, tmp_path):
         print(path, root, log, sep='\t', file=parent.stdin, flush=True)
         status = parent.stdout.readline().strip()
     else:
-        with log.open('w') as f: status = str(subprocess.run([sys.executable, '-c', run, str(path), str(root)], stdout=f, stderr=f, timeout=600, **start).returncode)
+        with log.open('w') as f:
+            status = str(subprocess.run([sys.executable, '-c', run, str(path), str(root)], stdout=f, stderr=f,
+                                        timeout=600, **start).returncode)
     assert status == '0', f'{path.name}, {status=}\n' + log.read_text()[-8000:]

@@ -38,7 +38,8 @@ def package(requirement): return re.match(r'[\w.-]+', requirement)[0].lower().re
 def python(*args, **kwargs):
     "Run a fresh Python in the repository"
     env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'}
-    return subprocess.run([sys.executable, *map(str, args)], **{'cwd': root, 'env': env, 'capture_output': True, 'text': True, **kwargs})
+    return subprocess.run([sys.executable, *map(str, args)],
+                          **{'cwd': root, 'env': env, 'capture_output': True, 'text': True, **kwargs})
 
 
 def cells(path): return json.loads(path.read_text('utf-8'))['cells']
@@ -93,7 +94,8 @@ def test_notebook_outputs(path):
             data = {'text/plain': o.get('text', ''), **o.get('data', {})}
             text = '\n'.join(''.join(v) for k, v in data.items() if k.startswith('text/'))
             text = re.sub(r'data:[\w/+;-]+,[A-Za-z0-9+/=]+', '', text)
-            assert not re.search(r'''(^|[\s"'(=])(/(home|root|Users|tmp|work|var|private|opt|mnt)/|[A-Z]:\\)''', text), text[:500]
+            assert not re.search(r'''(^|[\s"'(=])(/(home|root|Users|tmp|work|var|private|opt|mnt)/|[A-Z]:\\)''',
+                                 text), text[:500]
 
 
 @pytest.mark.parametrize('path', notebooks, **ids)
@@ -102,7 +104,8 @@ def test_figures_were_drawn(path):
     for cell in cells(path):
         for o in cell.get('outputs', []):
             data = o.get('data', {})
-            assert any(k.startswith('image/') for k in data) or '<Figure size' not in ''.join(data.get('text/plain', '')), source(cell)
+            has_image = any(k.startswith('image/') for k in data)
+            assert has_image or '<Figure size' not in ''.join(data.get('text/plain', '')), source(cell)
 
 
 @pytest.mark.parametrize('path', notebooks, **ids)
@@ -122,7 +125,8 @@ def test_chapter_names_its_module(path):
 def test_nothing_left_behind():
     "Running notebooks writes to temporary folders only"
     made = [p.name for p in nbs.rglob('*') if p.is_file() and p.suffix != '.ipynb'
-            and not any(o in p.parts for o in ('images', '.ipynb_checkpoints')) and p.name not in ('llms.txt', 'sidebar.yml', '_quarto.yml', 'nbdev.yml')]
+            and not any(o in p.parts for o in ('images', '.ipynb_checkpoints'))
+            and p.name not in ('llms.txt', 'sidebar.yml', '_quarto.yml', 'nbdev.yml')]
     assert made == []
 
 
@@ -160,8 +164,83 @@ def test_imports_only_from_smaller_numbers(path):
 @pytest.mark.parametrize('path', modules, **ids)
 def test_nothing_forbidden(path):
     text = path.read_text('utf-8')
-    for bad in ('import *', 'strict=False', 'weights_only=False', 'load_learner', 'pdb', 'TODO', 'FIXME'): assert bad not in text, bad
+    for bad in ('import *', 'strict=False', 'weights_only=False', 'load_learner', 'pdb', 'TODO', 'FIXME'):
+        assert bad not in text, bad
     assert not re.search(r'\bpickle\.loads?\b', text)
+
+
+@pytest.mark.parametrize('folder', ['hipt_nb', 'docs', 'tests', 'benchmarks', 'setup.py'])
+def test_lint(folder):
+    res = python('-m', 'ruff', 'check', '--no-cache', '--output-format', 'concise', folder)
+    assert res.returncode == 0, res.stdout + res.stderr
+
+
+@pytest.mark.parametrize('path', chapters, **ids)
+def test_lines_of_exported_cells(path):
+    "At most 120 characters, in the notebook and not in the module, whose `__all__` nbdev writes"
+    exported = [(c['id'], source(c)) for c in cells(path) if re.search(r'^#\|\s*exports?\b', source(c), re.M)]
+    found = [(id, line.strip(), len(line)) for id, text in exported for line in text.splitlines()]
+    long = [f'{id}: {n} characters: {line[:60]}' for id, line, n in found if n > 120]
+    assert long == [], '\n'.join(long)
+
+
+# What the library does to others: it prints nothing, and leaves warnings and loggers as they are
+
+def calls(tree, *names):
+    "Line numbers of calls of a function or a method, and whether they are within `with warnings.catch_warnings()`"
+    blocks = [w for w in ast.walk(tree) if isinstance(w, ast.With)
+              and any('catch_warnings' in ast.unparse(i) for i in w.items)]
+    guarded = {id(n) for w in blocks for n in ast.walk(w)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split('.')[-1] in names:
+            yield node.lineno, id(node) in guarded
+
+
+trees = {p.stem: ast.parse(p.read_text('utf-8')) for p in modules}
+moving = pytest.mark.xfail(strict=False, reason='being moved')
+
+
+@moving
+def test_only_the_command_prints():
+    assert [f'{m}, line {n}' for m, tree in trees.items() if m != 'cli' for n, _ in calls(tree, 'print')] == []
+
+
+@moving
+def test_warnings_are_changed_only_where_they_are_put_back():
+    found = [f'{m}, line {n}' for m, tree in trees.items()
+             for n, guarded in calls(tree, 'filterwarnings', 'simplefilter')
+             if not guarded]
+    assert found + [m for m, tree in trees.items() if list(calls(tree, 'basicConfig', 'captureWarnings'))] == []
+
+
+state = '''
+import importlib, logging, sys, warnings
+def state():
+    named = {k: v for k, v in logging.root.manager.loggerDict.items() if hasattr(v, 'level')}
+    loggers = {'root': logging.root, **named}
+    what = lambda v: (v.level, v.handlers[:], v.filters[:], v.propagate, v.disabled)
+    return warnings.filters[:], {k: what(v) for k, v in loggers.items()}
+others, ours = sys.argv[1].split(), sys.argv[2].split()
+for name in others:
+    try: importlib.import_module(name)
+    except ImportError: pass      # an extra that is not installed
+filters, loggers = state()
+for name in ours: importlib.import_module(name)
+filters_now, loggers_now = state()
+print([f for f in filters_now if f not in filters] + [f for f in filters if f not in filters_now])
+fresh = (logging.NOTSET, [], [], True, False)
+print([k for k, v in loggers_now.items() if not k.startswith('hipt_nb') and v != loggers.get(k, fresh)])
+'''
+
+
+@moving
+def test_imports_change_nothing_of_others():
+    "A fresh process imports what the modules import, and then the modules: no warning filter and no logger has changed"
+    names = {name for tree in trees.values() for level, name in imported(tree) if not level}
+    others = sorted(name for name in names if name.split('.')[0] != 'hipt_nb')
+    res = python('-c', state, ' '.join(others), ' '.join(f'hipt_nb.{m}' for m in trees))
+    assert res.returncode == 0, res.stderr[-3000:]
+    assert res.stdout.splitlines() == ['[]', '[]'], res.stdout
 
 
 light = [o for o in 'core slide phantom tissue tiling viewer report cli'.split() if (lib/f'{o}.py').exists()]
@@ -176,12 +255,14 @@ def test_light_modules_do_not_load_torch():
 names = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'sklearn': 'scikit-learn', 'openslide': 'openslide-python',
          'IPython': 'ipython', 'matplotlib_inline': 'matplotlib-inline', 'huggingface_hub': 'huggingface-hub'}
 through_others = {'openslide-bin', 'imagecodecs'}            # what openslide and tifffile load themselves
-in_notebooks = {'ipython', 'matplotlib-inline', 'ipykernel', 'typing-extensions', 'click', 'nbdev'}   # there with what is declared, or with a notebook
+# there with what is declared, or with a notebook
+in_notebooks = {'ipython', 'matplotlib-inline', 'ipykernel', 'typing-extensions', 'click', 'nbdev'}
 
 
 def test_requirements_are_what_is_imported():
     used = {n.split('.')[0] for p in modules for level, n in imported(ast.parse(p.read_text('utf-8'))) if not level}
-    used = {names.get(n, n).lower().replace('_', '-') for n in used if n not in sys.stdlib_module_names and n != 'hipt_nb'}
+    used = {names.get(n, n).lower().replace('_', '-') for n in used if n not in sys.stdlib_module_names
+            and n != 'hipt_nb'}
     extras = {package(r) for k in settings if k.endswith('_requirements') for r in lines(k)}
     declared = {package(r) for r in lines('requirements')}
     assert used - declared - extras - in_notebooks == set(), 'imported but not in settings.ini'
@@ -202,9 +283,11 @@ def test_names_and_versions_agree():
 
 def tracked():
     "Text files of the project, without what is generated or ignored"
-    for folder, pattern in [('.', '*'), ('nbs', '**/*.ipynb'), ('docs', '*.*'), ('hipt_nb', '*.py'), ('tests', '*.py'), ('.github', '**/*.yml'), ('benchmarks', '*.*')]:
+    for folder, pattern in [('.', '*'), ('nbs', '**/*.ipynb'), ('docs', '*.*'), ('hipt_nb', '*.py'), ('tests', '*.py'),
+                            ('.github', '**/*.yml'), ('benchmarks', '*.*')]:
         for p in sorted((root/folder).glob(pattern)):
-            if p.is_file() and p.suffix in ('', '.py', '.md', '.toml', '.ini', '.in', '.txt', '.yml', '.ipynb', '.css'): yield p
+            if p.is_file() and p.suffix in ('', '.py', '.md', '.toml', '.ini', '.in', '.txt', '.yml', '.ipynb', '.css'):
+                yield p
 
 
 def test_one_owner():
@@ -214,7 +297,8 @@ def test_one_owner():
     wrong = []
     for p in tracked():
         text = p.read_text('utf-8', errors='replace')
-        found = re.findall(r'github(?:usercontent)?\.com/([\w-]+/hipt_nb)\b', text) + [f'{u}/{r}' for u, r in re.findall(r'//([\w-]+)\.github\.io/(hipt_nb)\b', text)]
+        found = (re.findall(r'github(?:usercontent)?\.com/([\w-]+/hipt_nb)\b', text)
+                 + [f'{u}/{r}' for u, r in re.findall(r'//([\w-]+)\.github\.io/(hipt_nb)\b', text)])
         if set(found) - {owner}: wrong.append(p.name)
     assert wrong == []
 
@@ -233,11 +317,59 @@ def test_constraints_cover_the_requirements():
 
 
 def test_make_targets_and_workflows():
-    targets = set(re.findall(r'^(\w+):', (root/'Makefile').read_text(), re.M))
-    assert {'demo', 'test', 'book', 'docs', 'clean'} <= targets
+    text = (root/'Makefile').read_text()
+    targets = set(re.findall(r'^(\w+):', text, re.M))
+    told = set(re.match(r'# make ([\w |]+)\.', text)[1].split(' | '))
+    assert {'demo', 'test', 'lab', 'book', 'docs', 'clean'} <= told <= targets
+    assert set(re.search(r'^\.PHONY: (.+)$', text, re.M)[1].split()) == targets == told | {'help', 'setup'}
     for p in [*(root/'.github/workflows').glob('*.yml'), root/'.ci/run']:
         assert set(re.findall(r'\bmake (\w+)', p.read_text())) <= targets, p.name
     assert os.name == 'nt' or os.access(root/'.ci/run', os.X_OK)
+
+
+def test_package_data(tmp_path):
+    "What is not a module and has to be in the wheel: types, and the pages of report and viewer"
+    build = ['build', '--build-base', tmp_path/'base', '--build-lib', tmp_path/'lib']
+    res = python('setup.py', '-q', 'egg_info', '--egg-base', tmp_path, *build)
+    assert res.returncode == 0, res.stderr[-2000:]
+    made = {p.relative_to(tmp_path/'lib').as_posix() for p in (tmp_path/'lib').rglob('*') if p.is_file()}
+    assert 'hipt_nb/py.typed' in made
+    assert {f'hipt_nb/static/{p.name}' for p in (lib/'static').iterdir()} <= made
+    listed = (tmp_path/'hipt_nb.egg-info'/'SOURCES.txt').read_text()
+    for name in ('LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'CITATION.cff', 'settings.ini'): assert name in listed, name
+
+
+def test_citation_agrees():
+    cff = yaml.safe_load((root/'CITATION.cff').read_text('utf-8'))
+    assert cff['title'] == settings['lib_name'] and cff['license'] == settings['license']
+    assert cff['repository-code'] == urls['Repository'] and cff['url'] == urls['Documentation']
+    first = cff['references'][0]
+    readme = (root/'README.md').read_text('utf-8')
+    assert first['title'] in readme and f"{first['start']}--{first['end']}" in readme
+
+
+def test_templates():
+    folder = root/'.github'/'ISSUE_TEMPLATE'
+    forms = {p.stem: yaml.safe_load(p.read_text('utf-8')) for p in folder.glob('*.yml')}
+    assert set(forms) == {'bug', 'question', 'feature', 'config'}
+    for name, form in forms.items():
+        if name == 'config': continue
+        assert form['name'] and form['description'] and form['labels'], name
+        fields = [o for o in form['body'] if o['type'] != 'markdown']
+        assert fields and all(o['attributes']['label'] for o in fields)
+        assert len({o['id'] for o in fields}) == len(fields)
+    assert (root/'.github'/'PULL_REQUEST_TEMPLATE.md').exists()
+
+
+def test_changelog_is_made_of_bullets():
+    "Under every heading bullets, and one table of names"
+    text = (root/'CHANGELOG.md').read_text('utf-8')
+    sections = re.split(r'^### ', text, flags=re.M)[1:]
+    assert {s.splitlines()[0] for s in sections} <= {'Old name, new name', 'Added', 'Changed', 'Removed', 'Fixed'}
+    assert text.count('| old name | new name |') == 1
+    for s in sections:
+        title, *lines = re.split(r'^## ', s, flags=re.M)[0].splitlines()
+        if title != 'Old name, new name': assert all(re.match(r'- |  |$', o) or o.endswith(':') for o in lines), title
 
 
 # The command (what each verb does is in test_cli.py)
@@ -268,10 +400,12 @@ def test_help_is_quick():
 # The docs' own tools
 
 def test_link_check_finds_what_is_broken(tmp_path):
-    (tmp_path/'a.html').write_text('<h1 id="top">A</h1><a href="b.html#here">b</a> <a href="#top">top</a> <a href="https://x.org/none">out</a>')
+    links = '<a href="b.html#here">b</a> <a href="#top">top</a> <a href="https://x.org/none">out</a>'
+    (tmp_path/'a.html').write_text('<h1 id="top">A</h1>' + links)
     (tmp_path/'b.html').write_text('<p id="here"></p><a href="a.html#none"></a><img src="none.png">')
     check = load('check')
-    assert list(check.problems(tmp_path)) == ['b.html: a.html#none names no place on that page', 'b.html: none.png leads nowhere']
+    assert list(check.problems(tmp_path)) == ['b.html: a.html#none names no place on that page',
+                                              'b.html: none.png leads nowhere']
     assert any('MB' in o for o in check.problems(tmp_path, limit=10))
 
 
@@ -279,7 +413,8 @@ def test_pages_link_to_pages():
     fix = load('prepare').fix_markdown
     page = nbs/'01_slide.ipynb'
     assert fix('[tiles](04_tiling.ipynb#why)', page) == '<a href="tiling.html#why">tiles</a>'
-    assert fix(f'[`Slide.read`]({urls["Documentation"]}slide.html#slide.read)', page) == '<a href="slide.html#slide.read"><code>Slide.read</code></a>'
+    link = f'[`Slide.read`]({urls["Documentation"]}slide.html#slide.read)'
+    assert fix(link, page) == '<a href="slide.html#slide.read"><code>Slide.read</code></a>'
     assert fix('```\n[tiles](04_tiling.ipynb)\n```', page) == '```\n[tiles](04_tiling.ipynb)\n```'
     assert fix('[tiles](../04_tiling.ipynb)', nbs/'tutorials'/'real.ipynb') == '<a href="../tiling.html">tiles</a>'
     assert fix('::: {.callout-note}\n## Say\nwhat\n:::', page) == ':::{admonition} Say\n:class: note\nwhat\n:::'
@@ -288,7 +423,7 @@ def test_pages_link_to_pages():
 def test_every_chapter_has_its_place_in_the_sidebar():
     prepare = load('prepare')
     assert all(prepare.group_of(p) for p in chapters)
-    assert prepare.group_of(nbs/'index.ipynb') is None
+    assert prepare.group_of(nbs/'index.ipynb') is None and prepare.group_of(nbs/'architecture.ipynb') == 'Overview'
 
 
 def test_comment_of_kwargs_stays_with_kwargs():

@@ -4,10 +4,13 @@ from pathlib import Path
 import numpy as np, pytest
 
 DATA = Path(os.environ.get('HIPT_DATA', 'missing'))
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason='set HIPT_DATA to the folder of real slides (see CONTRIBUTING.md)')
+pytestmark = pytest.mark.skipif(not DATA.is_dir(),
+                                reason='set HIPT_DATA to the folder of real slides (see CONTRIBUTING.md)')
 
-@pytest.mark.parametrize('name,mpp,levels', [('CMU-1-Small-Region.svs', .499, 1), ('tcga-cr-7395-01a-01-ts1.svs', None, 2),
-    ('fluorescence-7-levels.ndpi', .2282, 7), ('camelyon-jpeg.dcm', 28.97, 1), ('histoprep-slide.jpeg', None, 1), ('hgsc_nest.jpg', None, 1)])
+@pytest.mark.parametrize('name,mpp,levels', [('CMU-1-Small-Region.svs', .499, 1),
+                                             ('tcga-cr-7395-01a-01-ts1.svs', None, 2),
+    ('fluorescence-7-levels.ndpi', .2282, 7), ('camelyon-jpeg.dcm', 28.97, 1), ('histoprep-slide.jpeg', None, 1),
+    ('hgsc_nest.jpg', None, 1)])
 def test_every_format_opens(name, mpp, levels):
     from hipt_nb.slide import Slide, slide_info
     with Slide(DATA/name) as s:
@@ -19,7 +22,7 @@ def test_every_format_opens(name, mpp, levels):
 def test_non_integer_level_agrees_with_level_0():
     "The same window through level 1 (downsample 2.0005) and through level 0 shows the same tissue"
     from hipt_nb.slide import Slide
-    with Slide(DATA/'tcga-cr-7395-01a-01-ts1.svs', mpp=.25) as s:
+    with Slide(DATA/'tcga-cr-7395-01a-01-ts1.svs', slide_mpp=.25) as s:
         a = s.read(2000, 1500, 400, 400, .5).astype(float)
         s.levels = s.levels[:1]
         b = s.read(2000, 1500, 400, 400, .5).astype(float)

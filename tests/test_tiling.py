@@ -1,13 +1,15 @@
 "Tissue and tiling where slides are damaged, empty, odd or many"
 import contextlib, io, json, os, signal, subprocess, sys, time
 from pathlib import Path
-import cv2, h5py, numpy as np, pytest, tifffile
+import cv2, numpy as np, pytest, tifffile
 from hipt_nb.core import HIPTError
 from hipt_nb.cohort import read_manifest
 from hipt_nb.run import Run
 from hipt_nb.phantom import make_slide
 from hipt_nb.slide import Slide
-from hipt_nb.tissue import Tissue, blur_mask, read_geojson, segment, write_geojson
+from hipt_nb.areas import read_geojson, write_geojson
+from hipt_nb.artefacts import blur_mask
+from hipt_nb.tissue import Tissue, segment
 from hipt_nb.tiling import grid_starts, iter_regions, read_tiles, tile_cohort, tile_slide
 
 @pytest.fixture(scope='module')
@@ -27,7 +29,9 @@ def test_a_level_that_does_not_decode_fails_one_slide_and_leaves_nothing(phantom
     run, m = Run(tmp_path/'run'), read_manifest([tmp_path/'bad.tif', phantom])
     counts = tile_cohort(run, m, region_size=512, blur='full')
     assert counts['failed'] <= 1 and counts['done'] >= 1 and (tmp_path/'run'/'tiles'/'p.h5').exists()
-    if counts['failed']: assert "slide 'bad' cannot be read" in run.read_log()['bad','tile'][1] and not list((tmp_path/'run'/'tiles').glob('bad*'))
+    if counts['failed']:
+        assert "slide 'bad' cannot be read" in run.read_log()['bad','tile'][1]
+        assert not list((tmp_path/'run'/'tiles').glob('bad*'))
     else:  # tissue did not need that level: reading regions must say so
         tiles = read_tiles(run.tiles('bad'))
         with tiles.open(tmp_path/'bad.tif') as s, pytest.raises(HIPTError, match='bad'): list(iter_regions(s, tiles))
@@ -40,13 +44,18 @@ def test_processes_give_the_same_files_as_one(phantom, tmp_path):
     with contextlib.redirect_stderr(io.StringIO()):
         a, b = (tile_cohort(Run(tmp_path/f'run{n}'), m, workers=n, region_size=512) for n in (1, 2))
     assert a == b == dict(done=3, skipped=0, failed=1)
-    for p in sorted((tmp_path/'run1'/'tiles').iterdir()): assert p.read_bytes() == (tmp_path/'run2'/'tiles'/p.name).read_bytes(), p.name
+    for p in sorted((tmp_path/'run1'/'tiles').iterdir()):
+        assert p.read_bytes() == (tmp_path/'run2'/'tiles'/p.name).read_bytes(), p.name
 
 @pytest.mark.skipif(os.name=='nt', reason='process groups')
 def test_interrupted_in_the_middle_of_a_cohort(tmp_path):
-    "Ctrl-C in a run of several processes: one line, code 130, whole files only, no process left; the same command goes on"
-    for i in range(24): make_slide(tmp_path/'in'/f's{i}.tif', seed=0, size=1024) if not i else (tmp_path/'in'/f's{i}.tif').write_bytes((tmp_path/'in'/'s0.tif').read_bytes())
-    command = [sys.executable, '-c', 'from hipt_nb.cli import main; main()', 'tile', str(tmp_path/'in'), '-o', str(tmp_path/'run'), '--region-size', '512', '--workers', '2']
+    "Ctrl-C in several processes: one line, code 130, whole files, no process left; the same command goes on"
+    for i in range(24):
+        path = tmp_path/'in'/f's{i}.tif'
+        if i: path.write_bytes((tmp_path/'in'/'s0.tif').read_bytes())
+        else: make_slide(path, seed=0, size=1024)
+    command = [sys.executable, '-c', 'from hipt_nb.cli import main; main()', 'tile', str(tmp_path/'in'), '-o',
+               str(tmp_path/'run'), '--region-size', '512', '--workers', '2']
     p = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while p.poll() is None and len(list((tmp_path/'run').glob('tiles/*.h5'))) < 2: time.sleep(.02)
     os.killpg(p.pid, signal.SIGINT)
@@ -61,7 +70,7 @@ def test_interrupted_in_the_middle_of_a_cohort(tmp_path):
     assert len(log)==25
 
 def test_glass_goes_through_every_verb(phantom, tmp_path):
-    "A slide without tissue among others: valid tiles and a warning; it is passed over by embedding, training data, attention, report"
+    "A slide without tissue gets valid tiles and a warning, and every later step passes over it"
     from hipt_nb.attend import attend_cohort
     from hipt_nb.embed import embed_cohort
     from hipt_nb.features import load_bags
@@ -77,7 +86,8 @@ def test_glass_goes_through_every_verb(phantom, tmp_path):
         hipt = create_hipt('hipt-tiny').eval()
         assert embed_cohort(run, m, hipt) == dict(done=1, skipped=1, failed=0)
         left = with_regions(run, m)
-        assert len(PatchSource([(r.path, run.tiles(r.slide_id)) for r in m.itertuples()])) == tile_table(run, m).patches.sum()
+        sources = [(r.path, run.tiles(r.slide_id)) for r in m.itertuples()]
+        assert len(PatchSource(sources)) == tile_table(run, m).patches.sum()
         assert len(load_bags(run, left, hipt.name)[0]) == 1
         assert attend_cohort(run, m, hipt, top=1) == dict(done=1, skipped=1, failed=0)
         assert 'glass' in write_report(run, m).read_text()
@@ -98,7 +108,8 @@ def test_patches_beyond_the_edge_are_never_tissue(phantom):
     with Slide(phantom) as s:
         everything = Tissue(np.ones((300,300), bool), 7.)   # reaches beyond the slide
         for size in (256, 1024, 4096):
-            t = tile_slide(s, everything, region_size=size, patch_size=256 if size>256 else 64, min_tissue=0, blur='none')
+            t = tile_slide(s, everything, region_size=size, patch_size=256 if size>256 else 64, min_tissue=0,
+                           blur='none')
             x, y = t.xy()
             assert not t.mask()[(x>=2048) | (y>=2048)].any() and t.mask()[(x<2048) & (y<2048)].all()
 
@@ -112,12 +123,18 @@ def leica(path, image, offset_um, mpp=.5):
     "A Leica SCN file: OpenSlide gives it `bounds-*`, for the scanned part lies somewhere on a larger slide"
     h, w = image.shape[:2]
     nm = lambda px: round(px*mpp*1000)
-    xml = f'''<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:0"><collection name="c" uuid="urn:uuid:1" sizeX="{nm(4*w)}" sizeY="{nm(4*h)}">
-<image name="i" uuid="urn:uuid:2"><creationDate>2020-01-01T00:00:00Z</creationDate><device model="m" version="1"/><pixels sizeX="{w}" sizeY="{h}"><dimension sizeX="{w}" sizeY="{h}" r="0" ifd="0"/></pixels>
-<view sizeX="{nm(w)}" sizeY="{nm(h)}" offsetX="{round(offset_um[0]*1000)}" offsetY="{round(offset_um[1]*1000)}" spacingZ="0"/>
-<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings><illuminationSettings><numericalAperture>0.4</numericalAperture><illuminationSource>brightfield</illuminationSource></illuminationSettings></scanSettings></image></collection></scn>'''
+    x, y = (round(o*1000) for o in offset_um)
+    xml = f'''<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="urn:uuid:0">
+<collection name="c" uuid="urn:uuid:1" sizeX="{nm(4*w)}" sizeY="{nm(4*h)}">
+<image name="i" uuid="urn:uuid:2"><creationDate>2020-01-01T00:00:00Z</creationDate><device model="m" version="1"/>
+<pixels sizeX="{w}" sizeY="{h}"><dimension sizeX="{w}" sizeY="{h}" r="0" ifd="0"/></pixels>
+<view sizeX="{nm(w)}" sizeY="{nm(h)}" offsetX="{x}" offsetY="{y}" spacingZ="0"/>
+<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings>
+<illuminationSettings><numericalAperture>0.4</numericalAperture><illuminationSource>brightfield</illuminationSource>
+</illuminationSettings></scanSettings></image></collection></scn>'''
     with tifffile.TiffWriter(path, bigtiff=True) as t:
-        t.write(image, tile=(256,256), photometric='rgb', compression='jpeg', description=xml, metadata=None, resolution=(1e4/mpp,)*2, resolutionunit='CENTIMETER')
+        t.write(image, tile=(256,256), photometric='rgb', compression='jpeg', description=xml, metadata=None,
+                resolution=(1e4/mpp,)*2, resolutionunit='CENTIMETER')
     return path
 
 def test_geojson_of_a_file_with_bounds(phantom, tmp_path):
@@ -128,7 +145,8 @@ def test_geojson_of_a_file_with_bounds(phantom, tmp_path):
         assert (x, y, w, h) == (1280, 640, 2048, 2048)
         tissue = segment(s)
         path = write_geojson(tmp_path/'t.geojson', tissue, s)
-        ring = np.concatenate([np.array(f['geometry']['coordinates'][0]) for f in json.loads(path.read_text())['features']])
+        ring = np.concatenate([np.array(f['geometry']['coordinates'][0])
+                               for f in json.loads(path.read_text())['features']])
         assert ring.min()>=-16 and ring.max()<=2048+16   # within the scanned part, from its corner
         back = read_geojson(path, s).mask
         assert (back&tissue.mask).sum()/(back|tissue.mask).sum() > .98
@@ -139,10 +157,11 @@ def test_blur_by_samples_is_near_the_full_check(tmp_path):
     with Slide(make_slide(tmp_path/'p.tif', seed=1, size=4096)) as s: image = s.read(0, 0, 4096, 4096)
     image[:,2048:] = cv2.GaussianBlur(image, (0,0), 5)[:,2048:]
     cv2.imwrite(str(tmp_path/'half.png'), image[...,::-1])
-    with Slide(tmp_path/'half.png', mpp=.5) as s:
+    with Slide(tmp_path/'half.png', slide_mpp=.5) as s:
         t = segment(s)
         full, some = (blur_mask(s, tissue=t, every=n).mask for n in (1, 4))
-    assert (full!=some).mean()<.2 and full[:,20:].sum()>100 and some[:,20:].sum()>.8*full[:,20:].sum() and some[:,:12].mean()<.05
+    assert (full!=some).mean()<.2 and full[:,20:].sum()>100 and some[:,20:].sum()>.8*full[:,20:].sum()
+    assert some[:,:12].mean()<.05
 
 def test_closing_early_leaves_no_thread(phantom):
     import threading
@@ -154,11 +173,12 @@ def test_closing_early_leaves_no_thread(phantom):
 
 @pytest.mark.parametrize('preset', ['hipt', 'tcga', 'biopsy', 'resection'])
 def test_the_same_mask_as_clam(preset, tmp_path):
-    "Pixel by pixel, on a picture with pieces and holes of many sizes at CLAM's own scale; `max_share`, which CLAM has not, is switched off"
+    "Pixel by pixel, with pieces and holes of many sizes at CLAM's own scale; `max_share`, which CLAM lacks, is off"
     sys.path.insert(0, str(Path(__file__).parent/'golden'))
     from make_tissue import picture
     image = picture()
-    theirs = np.unpackbits(np.load(Path(__file__).parent/'golden'/'tissue.npz')[preset]).reshape(image.shape[:2]).astype(bool)
+    packed = np.load(Path(__file__).parent/'golden'/'tissue.npz')[preset]
+    theirs = np.unpackbits(packed).reshape(image.shape[:2]).astype(bool)
     cv2.imwrite(str(tmp_path/'p.png'), image[...,::-1])
-    with Slide(tmp_path/'p.png', mpp=8.) as s: ours = segment(s, preset, max_share=1).mask
+    with Slide(tmp_path/'p.png', slide_mpp=8.) as s: ours = segment(s, preset, max_share=1).mask
     assert (ours==theirs).all()

@@ -1,4 +1,4 @@
-"Our ViTs against golden numbers of the published HIPT modules, made by tests/golden/make_vit.py; checkpoints of other NumPys"
+"Our ViTs against golden numbers of the published HIPT modules (tests/golden/make_vit.py); checkpoints of other NumPys"
 import sys, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch
@@ -22,7 +22,8 @@ def test_as_published(golden, models, kind, size):
     m,x = models[kind],(image if kind=='image' else grid)(*size)
     with torch.no_grad(): t,a = m.forward_attention(x)
     name = f'{kind}_{size[0]}x{size[1]}_'
-    for k,v in dict(cls=t[0,0], token=t[0,17], attention=a[0,:,0,1:], all_tokens=summed(t[0]), all_attention=summed(a[0])).items():
+    for k,v in dict(cls=t[0,0], token=t[0,17], attention=a[0,:,0,1:], all_tokens=summed(t[0]),
+                    all_attention=summed(a[0])).items():
         assert np.abs(v.numpy()-golden[name+k]).max() < 1e-5, name+k
 
 def test_exact_positions_differ(golden, models):
@@ -37,12 +38,13 @@ def test_golden_is_not_flat(golden):
     for k,v in golden.items():
         if k.endswith('attention') and 'all' not in k: assert v.max() > 2/v.shape[1], k
 
-SMALL = dict(image=lambda: image_vit(24, 2, 3, patch=8, img_size=32, drop_path=.1), grid=lambda: grid_vit(12, 24, 2, 3, grid=4, drop_path=.1))
+SMALL = dict(image=lambda: image_vit(24, 2, 3, patch=8, img_size=32, drop_path=.1),
+             grid=lambda: grid_vit(12, 24, 2, 3, grid=4, drop_path=.1))
 
 @pytest.mark.parametrize('kind', SMALL)
 @pytest.mark.parametrize('how', ['features','masked','attention','training','checkpointing'])
 def test_compiles_as_one_graph(kind, how):
-    "What torch.compile sees is the whole model, without a break, and its answer is the same (traced by its eager backend: no compiler is needed)"
+    "torch.compile sees the whole model, without a break, and its answer is the same (eager backend: no compiler)"
     torch._dynamo.reset()
     m = SMALL[kind]().train(how in ('training','checkpointing')); m.checkpointing = how=='checkpointing'
     x = image(40,32)[:,:,:40,:32] if kind=='image' else grid(5,4,12)
@@ -64,4 +66,5 @@ def test_checkpoint_of_old_numpy(tmp_path):
         return tmp_path/name
     for f in (tmp_path/'new.pth', renamed('old.pth', b'numpy._core.multiarray', b'numpy.core.multiarray')):
         assert read_checkpoint(f)['lr']==.5
-    with pytest.raises(HIPTError, match='evil.pth is refused'): read_checkpoint(renamed('evil.pth', b'numpy._core.multiarray\nscalar', b'os\nsystem'))
+    with pytest.raises(HIPTError, match='evil.pth is refused'):
+        read_checkpoint(renamed('evil.pth', b'numpy._core.multiarray\nscalar', b'os\nsystem'))

@@ -1,4 +1,4 @@
-// Deep-zoom page of one slide. Everything it shows is in data.js (window.HIPT); all names enter the page as text, never as markup.
+// Deep-zoom page of one slide. Everything it shows is in data.js (window.HIPT); names are inserted as text, never as markup.
 (() => {
 'use strict';
 const D = window.HIPT, $ = id => document.getElementById(id), state = document.body.dataset;
@@ -16,7 +16,7 @@ let layer = -1, hidden = false;
 const items = D.maps.map(() => null), opacity = () => hidden ? 0 : $('opacity').value / 100;
 viewer.addHandler('tile-load-failed', e => { state.error = 'tile ' + e.tile.cacheKey; });
 
-// a map is one image laid over the part of the slide that it covers; width 1 is the slide's width
+// a map is one image laid over the area it covers; width 1 is the slide's width
 const load = i => viewer.addTiledImage({
   tileSource: { type: 'image', url: D.maps[i].file, buildPyramid: false }, x: D.maps[i].x / D.width, y: D.maps[i].y / D.width, width: D.maps[i].width / D.width,
   opacity: 0, success: e => { items[i] = e.item; draw(); }, error: () => { state.error = D.maps[i].file; } });
@@ -32,7 +32,7 @@ function draw() {
   $('low').textContent = m.low; $('high').textContent = m.high; $('units').textContent = m.units;
 }
 
-// layers of one level share a line; two selectors change between its heads and scalings
+// layers of one level share a line; two selectors switch between its heads and scalings
 const levels = [...new Set(D.maps.map(m => m.level))], of = (level, head, scaling) => D.maps.findIndex(m => m.level === level && (head === undefined || m.head === head) && (scaling === undefined || m.scaling === scaling));
 function choose(i) {
   layer = Math.max(-1, Math.min(D.maps.length - 1, i));
@@ -78,7 +78,7 @@ function scale() {
 for (const event of ['open', 'animation', 'resize', 'update-viewport']) viewer.addHandler(event, scale);
 viewer.addOnceHandler('open', () => { choose(D.maps.length ? 0 : -1); grid(); state.ready = D.maps.length; });
 
-// the grid of regions, and the way to the most attended
+// the grid of regions, and buttons that jump to the most attended ones
 const NS = 'http://www.w3.org/2000/svg', regions = D.regions.filter(r => r.score !== null).sort((a, b) => b.score - a.score);
 let visited = -1;
 function grid() {
@@ -121,7 +121,7 @@ if (D.listed) {
   document.body.append(script);
 }
 
-// notes: polygons that are relevant or not, kept by the server of a live page
+// annotations: polygons that are relevant or not, saved by the server of a live page
 let annotator = null, chosen = null, token = null;
 const marks = new Map(), step0 = D.tiled.step;  // Annotorious counts in pixels of the finest tile level
 function toPage(n, id) {
@@ -152,7 +152,7 @@ async function save() {
   const result = await answer.json();
   state.saved = result.saved; $('saved').textContent = `${result.saved} saved`; agreement(result.agreement);
 }
-function drawing(on) { annotator.setDrawingTool('polygon'); annotator.setDrawingEnabled(on); state.drawing = +on; $('draw').setAttribute('aria-pressed', on); $('saved').textContent = on ? 'Click corner by corner, double-click to close' : ''; }
+function drawing(on) { annotator.setDrawingTool('polygon'); annotator.setDrawingEnabled(on); state.drawing = +on; $('draw').setAttribute('aria-pressed', on); $('saved').textContent = on ? 'Click each corner, double-click to finish' : ''; }
 function mark(relevant) {
   const c = viewer.viewport.getCenter(true), x = c.x * D.width, y = c.y * D.width, r = D.regions.find(r => x >= r.x && x < r.x + r.size && y >= r.y && y < r.y + r.size);
   if (!r) { $('saved').textContent = 'No region in the middle of the view'; return; }
@@ -164,7 +164,7 @@ function mark(relevant) {
   annotator.setSelected(a.id); edit(annotator.state.store.getAnnotation(a.id));
   save();
 }
-// what only a live page needs is loaded when it is needed
+// the drawing tool is loaded by live pages only
 function part(tag, what) { return new Promise((done, failed) => { const e = Object.assign(document.createElement(tag), what); e.onload = done; e.onerror = () => failed(new Error(e.src || e.href)); document.head.append(e); }); }
 async function notes() {
   const s = await (await fetch('session.json')).json();

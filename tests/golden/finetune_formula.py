@@ -9,11 +9,15 @@ def value(name, shape):
     if len(shape)<2 or name.endswith(('cls_token','pos_embed')): return .3*u
     return u*2.2/math.sqrt(math.prod(shape[1:]))
 
-PUBLISHED = {'level2':'local_vit', 'phi':'global_phi', 'transformer':'global_transformer', 'pool.tanh':'global_attn_pool.attention_a.0',
-             'pool.gate':'global_attn_pool.attention_b.0', 'pool.score':'global_attn_pool.attention_c', 'rho':'global_rho', 'classifier':'classifier'}
+PUBLISHED = {'level2':'local_vit', 'phi':'global_phi', 'transformer':'global_transformer',
+             'pool.tanh':'global_attn_pool.attention_a.0',
+             'pool.gate':'global_attn_pool.attention_b.0', 'pool.score':'global_attn_pool.attention_c',
+             'rho':'global_rho', 'classifier':'classifier'}
 
 LOCAL = {'local_phi':'local_phi', 'phi':'global_phi', 'rho':'global_rho', 'classifier':'classifier',
-         **{f'{ours}.{part}':f'{theirs}.{name}' for ours,theirs in (('local_pool','local_attn_pool'), ('pool','global_attn_pool')) for part,name in (('tanh','attention_a.0'), ('gate','attention_b.0'), ('score','attention_c'))}}
+         **{f'{ours}.{part}':f'{theirs}.{name}'
+            for ours,theirs in (('local_pool','local_attn_pool'), ('pool','global_attn_pool'))
+            for part,name in (('tanh','attention_a.0'), ('gate','attention_b.0'), ('score','attention_c'))}}
 
 def published_name(ours, names=PUBLISHED):
     "Our parameter name as the published code calls it"

@@ -1,5 +1,5 @@
-"""Make finetune.npz by running the published slide-level modules and losses beside this project: `python finetune_make.py HIPT MCAT`.
-HIPT and MCAT are checkouts of these repositories, which are not part of this project."""
+"""Make finetune.npz by running the published slide-level modules and losses beside this project: `python
+finetune_make.py HIPT MCAT`. HIPT and MCAT are checkouts of these repositories, which are not part of this project."""
 import ast, sys, types, contextlib, io, os
 from pathlib import Path
 import numpy as np, torch
@@ -14,7 +14,8 @@ def function(path, name):
 if __name__=='__main__':
     root, mcat = (Path(o).resolve() for o in sys.argv[1:3])
     sys.modules['pdb'] = types.SimpleNamespace(set_trace=lambda: None)  # the published forward stops in a debugger
-    os.chdir(root/'2-Weakly-Supervised-Subtyping'); sys.path[:0] = [str(root/'2-Weakly-Supervised-Subtyping'), str(root/'HIPT_4K')]
+    os.chdir(root/'2-Weakly-Supervised-Subtyping')
+    sys.path[:0] = [str(root/'2-Weakly-Supervised-Subtyping'), str(root/'HIPT_4K')]
     import warnings, vision_transformer4k; vision_transformer4k.warnings = warnings
     from models.model_hierarchical_mil import HIPT_LGP_FC, HIPT_GP_FC, HIPT_None_FC
     out = {}

@@ -27,7 +27,7 @@ def grid(rows, cols, dim=384, seed=2000):
     return torch.from_numpy(2*numbers(dim*rows*cols, seed).reshape(1,dim,rows,cols)).float()
 
 def summed(x):
-    "Each row of `x` in one number, with signs by formula and scaled so that an error in every place is no larger in the sum: `[...,n]` to `[...]`"
+    "`[...,n]` to `[...]`: each row in one number, with signs by formula, scaled so that errors do not add up"
     return x @ torch.from_numpy(np.sign(numbers(x.shape[-1], 3000))/math.sqrt(x.shape[-1])).to(x.dtype)
 
 IMAGES = [(256,256),(224,224),(96,96),(192,320)]
@@ -36,4 +36,5 @@ GRIDS  = [(16,16),(14,14),(6,6),(14,10)]
 def picture(n):
     "An 8-bit image `[n,n,3]`, waves and a fine pattern that nowhere repeats"
     y,x = np.ogrid[:n,:n]
-    return np.stack([(100 + 70*np.sin(x/(97+9*c)+c)*np.cos(y/(83-5*c)) + (x*x*3+y*y*5+x*y*7+c*11)//64 % 61).astype(np.uint8) for c in range(3)], -1)
+    return np.stack([(100 + 70*np.sin(x/(97+9*c)+c)*np.cos(y/(83-5*c))
+                      + (x*x*3+y*y*5+x*y*7+c*11)//64 % 61).astype(np.uint8) for c in range(3)], -1)

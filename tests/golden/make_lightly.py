@@ -1,6 +1,8 @@
-"""Golden numbers of lightly's losses (github.com/lightly-ai/lightly, MIT), run beside this project on inputs made by a formula.
+"""Golden numbers of lightly's losses (github.com/lightly-ai/lightly, MIT), run beside this project on inputs made by a
+formula.
 
-    pip install --no-deps --target FOLDER lightly && PYTHONPATH=FOLDER python tests/golden/make_lightly.py    # writes tests/golden/lightly.json"""
+    pip install --no-deps --target FOLDER lightly
+    PYTHONPATH=FOLDER python tests/golden/make_lightly.py    # writes tests/golden/lightly.json"""
 import json
 from pathlib import Path
 import torch
@@ -17,8 +19,11 @@ if __name__=='__main__':
     loss, dino = DINOLoss(output_dim=K, student_temp=.1), []
     for step in range(4):
         s, t = formula(ncrops*B, K, k=.9+step).requires_grad_(), formula(2*B, K, k=.2+step)
-        dino.append(numbers(loss(list(t.chunk(2)), list(s.chunk(ncrops)), teacher_temp=temp), s) | dict(center=loss.center.flatten()[:5].tolist()))
+        dino.append(numbers(loss(list(t.chunk(2)), list(s.chunk(ncrops)), teacher_temp=temp), s)
+                    | dict(center=loss.center.flatten()[:5].tolist()))
     x = formula(24, 8, k=.37).requires_grad_()
     balanced = sinkhorn(formula(12, 6, k=.61), iterations=3, epsilon=.5)
-    res = dict(dino=dict(out_dim=K, ncrops=ncrops, batch=B, teacher_temp=temp, steps=dino), koleo=dict(shape=[24,8], **numbers(KoLeoLoss()(x), x)), sinkhorn=dict(shape=[12,6], temperature=.5, answer=balanced.tolist()))
+    res = dict(dino=dict(out_dim=K, ncrops=ncrops, batch=B, teacher_temp=temp, steps=dino),
+               koleo=dict(shape=[24,8], **numbers(KoLeoLoss()(x), x)),
+               sinkhorn=dict(shape=[12,6], temperature=.5, answer=balanced.tolist()))
     Path(__file__).with_name('lightly.json').write_text(json.dumps(res)+'\n')

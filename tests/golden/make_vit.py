@@ -1,12 +1,13 @@
-"""Make vit.npz by running the published HIPT modules beside this project: `python make_vit.py DIR`.
-DIR holds `vision_transformer.py` and `vision_transformer4k.py` of the HIPT repository's `HIPT_4K` folder, which are not part of this project."""
+"""Make vit.npz by running the published HIPT modules beside this project: `python make_vit.py DIR`. DIR holds
+`vision_transformer.py` and `vision_transformer4k.py` of the HIPT repository's `HIPT_4K` folder, which are not part
+of this project."""
 import sys, contextlib, io
 from pathlib import Path
 import numpy as np, torch
 from formula import fill, image, grid, summed, IMAGES, GRIDS
 
 def outputs(model, x):
-    "Class token, one other token, and the class token's row of the last block's attention in full; a number for every token and every row of attention"
+    "Class token, one other token, the class token's row of the last block's attention; a number for all others"
     with torch.no_grad(): t,a = model.get_intermediate_layers(x)[0], model.get_last_selfattention(x)
     return dict(cls=t[0,0], token=t[0,17], attention=a[0,:,0,1:], all_tokens=summed(t[0]), all_attention=summed(a[0]))
 

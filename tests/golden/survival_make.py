@@ -25,6 +25,7 @@ if __name__ == '__main__':
         y = Surv.from_arrays(event, time)
         try: auc = cumulative_dynamic_auc(y, y, risk, times)[0].tolist()
         except ValueError: auc = None     # the last patient is censored at a time that is asked about
-        cases.append(dict(seed=seed, n=n, ties=ties, c_index=float(concordance_index_censored(event, time, risk)[0]), auc=auc))
+        cases.append(dict(seed=seed, n=n, ties=ties, c_index=float(concordance_index_censored(event, time, risk)[0]),
+                          auc=auc))
     (Path(__file__).parent/'survival.json').write_text(json.dumps(cases, indent=1)+'\n')
     print(cases)
