@@ -31,7 +31,8 @@ def make_slides(folder, slides):
 def truth(slide):
     "The share of glands and nests in every token, as a layer"
     import cv2
-    from hipt_nb.phantom import MASK_CLASSES, mask_path
+    from hipt_nb.phantom import mask_path
+    from hipt_nb.scene import MASK_CLASSES
     mask = cv2.imread(str(mask_path(slide.path)), 0)
     w, h = slide.dimensions
     share = cv2.resize((mask >= MASK_CLASSES['gland']).astype('float32'), (w//32, h//32), interpolation=cv2.INTER_AREA)

@@ -153,7 +153,7 @@ def map_layers(
     tiles:Tiles,           # of the slide
     maps:Maps,             # of the slide
     scalings=('relative','raw','rank','slide'),  # see `attention`; 'slide' ranks within the slide
-)->list:                   # dicts: name, level, head, scaling, units, array `[h, w]`, low, high; x, y, width, height (level-0 px)
+)->list:                   # dicts: name, level, head, scaling, units, array, low, high; x, y, width, height
     "Every level's scores, by head and scaling, as layers placed on the slide"
     return [layer for s in scalings for layer in _layers(tiles, maps, s)]
 

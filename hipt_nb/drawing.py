@@ -1,4 +1,4 @@
-"""Heatmaps over tissue: patches, regions, slides and the whole pyramid as figures, and contact sheets of the highest and lowest scores
+"""Heatmaps over tissue, for patches, regions, slides and the whole pyramid, and contact sheets
 
 Docs: https://hipt-nb.github.io/hipt_nb/drawing.html.md"""
 

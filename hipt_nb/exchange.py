@@ -122,7 +122,7 @@ def _corners(a): return np.stack([a['x'], a['y']], -1).astype(float)
 
 # %% ../nbs/04a_exchange.ipynb #3412972d
 def _check_patches(p, path, slide):
-    "Refuse coordinates that are no pairs, and patches beyond the edge of the slide"
+    "Refuse coordinates that are not pairs, and patches beyond the edge of the slide"
     if p.xy.ndim!=2 or p.xy.shape[1]!=2 or not p.side>0 or p.size<1:
         raise HIPTError(f"'{path}' is damaged: coordinates of shape {p.xy.shape}, patches {p.side:g} px wide")
     w, h = slide.dimensions

@@ -1,4 +1,4 @@
-"""The published panels of a region, contact sheets, and a slide's attention map as files that other programs open in the right place: OME-TIFF and GeoJSON
+"""Published panels, contact sheets, and attention maps as files for other programs: OME-TIFF and GeoJSON
 
 Docs: https://hipt-nb.github.io/hipt_nb/figures.html.md"""
 

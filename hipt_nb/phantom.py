@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2, numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, atomic, renamed
-from .scene import ARRANGEMENTS, MASK_CLASSES, MASK_MPP, NUCLEI, Scene, layout, layout_blocks, noise
+from .scene import ARRANGEMENTS, MASK_MPP, NUCLEI, Scene, layout, layout_blocks, noise
 
 # %% ../nbs/02_phantom.ipynb #1311ab16
 # optical density in red, green and blue at amount 1
@@ -304,6 +304,6 @@ def _whole(scene, size, mpp, stains, white):
 
 # %% ../nbs/02_phantom.ipynb #609a1c6c
 _scene = 'tissue_field fibre_field blob cord inset along fill make_gland make_nest pack stroma_cells arrange'.split()
-_scene += ['BLOCK_UM', 'SQUARE', 'BLOCK_CELLS']
+_scene += ['MASK_CLASSES', 'BLOCK_UM', 'SQUARE', 'BLOCK_CELLS']
 _cohort = 'COHORTS', 'plan_cohort', 'make_cohort'
 __getattr__ = renamed(__name__, {n: f'scene.{n}' for n in _scene} | {n: f'phantom_cohort.{n}' for n in _cohort})

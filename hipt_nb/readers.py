@@ -17,9 +17,6 @@ import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError
 
-# %% ../nbs/00c_readers.ipynb #1824c70a
-logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # a broken file is reported once, by our own error
-
 # %% ../nbs/00c_readers.ipynb #d4058b10
 def as_rgb(
     a,             # uint8 or uint16 `[h, w]`, `[h, w, 1]`, `[h, w, 3]` or `[h, w, 4]`
@@ -53,37 +50,48 @@ class OpenSlideFile:
         self.levels = [(*wh, d) for wh,d in zip(self.handle.level_dimensions, self.handle.level_downsamples)]
         self.kind = 'OpenSlide'
 
-    def _read(self, x, y, level, width, height):
-        im = self.handle.read_region((x, y), level, (width, height))
-        opaque = im.getchannel('A').getextrema()==(255, 255)
-        return np.asarray(im.convert('RGB')) if opaque else as_rgb(np.asarray(im))
-
-    def icc(self):
-        "The ICC colour profile as bytes, or None"
-        profile = self.handle.color_profile
-        return profile and profile.tobytes()
-
     def close(self): self.handle.close()
+
+    def pixels(self,
+        x:int,       # left edge, level-0 pixels
+        y:int,       # top edge, level-0 pixels
+        level:int,   # which level
+        width:int,   # pixels of the level
+        height:int,  # pixels of the level
+    )->np.ndarray:   # uint8 `[height, width, 3]`
+        "Read a window of a level, white beyond the slide"
+        W, H, d = self.levels[level]
+        left, right = (int(np.clip(o-x/d, 0, width)) for o in (0, W))
+        top, bottom = (int(np.clip(o-y/d, 0, height)) for o in (0, H))
+        out = np.full((height, width, 3), 255, np.uint8)
+        for r in range(top, bottom, self.block):
+            for c in range(left, right, self.block):
+                w, h = min(self.block, right-c), min(self.block, bottom-r)
+                out[r:r+h, c:c+w] = self._read(x+round(c*d), y+round(r*d), level, w, h)
+        return out
 
 # %% ../nbs/00c_readers.ipynb #907bc29a
 @patch
-def pixels(self:OpenSlideFile,
-    x:int,       # left edge, level-0 pixels
-    y:int,       # top edge, level-0 pixels
-    level:int,   # which level
-    width:int,   # pixels of the level
-    height:int,  # pixels of the level
-)->np.ndarray:   # uint8 `[height, width, 3]`
-    "Read a window of a level, white beyond the slide"
-    W, H, d = self.levels[level]
-    left, right = (int(np.clip(o-x/d, 0, width)) for o in (0, W))
-    top, bottom = (int(np.clip(o-y/d, 0, height)) for o in (0, H))
-    out = np.full((height, width, 3), 255, np.uint8)
-    for r in range(top, bottom, self.block):
-        for c in range(left, right, self.block):
-            w, h = min(self.block, right-c), min(self.block, bottom-r)
-            out[r:r+h, c:c+w] = self._read(x+round(c*d), y+round(r*d), level, w, h)
-    return out
+def icc(self:OpenSlideFile):
+    "The ICC colour profile as bytes, or None"
+    profile = self.handle.color_profile
+    return profile and profile.tobytes()
+
+@patch
+def _read(self:OpenSlideFile, x, y, level, width, height):
+    im = self.handle.read_region((x, y), level, (width, height))
+    opaque = im.getchannel('A').getextrema()==(255, 255)
+    return np.asarray(im.convert('RGB')) if opaque else as_rgb(np.asarray(im))
+
+# %% ../nbs/00c_readers.ipynb #1824c70a
+@contextmanager
+def _quiet_tifffile():
+    "Silence tifffile's log in this thread: a broken file is reported once, by our own error"
+    log, thread = logging.getLogger('tifffile'), threading.get_ident()
+    other_threads = lambda record: record.thread!=thread
+    log.addFilter(other_threads)
+    try: yield
+    finally: log.removeFilter(other_threads)
 
 # %% ../nbs/00c_readers.ipynb #d8fc51b2
 def _pages_of(t):
@@ -161,7 +169,7 @@ class TiffFile:
     def _scan(self, path, like):
         "Find the pages of the levels, how to decode them and what they say about themselves"
         import tifffile
-        with tifffile.TiffFile(path) as t:
+        with _quiet_tifffile(), tifffile.TiffFile(path) as t:
             pages = _pages_like(t, like) if like else _pages_of(t)
             if max(map(_end, pages))>t.filehandle.size:  # better reported now than in the middle of a run
                 raise HIPTError('it is truncated: its tiles extend past the end of the file')
@@ -401,5 +409,5 @@ def _check_file(path):
 def _is_ome(path):
     import tifffile
     try:
-        with tifffile.TiffFile(path) as t: return t.is_ome
+        with _quiet_tifffile(), tifffile.TiffFile(path) as t: return t.is_ome
     except Exception: return False

@@ -11,7 +11,7 @@ __all__ = ['trained_models', 'model_predictions', 'same_classes', 'baseline_of',
 # %% ../nbs/12f_scores.ipynb #92456fd5
 from dataclasses import replace
 import numpy as np, pandas as pd
-from .core import HIPTError, params_hash, save_figure, write_csv
+from .core import HIPTError, params_hash, renamed, save_figure, write_csv
 from .run import Run
 from .features import by_patient, label_classes, load_bags, read_features
 from .evaluate import check_folds
@@ -271,3 +271,6 @@ def _kinds(models):
     classes = {k: v for k,v in models.items() if 'risk' not in v}
     survival = {k: pool_patients(v) for k,v in models.items() if 'risk' in v}
     return {k: v for k,v in dict(classes=classes, survival=survival).items() if v}
+
+# %% ../nbs/12f_scores.ipynb #435ccaa5
+__getattr__ = renamed(__name__, {'figures_of': 'scores.metrics_of'})

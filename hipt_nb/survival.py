@@ -12,7 +12,7 @@ __all__ = ['C_INDEX', 'survival_problems', 'survival_folds', 'survival_table', '
 # %% ../nbs/08b_survival.ipynb #06db08e2
 import numpy as np, pandas as pd
 from functools import partial
-from .core import HIPTError, renamed
+from .core import HIPTError, quiet_imports, renamed
 from .comparison import Metric, fold_score
 from .evaluate import listed, patient_folds
 from .intervals import pair_rate
@@ -98,7 +98,7 @@ def _ordered_pairs(time, event):
 
 def _torchsurv_c(time, event, risk):
     import torch
-    from torchsurv.metrics.cindex import ConcordanceIndex
+    with quiet_imports(): from torchsurv.metrics.cindex import ConcordanceIndex
     return float(ConcordanceIndex()(*map(torch.tensor, (risk, event, time)), instate=False))
 
 # %% ../nbs/08b_survival.ipynb #5b364c68
@@ -109,7 +109,7 @@ def censoring_weights(
 ):           # `[N]`, or as many as `at`
     "Inverse of the probability of not being censored up to a time (Kaplan-Meier of the censoring)"
     import torch
-    from torchsurv.stats.ipcw import get_ipcw
+    with quiet_imports(): from torchsurv.stats.ipcw import get_ipcw
     time, event = torch.tensor(np.array(time, float)), torch.tensor(np.array(event, bool))
     at = None if at is None else torch.as_tensor(np.atleast_1d(np.asarray(at, float)))
     return get_ipcw(event, time, at).numpy()
@@ -134,7 +134,7 @@ def auc_at(
 
 def _torchsurv_auc(time, event, risk, at, weights):
     import torch
-    from torchsurv.metrics.auc import Auc
+    with quiet_imports(): from torchsurv.metrics.auc import Auc
     one = torch.ones(1, dtype=torch.float64)   # for the incident kind of AUC; not used here
     data = map(torch.tensor, (risk, event, time))
     return float(Auc()(*data, new_time=at*one, weight=torch.tensor(weights), weight_new_time=one, instate=False)[0])
@@ -199,7 +199,7 @@ def kaplan_meier(
 )->tuple:    # times, from 0 on, and the share that is still without the event
     "Kaplan-Meier estimate of the share that is without the event, over time"
     import torch
-    from torchsurv.stats.kaplan_meier import KaplanMeierEstimator
+    with quiet_imports(): from torchsurv.stats.kaplan_meier import KaplanMeierEstimator
     km = KaplanMeierEstimator()
     km(torch.tensor(np.array(event, bool)), torch.tensor(np.array(time, float)))
     return np.r_[0, km.time.numpy()], np.r_[1, km.km_est.numpy()]

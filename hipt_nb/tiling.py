@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, atomic, logger, params_hash, prefetch, quick_hash, read_h5, write_h5
+from .core import HIPTError, atomic, logger, params_hash, prefetch, quick_hash, read_h5, renamed, write_h5
 from .run import Case, each_slide
 from .slide import Slide
 from .areas import find_tissue, write_geojson
@@ -462,3 +462,6 @@ def _is_empty(path):
     try:
         with h5py.File(path) as f: return not len(f['coords'])
     except (OSError, KeyError): return False
+
+# %% ../nbs/04_tiling.ipynb #cf2ab899
+__getattr__ = renamed(__name__, {'SCHEMA': 'core.SCHEMA'})

@@ -214,7 +214,7 @@ def segment(
     preset:str='hipt',    # a name in `TISSUE_PRESETS`
     mpp:float=8.,         # µm per pixel of the mask
     view:tuple=None,      # from `overview(slide, mpp)`, if at hand
-    **settings,           # values of the preset to replace: areas in µm², sides in px of the mask
+    **settings,           # numbers that differ from the preset: areas in µm², sides in px of the mask
 )->Tissue:
     "Find the tissue"
     p = _settings(preset, settings)
@@ -281,4 +281,5 @@ def draw_tissue(
 # %% ../nbs/03_tissue.ipynb #ecb82129
 _areas = 'CUT', 'find_tissue', 'read_area', 'read_geojson', 'read_mask', 'write_geojson'
 _artefacts = 'blur_mask', 'focus', 'pen_mask'
-__getattr__ = renamed(__name__, {n: f'areas.{n}' for n in _areas} | {n: f'artefacts.{n}' for n in _artefacts})
+_moved = {n: f'areas.{n}' for n in _areas} | {n: f'artefacts.{n}' for n in _artefacts}
+__getattr__ = renamed(__name__, _moved | {'PRESETS': 'tissue.TISSUE_PRESETS'})

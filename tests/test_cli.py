@@ -65,8 +65,8 @@ def test_manifest_without_label(tmp_path, phantom):
 
 def test_file_that_is_no_slide(tmp_path):
     (tmp_path/'a.svs').write_text('hello')
-    fails('no slide or image', 'tile', tmp_path/'a.svs', '--out', tmp_path/'run')
-    assert 'no slide or image' in (tmp_path/'run'/'log.csv').read_text()
+    fails('is not a slide or image', 'tile', tmp_path/'a.svs', '--out', tmp_path/'run')
+    assert 'is not a slide or image' in (tmp_path/'run'/'log.csv').read_text()
 
 def test_a_broken_slide_does_not_stop_the_rest(tmp_path, phantom):
     (tmp_path/'b.tif').write_bytes(phantom.read_bytes()[:2000])
@@ -106,7 +106,8 @@ def test_the_readmes_road(tmp_path):
 def test_attend_writes_for_other_programs(tmp_path):
     "All exports of attention; the map lies on the slide to one pixel, in OpenSlide as in tifffile"
     import cv2, json, numpy as np, openslide, pandas as pd, tifffile
-    from hipt_nb.phantom import MASK_CLASSES, make_slide, mask_path
+    from hipt_nb.phantom import make_slide, mask_path
+    from hipt_nb.scene import MASK_CLASSES
     from hipt_nb.slide import Slide
     from hipt_nb.tiling import read_tiles
     make_slide(tmp_path/'a.tif', label='glandular', seed=1, size=1536)

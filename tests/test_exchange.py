@@ -127,5 +127,5 @@ def test_an_imported_run_can_be_embedded(tmp_path, phantom):
     assert import_cohort(run, m, tmp_path/'patches', grid=4)['done']==1
     assert import_cohort(run, m, tmp_path/'patches', grid=4)['skipped']==1
     assert embed_cohort(run, m, hipt)['done']==1
-    assert load_bags(run, m, hipt.name)[0][0].x.shape[0]==len(read_tiles(run.tiles('p')))
+    assert load_bags(run, m, hipt.name)[0].x.shape[0]==len(read_tiles(run.tiles('p')))
     for to in FORMATS: assert export_cohort(run, m, to)['done']==1

@@ -79,7 +79,7 @@ def test_glass_goes_through_every_verb(phantom, tmp_path):
     from hipt_nb.report import write_report
     from hipt_nb.tiling import tile_table, with_regions
     cv2.imwrite(str(tmp_path/'glass.png'), np.full((1500,1500,3), 240, np.uint8))
-    run, m = Run(tmp_path/'run'), read_manifest([tmp_path/'glass.png', phantom]).assign(mpp=.5, label='a')
+    run, m = Run(tmp_path/'run'), read_manifest([tmp_path/'glass.png', phantom]).assign(slide_mpp=.5, label='a')
     err = io.StringIO()
     with contextlib.redirect_stderr(err):
         assert tile_cohort(run, m, region_size=1024)['done'] == 2
@@ -88,7 +88,7 @@ def test_glass_goes_through_every_verb(phantom, tmp_path):
         left = with_regions(run, m)
         sources = [(r.path, run.tiles(r.slide_id)) for r in m.itertuples()]
         assert len(PatchSource(sources)) == tile_table(run, m).patches.sum()
-        assert len(load_bags(run, left, hipt.name)[0]) == 1
+        assert len(load_bags(run, left, hipt.name)) == 1
         assert attend_cohort(run, m, hipt, top=1) == dict(done=1, skipped=1, failed=0)
         assert 'glass' in write_report(run, m).read_text()
     assert err.getvalue().count("'glass'") >= 3 and run.read_log()['glass','tile'][0]=='done'
