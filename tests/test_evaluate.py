@@ -213,7 +213,7 @@ def test_a_slide_without_tissue_is_left_out(run, tmp_path):
     with h5py.File(run.tiles('glass'), 'w') as f: f['coords'] = np.zeros((0, 2), int)
     cohort = [tmp_path/'m.csv']
     for verb, kw in ((knn, dict(folds=3)), (train, dict(folds=3, epochs=2, device='cpu')),
-                     (evaluate, dict(resamples=20)), (predict, dict(device='cpu'))):
+                     (evaluate, dict(resamples=20, sharpness=True)), (predict, dict(device='cpu'))):
         with logged() as said: verb(cohort, run.root, **kw)
         assert sum('left out, because they have no regions: glass' in line for line in said) == 1, (verb, said)
         if verb is evaluate: assert any('--resamples has no effect' in line for line in said)
