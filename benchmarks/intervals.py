@@ -1,10 +1,11 @@
 """Coverage of the confidence intervals on simulated cross-validated studies: scores are drawn, nothing is trained.
 
-    python benchmarks/intervals.py auc|paired|metrics|c-index [--studies 2000]     # replaces its rows in benchmarks/results/intervals.csv
+    python benchmarks/intervals.py auc|paired|metrics|c-index [--studies 2000]     # replaces its rows in the results
 
-`above` is the share of studies whose true value lies above the interval, `below` below it; .025 each would be exact. The constants of the method (weight of the prior 8, skew 1/4, 1/2 added before
-the arcsine, t with 2/rate degrees of freedom, and those of the paired difference) were chosen on the score models in TUNED with other random numbers; `harsh` was shown but left out of that choice;
-`heavy` and `tied` were added afterwards, so they are the independent check."""
+`above` is the share of studies whose true value lies above the interval, `below` below it; .025 each would be exact.
+The constants of the method (weight of the prior 8, skew 1/4, 1/2 added before the arcsine, t with 2/rate degrees of
+freedom, and those of the paired difference) were chosen on the score models in TUNED with other random numbers; `harsh`
+was shown but left out of that choice; `heavy` and `tied` were added afterwards, so they are the independent check."""
 import os; os.environ.setdefault('OMP_NUM_THREADS', '1')
 import argparse, time
 from functools import partial
@@ -13,7 +14,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from scipy.special import log_ndtr
 from scipy.stats import norm
-from hipt_nb.intervals import class_rate, estimate, interval, jackknife_covariance, jackknife_strata, pair_rate, paired_interval
+from hipt_nb.intervals import class_rate, estimate, interval, jackknife_covariance, jackknife_strata
+from hipt_nb.intervals import pair_rate, paired_interval
 from hipt_nb.metrics import auc, average_precision, balanced_accuracy, f1
 from hipt_nb.survival import c_index
 
@@ -26,12 +28,16 @@ RESULTS = Path(__file__).parent/'results'/'intervals.csv'
 # -- drawing studies ------------------------------------------------------------------------------------------------
 
 def spread(
-    model,   # `binormal`: normal; `unequal`: the class 1.5 times as wide; `skewed`: the class has an exponential tail towards the rest; `slides`: means of 1 to 3 slides; `harsh`: a tail twice as long; `heavy`: Student's t with 3 degrees of freedom; `tied`: binormal, rounded in `scores`
+    model,   # one of MODELS
     z,       # standard normal numbers
     case,    # of the class
-    rng,
+    rng,     # random number generator
 ):           # the part of a score that is not the class's shift
-    "Scores around their class's centre"
+    """Scores around their class's centre
+
+    `binormal`: normal; `unequal`: the class 1.5 times as wide; `skewed`: the class has an exponential tail towards the
+    rest; `slides`: means of 1 to 3 slides; `harsh`: a tail twice as long; `heavy`: Student's t with 3 degrees of
+    freedom; `tied`: binormal, rounded in `scores`"""
     if model=='slides': return np.sqrt(.5)*z + np.sqrt(.5/rng.integers(1, 4, z.shape))*rng.standard_normal(z.shape)
     if model=='heavy': return z/np.sqrt(rng.chisquare(3, z.shape)/3)
     if case and model=='unequal': return 1.5*z
@@ -81,7 +87,7 @@ def left_out(parts):
     "Mean over folds with all patients, then each left out `[studies, 1+patients]`"
     wholes = np.stack([w for w,_ in parts], 1)
     res = [wholes.mean(1, keepdims=True)]
-    for k,(whole,without) in enumerate(parts):
+    for k,(_,without) in enumerate(parts):
         others = np.delete(wholes, k, 1)
         gone = others.mean(1, keepdims=True)   # a fold that loses its only patient of a class has no AUC
         res.append(np.where(np.isnan(without), gone, (others.sum(1, keepdims=True)+without)/wholes.shape[1]))
@@ -102,7 +108,8 @@ def auc_studies(model, shifts, cases, rest, studies, rng, correlation=.6):
 def row(kind, cell, low, high, truth, value, **more):
     e = 1e-9
     assert ((low<=value+e)&(value<=high+e)).all(), cell
-    return dict(study=kind, **cell, truth=truth, above=(high<truth-e).mean(), below=(low>truth+e).mean(), width=(high-low).mean(), **more)
+    above, below = (high<truth-e).mean(), (low>truth+e).mean()
+    return dict(study=kind, **cell, truth=truth, above=above, below=below, width=(high-low).mean(), **more)
 
 def auc_table(studies=2000):
     rows = []
@@ -110,7 +117,8 @@ def auc_table(studies=2000):
         cases, rest = sizes(n, share, folds)
         rng = np.random.default_rng([SEED, n, folds, int(share*10), round(a*100), MODELS.index(model)])
         left, = auc_studies(model, [shift(model, a)], cases, rest, studies, rng)
-        low, high = interval(left[:,0], jackknife_covariance(left, left, strata_of(cases, rest)), partial(pair_rate, cases, rest))
+        variance = jackknife_covariance(left, left, strata_of(cases, rest))
+        low, high = interval(left[:,0], variance, partial(pair_rate, cases, rest))
         cell = dict(metric='AUC', model=model, patients=n, share=share, folds=folds, studies=studies)
         rows.append(row('auc', cell, low, high, truth_of(model, a), left[:,0], perfect=(left[:,0]==1).mean()))
     return pd.DataFrame(rows)
@@ -120,10 +128,12 @@ def paired_table(studies=2000, models=('binormal','skewed','heavy'), correlation
     rows = []
     for model,(a,b),n,share,folds,c in product(models, PAIRS, (12,24,40,200), SHARES, FOLDS, correlations):
         cases, rest = sizes(n, share, folds)
-        rng = np.random.default_rng([SEED, n, folds, int(share*10), round(a*100), round(b*100), int(c*10), MODELS.index(model)])
+        key = n, folds, int(share*10), round(a*100), round(b*100), int(c*10), MODELS.index(model)
+        rng = np.random.default_rng([SEED, *key])
         both = auc_studies(model, [shift(model, a), shift(model, b)], cases, rest, studies, rng, c)
         low, high = paired_interval(*both, strata_of(cases, rest), partial(pair_rate, cases, rest))
-        cell = dict(metric='AUC difference', model=model, patients=n, share=share, folds=folds, studies=studies, correlation=c, a=a, b=b)
+        cell = dict(metric='AUC difference', model=model, patients=n, share=share, folds=folds, studies=studies,
+                    correlation=c, a=a, b=b)
         rows.append(row('paired', cell, low, high, a-b, both[0][:,0]-both[1][:,0]))
     return pd.DataFrame(rows)
 
@@ -148,7 +158,8 @@ def metric_functions(y, fold, p):
     positive = counts[:,1:] if k==2 else counts
     mean = lambda x: lambda rows,w: w@x[rows]/w.sum(1)
     return {'AUC': (lambda rows,w: auc(y[rows], p[rows], w), False, ranked),
-            'average precision': (lambda rows,w: average_precision(y[rows], p[rows], w), False, (1/positive).mean()/len(counts)),
+            'average precision': (lambda rows,w: average_precision(y[rows], p[rows], w), False,
+                                  (1/positive).mean()/len(counts)),
             'balanced accuracy': (lambda rows,w: balanced_accuracy(y[rows], pred[rows], w), True, class_rate(size)),
             'F1': (lambda rows,w: f1(y[rows], pred[rows], w), True, class_rate(size)),
             'accuracy': (mean((pred==y)*1.), True, 1/n),
@@ -162,18 +173,27 @@ def metrics_table(studies=1000):
         rng, found = np.random.default_rng([SEED, classes, n, int(separation*10), int(share*10)]), []
         for _ in range(studies):
             y, fold, p = class_probabilities(n, share, folds, separation, classes, rng)
-            found.append({k: estimate(m, np.arange(len(y)), rate, fold, y, pooled) for k,(m,pooled,rate) in metric_functions(y, fold, p).items()})
-        y, fold, p = class_probabilities(200_000, round(n*share)/n, folds, separation, classes, np.random.default_rng(1))
-        truth = {k: float(m(np.arange(len(y)), np.ones((1,len(y))))[0]) for k,(m,*_) in metric_functions(y, fold, p).items()}
+            functions, who = metric_functions(y, fold, p), np.arange(len(y))
+            found.append({k: estimate(m, who, rate, fold, y, pooled) for k,(m,pooled,rate) in functions.items()})
+        share_of = round(n*share)/n
+        y, fold, p = class_probabilities(200_000, share_of, folds, separation, classes, np.random.default_rng(1))
+        all_rows, once = np.arange(len(y)), np.ones((1,len(y)))
+        truth = {k: float(m(all_rows, once)[0]) for k,(m,*_) in metric_functions(y, fold, p).items()}
         for k in found[0]:
             value, low, high = (np.array([getattr(f[k], a) for f in found]) for a in ('value','low','high'))
-            if k=='average precision': truth[k] = value.mean()      # in a small fold it is another quantity than in a large one
-            cell = dict(metric=k, model=f'{classes} classes, separation {separation}', patients=n, share=share, folds=folds, studies=studies)
+            if k=='average precision': truth[k] = value.mean()      # in a small fold it is another quantity
+            cell = dict(metric=k, model=f'{classes} classes, separation {separation}', patients=n, share=share,
+                        folds=folds, studies=studies)
             rows.append(row('metrics', cell, low, high, truth[k], value, mean=value.mean()))
     return pd.DataFrame(rows)
 
-def c_index_table(studies=1000):
+def c_index_estimate(t, e, r, fold):
     from hipt_nb.survival import event_rate
+    patients = pd.DataFrame(dict(event=e, fold=fold, patient=np.arange(len(t))))
+    metric = lambda rows,w: c_index(t[rows], e[rows], r[rows], w)
+    return estimate(metric, np.arange(len(t)), event_rate(patients), fold, e)
+
+def c_index_table(studies=1000):
     def draw(n, effect, rng):
         risk = rng.standard_normal(n)
         time, censor = rng.exponential(np.exp(-effect*risk)), rng.exponential(1.5, n)
@@ -182,15 +202,16 @@ def c_index_table(studies=1000):
     for n,effect in product((18,40,100,200), (0.,.7,1.5,3.)):
         rng, found, folds = np.random.default_rng([SEED,n,int(effect*10)]), [], 3 if n<40 else 5
         t, e, r = draw(20_000, effect, np.random.default_rng(1))
-        truth = np.mean([c_index(t[i:i+500], e[i:i+500], r[i:i+500], np.ones((1,500)))[0] for i in range(0,20_000,500)])
+        blocks = [slice(i, i+500) for i in range(0, 20_000, 500)]
+        truth = np.mean([c_index(t[b], e[b], r[b], np.ones((1,500)))[0] for b in blocks])
         for _ in range(studies):
             t, e, r = draw(n, effect, rng)
             fold = np.empty(n,int); fold[np.argsort(e, kind='stable')] = np.arange(n)%folds
-            metric = lambda rows,w: c_index(t[rows], e[rows], r[rows], w)
-            found.append(estimate(metric, np.arange(n), event_rate(pd.DataFrame(dict(event=e, fold=fold, patient=np.arange(n)))), fold, e))
+            found.append(c_index_estimate(t, e, r, fold))
         value, low, high = (np.array([getattr(f, a) for f in found]) for a in ('value','low','high'))
         ok = ~np.isnan(value)
-        cell = dict(metric='c-index', model=f'hazard ratio exp({effect})', patients=n, share=np.nan, folds=folds, studies=int(ok.sum()))
+        cell = dict(metric='c-index', model=f'hazard ratio exp({effect})', patients=n, share=np.nan, folds=folds,
+                    studies=int(ok.sum()))
         rows.append(row('c-index', cell, low[ok], high[ok], truth, value[ok], mean=value[ok].mean()))
     return pd.DataFrame(rows)
 
@@ -201,7 +222,8 @@ def main(which, studies=None):
     old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(dict(study=[]))
     pd.concat([old[old.study!=which], table], ignore_index=True).to_csv(RESULTS, index=False, float_format='%.5g')
     worst = table[['above','below']].max()
-    print(f'{which}: {len(table)} cells, {time.time()-start:.0f} s, worst tails {worst.above:.3f} above, {worst.below:.3f} below')
+    took = f'{time.time()-start:.0f} s'
+    print(f'{which}: {len(table)} cells, {took}, worst tails {worst.above:.3f} above, {worst.below:.3f} below')
 
 if __name__=='__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

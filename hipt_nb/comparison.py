@@ -12,7 +12,6 @@ __all__ = ['METRICS', 'Metric', 'class_counts', 'auc_rate', 'precision_rate', 'b
 import numpy as np, pandas as pd
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from .core import HIPTError
 from .evaluate import listed
 from .intervals import LEAST_PATIENTS, Estimate, class_rate, estimate
@@ -128,7 +127,8 @@ def compare(
     a, b = (p.sort_values(['slide_id','fold']).reset_index(drop=True) for p in (pred_a, pred_b))
     _check_same_test(a, b)
     folds, rate = a.fold.to_numpy(), _reference_rate(metric, a)
-    values = [fold_mean(lambda rows,w: metric.of(t.iloc[rows], w), t.patient, folds, metric.pooled) for t in (a,b)]
+    of_rows = lambda t: lambda rows,w: metric.of(t.iloc[rows], w)
+    values = [fold_mean(of_rows(t), t.patient, folds, metric.pooled) for t in (a,b)]
     strata = first_strata(a.patient, folds, _strata_labels(a), metric.pooled)
     return _difference(*values, strata, rate, metric)
 

@@ -13,7 +13,6 @@ __all__ = ['PRIOR_WEIGHT', 'PSEUDO_COUNT', 'LEAST_PATIENTS', 'CORRELATION_PRIOR'
 # %% ../nbs/08aa_intervals.ipynb #099c1940
 import numpy as np, pandas as pd
 from dataclasses import dataclass
-from functools import partial
 from scipy.stats import t as student
 from .metrics import nanmean
 
