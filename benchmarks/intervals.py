@@ -137,7 +137,7 @@ def paired_table(studies=2000, models=('binormal','skewed','heavy'), correlation
         rows.append(row('paired', cell, low, high, a-b, both[0][:,0]-both[1][:,0]))
     return pd.DataFrame(rows)
 
-# -- other metrics ------------------------------------------------------------------------------------------------------
+# -- other metrics ----------------------------------------------------------------------------------
 
 def class_probabilities(n, share, folds, separation, classes, rng, sharp=1.3):
     "Labels, stratified folds, and probabilities of a model that is `sharp` times as confident as is right"
