@@ -75,6 +75,9 @@ def _encoder_or_model(encoder, model):
     return encoder or model
 
 # %% ../nbs/16_cli.ipynb #f3c6701d
+@app.callback()
+def _all(): pass  # so that a single command keeps its name
+
 @app.command()
 def info(
     slides:Slides,
