@@ -5,7 +5,7 @@ The published way, from its description: one bag at a time, read from disk in ev
 pass and an update for each, loss divided by 32, then the validation bags one by one. Ours: features files read once,
 padded batches with masks, exact accumulation, training and validation bags scored after each epoch, models and
 predictions written; two folds side by side. The published loop trains as many folds as asked, one after the other,
-and its time is scaled to all; AUCs are compared on the test patients of those folds, by paired bootstrap."""
+and its time is scaled to all; AUCs are compared on the test patients of those folds, as a paired difference."""
 import argparse, json, platform, tempfile, time
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from hipt_nb.core import set_seed
 from hipt_nb.run import Run
 from hipt_nb.evaluate import patient_folds
-from hipt_nb.metrics import compare, fold_auc, prediction_table
+from hipt_nb.comparison import compare, fold_auc
+from hipt_nb.metrics import prediction_table
 from hipt_nb.features import Features, load_bags, write_features
 from hipt_nb.finetune import cross_validate
 from hipt_nb.slide_models import Dropout, SelfAttention, SlideModel
