@@ -139,28 +139,33 @@ def untrained(
     maps    # its maps
 ):          # `Maps` of the same regions
     "The maps of a pyramid of the same size with random weights"
-    import torch
     from hipt_nb.attend import Maps
     from hipt_nb.attention import region_scores
-    from hipt_nb.encoders import make_vit, vit_config
-    from hipt_nb.hipt import HIPT
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        levels = [make_vit(vit_config(level)) for level in hipt.levels]
-        random = HIPT(*levels, patch_size=hipt.sizes, mean=hipt.mean, std=hipt.std, precision=hipt.precision)
-    random = random.eval().to(hipt.device).frozen()
+    random = _random_like(hipt)
     offsets, masks = maps.made_by.get('offsets', (0,)), tiles.mask()
     scores = [region_scores(random, tiles.read(slide, m), offsets, mask=masks[m]) for m in range(len(tiles))]
     patch = np.stack([s[1] for s in scores])
     token = np.stack([scores[m][0] for m in maps.top]).astype(np.float16)
     return Maps(maps.slide_id, maps.coords, None, patch, maps.top, token, maps.made_by)
 
+def _random_like(hipt):
+    "A pyramid of the same sizes with random weights; a level 1 that is only named stays"
+    import torch
+    from hipt_nb.encoders import make_vit, vit_config
+    from hipt_nb.hipt import HIPT
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        levels = [make_vit(vit_config(level)) for level in hipt.levels]
+        random = HIPT(*levels, patch_size=hipt.sizes, mean=hipt.mean, std=hipt.std, precision=hipt.precision)
+    return random.eval().to(hipt.device).frozen()
+
 # %% ../nbs/13c_truth.ipynb #35b678d5
 def _case_truth(case, hipt, path, resamples):
     "The table of one slide"
-    from hipt_nb.attend import map_layers
+    from hipt_nb.attend import attend_slide, map_layers
     area = read_annotation(path, case.slide)
-    random = untrained(hipt, case.slide, case.tiles, case.maps)
+    if hipt.held: random = untrained(hipt, case.slide, case.tiles, case.maps)
+    else: random = attend_slide(_random_like(hipt), None, case.tiles, case.features)
     of_model,of_random = (map_layers(case.tiles, maps, ('relative',)) for maps in (case.maps, random))
     return truth_table(of_model, area, of_random, resamples)
 
