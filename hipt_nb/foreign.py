@@ -12,7 +12,7 @@ __all__ = ['LAYOUTS', 'FlatFeatures', 'check_flat', 'Lattice', 'find_lattice', '
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, logger, quick_hash
+from .core import HIPTError, quick_hash
 from .run import Run, each_slide
 from .tiling import Tiles, open_row, read_tiles, write_tiles
 from .features import Features, differences, read_features, write_features
@@ -51,7 +51,7 @@ def check_flat(
                         f"{f.slide_mpp} µm per level-0 pixel: all three must be known")
     _check_numbers(f)
 
-def _check_numbers(f, most=float(np.finfo(np.float16).max)):
+def _check_numbers(f, most=65504.):  # float16 holds no more
     bad = np.flatnonzero(~np.isfinite(f.x).all(1))
     if len(bad):
         raise HIPTError(f"the features of slide '{f.slide_id}' are not finite in {len(bad)} of {len(f.x)} patches, "
@@ -240,7 +240,8 @@ def read_flat(
 def _flat(a): return a[0] if a.ndim==3 and len(a)==1 else a  # some tools keep a batch of one
 
 _asked = dict(side='how wide its patches are in level-0 pixels: give --patch-width',
-              slide_mpp='µm per level-0 pixel: give --slide-mpp', encoder_name='whose features these are: give --encoder')
+              slide_mpp='µm per level-0 pixel: give --slide-mpp',
+              encoder_name='whose features these are: give --encoder')
 
 # %% ../nbs/07b_foreign.ipynb #07b0001e
 def find_flat(
@@ -271,7 +272,8 @@ def import_features_cohort(
     def one(row):
         if encoder_name and run.features(encoder_name, row.slide_id).exists(): return 'skipped'
         given = dict(encoder_name=encoder_name, slide_mpp=_mpp_of(row, slide_mpp), side=side)
-        return 'done', import_features(run, read_flat(find_flat(folder, row.slide_id), row.slide_id, **given), grid).note
+        flat = read_flat(find_flat(folder, row.slide_id), row.slide_id, **given)
+        return 'done', import_features(run, flat, grid).note
     return each_slide(manifest, one, run, 'import')
 
 def _mpp_of(row, given):
