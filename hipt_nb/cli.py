@@ -469,6 +469,7 @@ def view(
     name = _maps_name(r, _encoder_or_model(encoder, model))
     out = static or r.viewer(name)
     sources = run_pages(r, name, out, live=static is None)
+    if not sources: raise HIPTError(f"no slide with maps of '{name}' is there: pages need the slides' files")
     print(f"view: {len(sources)} pages in {out}")
     if static is None:
         tell = lambda line: print(line, flush=True)

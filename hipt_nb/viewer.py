@@ -566,17 +566,21 @@ def run_pages(
     out,              # folder for the pages
     live:bool,        # tiles cut by the server, or written
 )->dict:              # {slide_id: `PageSource`} for `serve`
-    "Pages of all slides of a run that have maps"
-    sources, predictions = {}, _predictions(run, encoder_name)
+    "Pages of all slides of a run that have maps; those whose file is not there are named"
+    sources, predictions, gone = {}, _predictions(run, encoder_name), []
     for row in run.manifest().itertuples(index=False):
         maps, folder = run.maps(encoder_name, row.slide_id), Path(out)/row.slide_id
         if not maps.exists(): continue
+        if not Path(row.path).exists():  # maps may have been made from features alone
+            gone.append(row.slide_id)
+            continue
         source = sources[row.slide_id] = _source_of(run, row, encoder_name)
         if _is_current(folder, maps, live): continue
         label = getattr(row, 'label', None)
         with source.open() as slide:
             build_viewer(slide, source.layers(), folder, label if isinstance(label, str) else '', live=live,
                 regions=source.regions(), prediction=predictions.get(row.slide_id, ''), listed=True)
+    if gone and sources: logger.warning(f"note: no page for {', '.join(gone)}: a page needs the slide's file")
     if sources: list_viewers(out)
     return sources
 
