@@ -26,7 +26,7 @@ from hipt_nb.precision import pick_dtype
 from hipt_nb.loop import dino_learner, param_groups
 from hipt_nb.pretrain import Pretraining
 from hipt_nb.phantom import make_slide
-from hipt_nb.samples import GridSource, PatchSource, SampleOrder, Stream
+from hipt_nb.samples import GridSource, PatchSource, SampleOrder, Sampler, Stream
 from hipt_nb.resume import readers
 from hipt_nb.slide import Slide
 from hipt_nb.tiling import tile_slide, write_tiles
@@ -209,7 +209,7 @@ def share_of_data(level, source, n, device, dtype, rounds, steps):
     *xs, samples = batch_of(level, n)
     own, there = Ours(level, dtype, device), [[*(o.to(device) for o in xs), samples.numpy()]]*(steps+1)
     own.fit(there[:4])
-    stream, gaps = Stream(source, SampleOrder(source.counts), n, 10**7, steps+1, workers=readers(device),
+    stream, gaps = Stream(source, SampleOrder(source.counts), Sampler(10**7, n), steps+1, workers=readers(device),
                           device=device), {'there': [], 'streamed': []}
     for _ in range(rounds):
         for k,b in (('there', there), ('streamed', stream)): ends = own.fit(b); gaps[k].append((ends[-1]-ends[0])/steps)

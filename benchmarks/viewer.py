@@ -10,10 +10,10 @@ import numpy as np
 def serve_slide(path, pipe, mpp):
     import tempfile
     from hipt_nb.slide import Slide
-    from hipt_nb.viewer import Source, build_viewer, reopen, serve, tile_levels
+    from hipt_nb.viewer import PageSource, build_viewer, reopen, serve, tile_levels
     with tempfile.TemporaryDirectory() as d, Slide(path, mpp) as s:
         page = build_viewer(s, [], Path(d)/'page', live=True).parent
-        server = serve(page, block=False, sources={'': Source(reopen(s))})
+        server = serve(page, block=False, sources={'': PageSource(reopen(s))})
         pipe.send((server.server_port, tile_levels(*s.dimensions, max_side=None)))
         pipe.recv()
         server.shutdown()

@@ -20,11 +20,14 @@ import importlib
 _homes = dict(
     core='HIPTError set_seed', cohort='read_manifest', run='Run Case', slide='Slide slide_info',
     phantom='make_slide', phantom_cohort='make_cohort',
-    areas='find_tissue', tiling='Tiling Tiles tile_slide tile_cohort draw_tiles', exchange='import_cohort export_cohort',
+    areas='find_tissue', tiling='Tiling Tiles tile_slide tile_cohort draw_tiles',
+    exchange='import_cohort export_cohort',
     encoders='TimmEncoder', hipt='HIPT create_hipt load_published', features='Features Bag load_bags draw_features',
-    evaluate='patient_folds leaked', metrics='auc compare score_table draw_folds', survival='c_index', splits='make_folds',
+    evaluate='patient_folds leaked', metrics='auc compare score_table draw_folds', survival='c_index',
+    splits='make_folds',
     probe='knn mean_of_patches', pretrain='Pretraining pretrain_patches pretrain_grid pretrain_pyramid',
-    embed='get_model embed_slide embed_cohort', training='Training', trained='Trained train_cohort', scores='evaluate_run',
+    embed='get_model embed_slide embed_cohort', training='Training', trained='Trained train_cohort',
+    scores='evaluate_run',
     attention='region_scores', attend='attend_slide attend_cohort draw_maps', report='write_report')
 
 _home = {name: module for module,names in _homes.items() for name in names.split()}

@@ -79,6 +79,7 @@ def write_maps(
     arrays = {k: getattr(maps, k) for k in ('coords','region','patch','top','token')}
     write_h5(path, arrays, dict(slide_id=maps.slide_id, made_by=maps.made_by))
 
+# %% ../nbs/13b_attend.ipynb #25b50971
 def read_maps(
     path,  # a maps file
 )->Maps:
@@ -99,6 +100,7 @@ def patch_relative(
     "Level 2's map of every region, mean over heads"
     return mean_of_heads(scale_scores(maps.patch, 'relative'))
 
+# %% ../nbs/13b_attend.ipynb #152144d9
 def slide_level(
     maps:Maps,  # of one slide
 ):              # (`[M, rows, cols]`, NaN off the tissue; its unit)
@@ -153,7 +155,7 @@ def map_layers(
     tiles:Tiles,           # of the slide
     maps:Maps,             # of the slide
     scalings=('relative','raw','rank','slide'),  # see `attention`; 'slide' ranks within the slide
-)->list:                   # dicts: name, level, head, scaling, units, array `[h, w]`, low, high; x, y, width, height (level-0 px)
+)->list:                   # dicts: name, level, head, scaling, units, array, low, high; x, y, width, height
     "Every level's scores, by head and scaling, as layers placed on the slide"
     return [layer for s in scalings for layer in _layers(tiles, maps, s)]
 
@@ -196,6 +198,7 @@ def whole_scores(
     within = patch_relative(maps)
     return within if maps.region is None else within*slide_level(maps)[0]
 
+# %% ../nbs/13b_attend.ipynb #bef6380f
 def whole_map(
     tiles:Tiles,  # of the slide
     maps:Maps,    # of the slide
@@ -271,6 +274,7 @@ def maps(self:Case)->Maps:
     if self.make and not path.exists(): self.make_maps()
     return self.once('maps', lambda: read_maps(path))
 
+# %% ../nbs/13b_attend.ipynb #5b7dc3ca
 @patch
 def make_maps(self:Case):
     "Attention maps of the slide, with the pyramid that made its features"

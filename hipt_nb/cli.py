@@ -165,19 +165,36 @@ def pretrain(
     slides:Slides, out:Out,
     preset:Annotated[str, typer.Option(help="Sizes of the pyramid: hipt-4k, hipt-tiny or hipt-tiny-3.")]='hipt-4k',
     level:Level='all',
-    recipe:Annotated[str, typer.Option(help="paper (published settings) or small (few slides and minutes; found with hipt-tiny, tried up to ViT-T).")]='paper',
-    samples1:Annotated[Optional[int], typer.Option(help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
-    samples2:Annotated[Optional[int], typer.Option(help="Regions that each level above sees in all, repeats counted; 16,000 if not given.", min=1, show_default=False)]=None,
-    batch_size:Annotated[Optional[int], typer.Option(help="Samples of a step over all processes; the recipe's if not given.", min=1, show_default=False)]=None,
-    start:Annotated[Optional[str], typer.Option(help="Weights that the first of these levels starts from: the folder of another training, a .pth or .safetensors file, or timm: and a model's name.", show_default=False)]=None,
-    precision:Annotated[str, typer.Option(help="float32, bfloat16, float16 (older GPUs), or auto: bfloat16 where it is clearly faster.")]='auto',
-    accumulate:Annotated[int, typer.Option(help="Gradient accumulation: parts of a step, one after another; more need less memory.", min=1)]=1,
-    save_memory:Annotated[bool, typer.Option('--save-memory', help="Gradient checkpointing: a third slower, much less memory.")]=False,
-    compile:Annotated[bool, typer.Option('--compile', help="On a GPU, for long trainings: fuse operations (torch.compile), which takes a minute at first.")]=False,
+    recipe:Annotated[str, typer.Option(
+        help="paper (published settings) or small (few slides and minutes; found with hipt-tiny, tried up to "
+             "ViT-T).")]='paper',
+    samples1:Annotated[Optional[int], typer.Option(
+        help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.",
+        min=1, show_default=False)]=None,
+    samples2:Annotated[Optional[int], typer.Option(
+        help="Regions that each level above sees in all, repeats counted; 16,000 if not given.",
+        min=1, show_default=False)]=None,
+    batch_size:Annotated[Optional[int], typer.Option(
+        help="Samples of a step over all processes; the recipe's if not given.", min=1, show_default=False)]=None,
+    start:Annotated[Optional[str], typer.Option(
+        help="Weights that the first of these levels starts from: the folder of another training, a .pth or "
+             ".safetensors file, or timm: and a model's name.", show_default=False)]=None,
+    precision:Annotated[str, typer.Option(
+        help="float32, bfloat16, float16 (older GPUs), or auto: bfloat16 where it is clearly faster.")]='auto',
+    accumulate:Annotated[int, typer.Option(
+        help="Gradient accumulation: parts of a step, one after another; more need less memory.", min=1)]=1,
+    save_memory:Annotated[bool, typer.Option(
+        '--save-memory', help="Gradient checkpointing: a third slower, much less memory.")]=False,
+    compile:Annotated[bool, typer.Option(
+        '--compile',
+        help="On a GPU, for long trainings: fuse operations (torch.compile), which takes a minute at first.")]=False,
     no_graphs:Annotated[bool, typer.Option('--no-graphs', help="Disable CUDA graphs.")]=False,
     seed:Seed=0, device:Device='auto',
 ):
-    "Pretrain the levels of a pyramid without labels (DINO). Writes models/{preset}/. With a column label in the manifest, nearest neighbours monitor the training (log.csv). Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."
+    """Pretrain the levels of a pyramid without labels. Writes models/{preset}/.
+
+    With a column label in the manifest, nearest neighbours monitor the training (log.csv).
+    Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."""
     from hipt_nb.dino import ranks
     from hipt_nb.pretrain import Pretraining, pretrain_pyramid
     run, manifest = Run(out), read_manifest(slides)
@@ -459,7 +476,8 @@ def view(
     sources = run_pages(r, name, out, live=static is None)
     print(f"view: {len(sources)} pages in {out}")
     if static is None:
-        serve(out, port, hosts=host or (), sources=sources, address=address, announce=lambda line: print(line, flush=True))
+        tell = lambda line: print(line, flush=True)
+        serve(out, port, hosts=host or (), sources=sources, address=address, announce=tell)
 
 def _maps_name(run, name):
     there = run.map_names()

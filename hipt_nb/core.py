@@ -77,6 +77,7 @@ def write_json(
     text = json.dumps(obj, indent=1, default=as_plain)
     with atomic(path) as tmp: tmp.write_text(text+'\n', encoding='utf-8')
 
+# %% ../nbs/00_core.ipynb #9396419c
 def read_json(
     path,  # file to read
 ):
@@ -213,6 +214,7 @@ def remember_interrupt(*_):
     _interrupts.append(1)
     raise KeyboardInterrupt
 
+# %% ../nbs/00_core.ipynb #4130a0ec
 def check_interrupt():
     "Raise a `KeyboardInterrupt` that a library swallowed"
     if not _interrupts: return

@@ -186,6 +186,7 @@ def pyramid(self:Case)->HIPT:
     "The pyramid that makes the slide's features"
     return self.once('pyramid', lambda: get_model(_model_name(self), self.run))
 
+# %% ../nbs/11_embed.ipynb #4f63b04c
 @patch
 def make_features(self:Case):
     "Embed the slide, as the others of the run"

@@ -77,6 +77,7 @@ def from_schema1(
     "What features or a model of version 0.0.1 were made by, under today's names"
     return {OLD_NAMES.get(k, k): v for k,v in made.items() if k!='schema'} | dict(schema=1)
 
+# %% ../nbs/07_features.ipynb #33649d5d
 def read_features(
     path,           # a features file
     patches=True,   # read the tokens below the top level too (the larger part)
@@ -210,6 +211,7 @@ def features(self:Case)->Features:
     if self.make and not path.exists(): self.make_features()
     return self.once('features', lambda: read_features(path))
 
+# %% ../nbs/07_features.ipynb #76996785
 @patch
 def bag(self:Case,
     level:str='region',  # `region` or `patch`

@@ -229,4 +229,5 @@ def draw_history(
 # %% ../nbs/12d_finetune.ipynb #5cb94906
 __getattr__ = renamed(__name__, dict(
     predict='trained.predict', train_cohort='trained.train_cohort', predict_cohort='trained.predict_cohort',
-    name_columns='trained.name_columns', train_command='trained.train_command', read_level='trained.read_level'))
+    name_columns='trained.name_columns', train_command='trained.train_command', read_level='trained.read_level',
+    encoder_below='features.below'))

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn, Tensor
 from fastcore.basics import patch
-from .core import HIPTError, SCHEMA, check_schema, read_json, write_json
+from .core import HIPTError, SCHEMA, check_schema, read_json, renamed, write_json
 from .vit import ViT, image_vit, grid_vit, vit256, vit4k
 from .encoders import vit_config, make_vit
 from .weights import load_strict, read_backbone, save_weights, weights_hash
@@ -452,3 +452,6 @@ def load_published(
     m = HIPT(vit256(), vit4k(), name='hipt-4k-published', precision=precision)
     m.source = [read_backbone(path, level) for path,level in zip((vit256_path,vit4k_path), m.levels)]
     return m.eval()
+
+# %% ../nbs/06_hipt.ipynb #aef900ad
+__getattr__ = renamed(__name__, {'cpu_likes_bf16': 'precision.cpu_likes_bf16'})

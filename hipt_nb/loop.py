@@ -200,11 +200,11 @@ class DistributedAccumulate(Accumulate):
 
     def complete(self)->bool:
         self.total,mine = self.share(self.learn.it) if self.share else (self.n*ranks()[1], self.n)
-        self.weight = self.n/self.total
+        self.batch_weight = self.n/self.total
         self.loss_func.last = self.seen>=mine
         return self.loss_func.last
 
-    def before_backward(self): self.learn.loss_grad = self.learn.loss_grad*self.weight
+    def before_backward(self): self.learn.loss_grad = self.learn.loss_grad*self.batch_weight
 
     @torch.no_grad()
     def combine(self, grads):
@@ -314,7 +314,7 @@ class Monitor(Callback):
         x = self.model.features[:len(self.samples)][:256].detach().float()
         std = x.std(0, correction=0).mean()
         metrics = dict(loss=self.learn.loss_grad.detach(), **self.loss_func.stats, feature_std=std)
-        weight = self.learn.distributed_accumulate.weight
+        weight = self.learn.distributed_accumulate.batch_weight
         self.sums = {k: self.sums.get(k, 0) + v.float()*weight for k,v in metrics.items()}
         if not self.learn.last: return
         self.late.append(self.send(x))
@@ -402,4 +402,5 @@ def dino_learner(
     return learn
 
 # %% ../nbs/09d_loop.ipynb #f4991f32
-__getattr__ = renamed(__name__, {'Parts': 'loop.DistributedAccumulate', 'Spread': 'loop.KoLeo'})
+__getattr__ = renamed(__name__, {'Parts': 'loop.DistributedAccumulate', 'Spread': 'loop.KoLeo',
+    'Recorded': 'graphs.GraphedPasses', 'own_gradients': 'graphs.copy_gradients'})

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
-from .core import HIPTError, changed, logger, read_json, write_json
+from .core import HIPTError, changed, logger, read_json, renamed, write_json
 from .weights import backbone_weights, load_strict, read_checkpoint, save_weights, weights_hash
 from .precision import pick_dtype
 from .hipt import HIPT, create_hipt
@@ -395,3 +395,8 @@ def _pretrain_level(run, manifest, hipt, preset, k, t, samples, start):
     if k==1: return pretrain_patches(_tiled(run, manifest), hipt, run.level(preset, k), t, judge=labels)
     files = _embedded(run, manifest, hipt.eval().to(t.device), preset, k-1)
     return pretrain_grid(files, hipt.cpu(), run.level(preset, k), t, level=k, judge=labels)
+
+# %% ../nbs/11a_pretrain.ipynb #5ce1a9e0
+__getattr__ = renamed(__name__, {
+    'Cache': 'samples.Cache', 'KeepOpen': 'samples.KeepOpen', 'Source': 'samples.SampleSource',
+    'to_judge': 'pretrain.labelled_samples'})

@@ -57,17 +57,20 @@ def encoder_names(self:Run)->list:  # sorted
     "Whose features the run holds"
     return sorted(p.name for p in (self.root/'features').glob('*') if any(p.glob('*.h5')))
 
+# %% ../nbs/00b_run.ipynb #b183b6d1
 @patch
 def map_names(self:Run)->list:  # sorted
     "Of which encoders the run holds attention maps"
     return sorted(p.name for p in (self.root/'maps').glob('*') if any(p.glob('*.h5')))
 
+# %% ../nbs/00b_run.ipynb #ac4bba5b
 @patch
 def pyramids(self:Run)->list:  # sorted
     "The pretrained pyramids of the run; the trainings of single levels beside them do not count"
     configs = sorted((self.root/'models').glob('*/config.json'))
     return [p.parent.name for p in configs if 'level1' in read_json(p)]
 
+# %% ../nbs/00b_run.ipynb #0c03d1a9
 @patch
 def slide_models(self:Run)->list:  # sorted
     "The cross-validated slide models of the run"
@@ -128,6 +131,7 @@ def records(self:Run)->dict:  # step → its parameters, their hash and versions
     path = self.root/'run.json'
     return read_json(path) if path.exists() else {}
 
+# %% ../nbs/00b_run.ipynb #a0df55c4
 @patch
 def recorded(self:Run,
     step:str,  # name of the step
@@ -135,6 +139,7 @@ def recorded(self:Run,
     "What a step was called with"
     return self.records().get(step, {}).get('params', {})
 
+# %% ../nbs/00b_run.ipynb #467bb46c
 @patch
 def plan(self:Run,
     step:str,  # name of the step
@@ -155,6 +160,7 @@ def keep_manifest(self:Run,
     if len(kept): new = pd.concat([kept, new]).drop_duplicates('slide_id', keep='last')
     write_csv(self.table('manifest'), new)
 
+# %% ../nbs/00b_run.ipynb #1d68a8d4
 @patch
 def manifest(self:Run):  # table as from `read_manifest`; empty where the run has none
     "The slides of the run"
@@ -261,6 +267,7 @@ def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
             rows[slide_id, verb] = status, reason
     return rows
 
+# %% ../nbs/00b_run.ipynb #3a608e30
 @patch
 def tidy_log(self:Run):
     "One row per slide and command"

@@ -11,7 +11,7 @@ __all__ = ['trained_models', 'model_predictions', 'same_classes', 'baseline_of',
 # %% ../nbs/12f_scores.ipynb #92456fd5
 from dataclasses import replace
 import numpy as np, pandas as pd
-from .core import HIPTError, params_hash, save_figure, write_csv
+from .core import HIPTError, params_hash, renamed, save_figure, write_csv
 from .run import Run
 from .features import by_patient, label_classes, load_bags, read_features
 from .evaluate import check_folds
@@ -283,3 +283,6 @@ def _plots(models, trained):
         groups.setdefault((kind, *classes_of(p)), {})[name] = pool_patients(p) if 'risk' in p else p
     sets = [kind for kind,*_ in groups]
     return {kind if sets.count(kind)==1 else '-'.join([kind, *classes]): some for (kind,*classes),some in groups.items()}
+
+# %% ../nbs/12f_scores.ipynb #435ccaa5
+__getattr__ = renamed(__name__, {'figures_of': 'scores.metrics_of'})

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, atomic, logger, params_hash, prefetch, quick_hash, read_h5, write_h5
+from .core import HIPTError, atomic, logger, params_hash, prefetch, quick_hash, read_h5, renamed, write_h5
 from .run import Case, each_slide
 from .slide import Slide
 from .areas import find_tissue, write_geojson
@@ -84,6 +84,7 @@ def xy(self:Tiles)->tuple:  # two int64 arrays `[M, rows, cols]`
     "Level-0 x and y of the corners of all patches"
     return patch_corners_of(self.coords, self.grid, self.patch_size*self.scale)
 
+# %% ../nbs/04_tiling.ipynb #f7d757e7
 @patch
 def patch_xy(self:Tiles,
     m:int,    # region
@@ -103,6 +104,7 @@ def read(self:Tiles,
     "A region's pixels"
     return slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
 
+# %% ../nbs/04_tiling.ipynb #522c46e4
 @patch
 def read_patch(self:Tiles,
     slide:Slide,  # the open slide
@@ -176,6 +178,17 @@ class Tiling:
         "As recorded in `run.json`"
         rest = {k: v for k,v in vars(self).items() if k not in ('settings','areas')}
         return rest | self.settings | {k: str(v) for k,v in self.areas.items()}
+
+# %% ../nbs/04_tiling.ipynb #c2be9d39
+@patch(cls_method=True)
+def of(cls:Tiling,
+    run,      # a `Run`
+)->Tiling:    # the usual one where the run has not tiled yet
+    "How the slides of a run are tiled, as recorded"
+    given, names = run.recorded('tile'), set(Tiling.__dataclass_fields__)
+    areas = {k: given[k] for k in ('mask','include','exclude') if k in given}
+    settings = {k: v for k,v in given.items() if k not in names and k not in areas}
+    return Tiling(**{k: v for k,v in given.items() if k in names}, settings=settings, areas=areas)
 
 # %% ../nbs/04_tiling.ipynb #ef2addd3
 def tile_slide(
@@ -300,6 +313,7 @@ def write_tiles(
     arrays, meta = ({k: getattr(tiles, k) for k in names} for names in (_arrays, _meta))
     write_h5(path, arrays, meta | dict(params_hash=params_hash(tiles.params)))
 
+# %% ../nbs/04_tiling.ipynb #3b13cd8b
 def read_tiles(
     path,    # a tiles file
 )->Tiles:
@@ -330,6 +344,7 @@ def tiles(self:Case)->Tiles:
     if self.make and not path.exists(): _tile_row(self.run, Tiling.of(self.run), None, True, self.row)
     return self.once('tiles', lambda: read_tiles(path))
 
+# %% ../nbs/04_tiling.ipynb #0b61bd5e
 @patch(as_prop=True)
 def slide(self:Case)->Slide:
     "The open slide"
@@ -411,17 +426,6 @@ def _why_empty(tiles, path):
     return (f"slide '{tiles.slide_id}' gets no regions: no tissue fills {share:.0%} of a {size}-px region. "
             f"Look at {picture}; another --tissue preset, a --mask or a smaller --region-size may find some")
 
-# %% ../nbs/04_tiling.ipynb #c2be9d39
-@patch(cls_method=True)
-def of(cls:Tiling,
-    run,      # a `Run`
-)->Tiling:    # the usual one where the run has not tiled yet
-    "How the slides of a run are tiled, as recorded"
-    given, names = run.recorded('tile'), set(Tiling.__dataclass_fields__)
-    areas = {k: given[k] for k in ('mask','include','exclude') if k in given}
-    settings = {k: v for k,v in given.items() if k not in names and k not in areas}
-    return Tiling(**{k: v for k,v in given.items() if k in names}, settings=settings, areas=areas)
-
 # %% ../nbs/04_tiling.ipynb #8b523a60
 def tile_table(
     run,       # the `Run` that holds the tiles
@@ -462,3 +466,6 @@ def _is_empty(path):
     try:
         with h5py.File(path) as f: return not len(f['coords'])
     except (OSError, KeyError): return False
+
+# %% ../nbs/04_tiling.ipynb #cf2ab899
+__getattr__ = renamed(__name__, {'SCHEMA': 'core.SCHEMA'})

@@ -281,4 +281,5 @@ def draw_tissue(
 # %% ../nbs/03_tissue.ipynb #ecb82129
 _areas = 'CUT', 'find_tissue', 'read_area', 'read_geojson', 'read_mask', 'write_geojson'
 _artefacts = 'blur_mask', 'focus', 'pen_mask'
-__getattr__ = renamed(__name__, {n: f'areas.{n}' for n in _areas} | {n: f'artefacts.{n}' for n in _artefacts})
+_moved = {n: f'areas.{n}' for n in _areas} | {n: f'artefacts.{n}' for n in _artefacts}
+__getattr__ = renamed(__name__, _moved | {'PRESETS': 'tissue.TISSUE_PRESETS'})

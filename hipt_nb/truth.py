@@ -10,7 +10,7 @@ __all__ = ['MOST_CELLS', 'cells_in', 'found', 'truth_table', 'read_annotation', 
 # %% ../nbs/13c_truth.ipynb #fef347b7
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, write_csv
+from .core import HIPTError, renamed, write_csv
 from .slide import Slide
 from .areas import read_geojson, read_mask
 from .tissue import Tissue
@@ -193,3 +193,6 @@ def cohort_truth(
     write_csv(out, pd.concat(tables))
     if len(tables)>1: write_csv(out.with_name('truth-patients.csv'), over_patients(pd.concat(tables)))
     return out
+
+# %% ../nbs/13c_truth.ipynb #08d3ddae
+__getattr__ = renamed(__name__, {'read_area': 'truth.read_annotation'})

@@ -581,4 +581,5 @@ def run_pages(
     return sources
 
 # %% ../nbs/14_viewer.ipynb #6a73e673
-__getattr__ = renamed(__name__, {'Source': 'viewer.PageSource'})
+__getattr__ = renamed(__name__, {'Source': 'viewer.PageSource',
+    'write_tiles': 'viewer.write_deepzoom'})

@@ -439,4 +439,5 @@ def grid_views(
 # %% ../nbs/09a_views.ipynb #7f78cea4
 __getattr__ = renamed(__name__, {
     'Dice': 'views.CounterRNG', 'on_some': 'views.apply_to_some', 'crop_places': 'views.sample_crops',
-    'cut': 'views.crop_grids', 'turn': 'views.flip_grids'})
+    'cut': 'views.crop_grids', 'turn': 'views.flip_grids',
+    'saturation': 'views.saturate', 'shift_cells': 'views.shift_features'})
