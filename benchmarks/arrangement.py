@@ -13,7 +13,8 @@ import numpy as np, torch
 from fastai.callback.core import Callback
 from hipt_nb.core import write_json
 from hipt_nb.dino import RECIPES
-from hipt_nb.metrics import auc, bootstrap
+from hipt_nb.intervals import estimate, pair_rate
+from hipt_nb.metrics import class_auc
 from hipt_nb.loop import dino_learner
 from hipt_nb.pretrain import Pretraining
 from hipt_nb.vit import grid_vit
@@ -78,13 +79,11 @@ def probe(vit):
     a, b = tokens(vit.eval(), xa), tokens(vit, xb)
     p = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(a, ya).predict_proba(b)[:,1]
     q = KNeighborsClassifier(5).fit(a, ya).predict_proba(b)[:,1]
-    def right(y, p, counts=None):
-        ok = ((p>.5)==(y==1)).astype(float)
-        return float(ok.mean()) if counts is None else counts@ok/counts.sum(1)
-    def est(m, p):
-        e = bootstrap(m, yb, p, np.arange(len(yb)), n=500)
-        return [round(float(v), 3) for v in (e.value, e.low, e.high)]
-    return dict(probe_auc=est(auc, p), knn_accuracy=est(right, q))
+    grids, right = np.arange(len(yb)), (q>.5)==(yb==1)
+    auc_rate = lambda value: pair_rate([(yb==1).sum()], [(yb!=1).sum()], value)
+    found = dict(probe_auc=estimate(lambda rows,w: class_auc(yb[rows]==1, p[rows], w), grids, auc_rate, labels=yb),
+                 knn_accuracy=estimate(lambda rows,w: w@right[rows]/w.sum(1), grids, 1/len(yb)))
+    return {k: [round(float(v), 3) for v in (e.value, e.low, e.high)] for k,e in found.items()}
 
 def run(arm, seed, steps, bs):
     torch.manual_seed(seed)

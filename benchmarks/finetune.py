@@ -5,7 +5,7 @@ The published way, from its description: one bag at a time, read from disk in ev
 pass and an update for each, loss divided by 32, then the validation bags one by one. Ours: features files read once,
 padded batches with masks, exact accumulation, training and validation bags scored after each epoch, models and
 predictions written; two folds side by side. The published loop trains as many folds as asked, one after the other,
-and its time is scaled to all; AUCs are compared on the test patients of those folds, by paired bootstrap."""
+and its time is scaled to all; AUCs are compared on the test patients of those folds, as a paired difference."""
 import argparse, json, platform, tempfile, time
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from hipt_nb.core import set_seed
 from hipt_nb.run import Run
 from hipt_nb.evaluate import patient_folds
-from hipt_nb.metrics import compare, fold_auc, prediction_table
+from hipt_nb.comparison import compare, fold_auc
+from hipt_nb.metrics import prediction_table
 from hipt_nb.features import Features, load_bags, write_features
 from hipt_nb.finetune import cross_validate
 from hipt_nb.slide_models import Dropout, SelfAttention, SlideModel
@@ -27,19 +28,19 @@ def make_cohort(run, n, regions, dim=192, seed=0):
     for i in range(n):
         m = int(rng.integers(regions//2, regions*3//2+1)); x = rng.normal(size=(m,dim)).astype(np.float32)
         x[:m//8] += signal*(i%2); sid = f's{i:03}'
+        made_by = dict(encoder_name='made-up', level1_sha256='', min_tissue=.5)
         write_features(run.features('made-up', sid),
                        Features(sid, np.zeros((m,1,1,4), np.float16), x, np.arange(2*m).reshape(m,2),
-                                np.ones((m,1,1), np.float16), dict(encoder='made-up', level1_sha256='', min_tissue=.5)))
+                                np.ones((m,1,1), np.float16), made_by))
         torch.save(torch.from_numpy(x), run.root/f'{sid}.pt')
         rows.append(dict(slide_id=sid, patient=sid, label=CLASSES[i%2]))
     return pd.DataFrame(rows)
 
 def plain_dropout(model):
-    "torch's own dropout, as the published code has it"
-    for part in list(model.modules()):
+    "torch's own dropout and attention, as the published code has them"
+    for part in model.modules():
         if isinstance(part, SelfAttention): part.__class__ = torch.nn.MultiheadAttention
-        for name,child in part.named_children():
-            if isinstance(child, Dropout): setattr(part, name, torch.nn.Dropout(child.p))
+        if isinstance(part, Dropout): part.__class__ = torch.nn.Dropout
     return model
 
 def published(run, df, fold, k, epochs, seed=1):
@@ -66,8 +67,8 @@ def ours(run, df, folds, epochs, workers):
     def timed(self, at): t = time.perf_counter(); b = batch(self, at); waited.append(time.perf_counter()-t); return b
     BagBatches.batch = timed
     start = time.perf_counter()
-    bags, classes = load_bags(run, df, 'made-up'); loading = time.perf_counter()-start
-    pred = cross_validate(bags, folds, run.root/f'ours{workers}', classes, epochs=epochs, workers=workers)
+    bags = load_bags(run, df, 'made-up'); loading = time.perf_counter()-start
+    pred = cross_validate(bags, folds, run.root/f'ours{workers}', CLASSES, epochs=epochs, workers=workers)
     BagBatches.batch = batch
     return time.perf_counter()-start, loading+sum(waited), pred
 

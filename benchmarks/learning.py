@@ -17,7 +17,7 @@ from hipt_nb.cohort import read_manifest
 from hipt_nb.run import Run
 from hipt_nb.dino import RECIPES
 from hipt_nb.embed import embed_cohort
-from hipt_nb.metrics import bootstrap
+from hipt_nb.intervals import estimate as metric_estimate
 from hipt_nb.features import read_features
 from hipt_nb.hipt import create_hipt
 from hipt_nb.phantom import mask_path
@@ -41,15 +41,9 @@ def votes(x, y, who, k=5):
     near = np.argsort(d, 1, kind='stable')[:,:k]
     return (y[near].mean(1)>.5) == (y==1)
 
-def accuracy(y, right, counts=None):
-    "Share that is right, for each of `counts` resamples if given"
-    w = np.ones((1, len(y))) if counts is None else counts
-    a = w@right/w.sum(1)
-    return float(a[0]) if counts is None else a
-
-def estimate(right, y, who):
+def estimate(right, who):
     "Accuracy and its 95 % interval over patients"
-    e = bootstrap(accuracy, y, right.astype(float), who, n=500)
+    e = metric_estimate(lambda rows,w: w@right[rows]/w.sum(1), who, 1/len(set(who)))
     return [round(float(o), 3) for o in (e.value, e.low, e.high)]
 
 def patch_labels(row, t):
@@ -70,7 +64,7 @@ def judge1(m, run, encoder, per_slide=30):
         i = np.argwhere(l>=0); i = i[np.random.default_rng(0).permutation(len(i))[:per_slide]]
         x.append(f.patch[tuple(i.T)]); y.append(l[tuple(i.T)]); who += [row.patient]*len(i)
     x, y, who = np.concatenate(x), np.concatenate(y), np.array(who)
-    return estimate(votes(x, y, who), y, who)
+    return estimate(votes(x, y, who), who)
 
 def judge2(m, run, encoder, mean=False):
     x, y, who = [], [], []
@@ -79,7 +73,7 @@ def judge2(m, run, encoder, mean=False):
         x.append(np.stack([p[k].mean(0) for p,k in zip(f.patch.astype(np.float32), f.mask())]) if mean else f.region)
         y += [int(row.label==m.label.max())]*len(f); who += [row.patient]*len(f)
     x, y, who = np.concatenate(x), np.array(y), np.array(who)
-    return estimate(votes(x, y, who), y, who)
+    return estimate(votes(x, y, who), who)
 
 def judge_cohort(kind, work, minutes, row, there):
     "All rows of one kind of cohort that are not there yet"

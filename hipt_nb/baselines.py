@@ -13,106 +13,114 @@ from importlib import import_module
 import torch
 from torch import nn, Tensor
 from .core import HIPTError, set_seed
-from .slide_models import BagModel, LocalModel, SlideModel
+from .slide_models import BagModel, LocalModel, SlideModel, dense_layer
 
 # %% ../nbs/12a_baselines.ipynb #c54a18b7
 def torchmil_part(
     module:str,  # `models` or `nn`
     name:str,    # a class in it
-):
+)->type:
     "A class of torchmil; without torchmil an error that says how to get it"
     try: return getattr(import_module(f'torchmil.{module}'), name)
-    except ImportError as e: raise HIPTError(f'the baselines need torchmil ({e}): pip install "hipt_nb[baselines]"') from None
+    except ImportError as e:
+        raise HIPTError(f'the baselines need torchmil ({e}): pip install "hipt_nb[baselines]"') from None
 
 # %% ../nbs/12a_baselines.ipynb #9f93b20a
-def _front(in_dim, dim, dropout): return nn.Sequential(nn.Linear(in_dim, dim), nn.ReLU(), nn.Dropout(dropout))
-
 class MeanMIL(BagModel):
-    "A layer, the mean over regions, an answer"
+    "One layer, the mean over regions, a classifier"
     kind, pool_name = 'mean', 'MeanPool'
     def __init__(self,
-        in_dim:int=192,   # numbers per region token
+        in_dim:int=192,   # embedding dimension of region tokens
         n_classes:int=2,  # scores
         dim:int=384,      # width of the layer
         dropout=0.25,     # after it
     ):
         super().__init__()
         self.config = dict(kind=self.kind, in_dim=in_dim, n_classes=n_classes, dim=dim, dropout=dropout)
-        self.phi, self.pool, self.rho = _front(in_dim, dim, dropout), torchmil_part('nn', self.pool_name)(), nn.Identity()
+        self.phi = dense_layer(in_dim, dim, dropout)
+        self.pool = torchmil_part('nn', self.pool_name)()
+        self.rho = nn.Identity()
         self.classifier = nn.Linear(dim, n_classes)
 
     def pooled(self, x, mask): return self.pool(self.phi(x), mask), mask/mask.sum(1, keepdim=True)
 
+# %% ../nbs/12a_baselines.ipynb #b1a5e005
 class MaxMIL(MeanMIL):
-    "A layer, the largest value of each feature over the regions, an answer"
+    "One layer, the largest value of each feature over the regions, a classifier"
     kind, pool_name = 'max', 'MaxPool'
     def pooled(self, x, mask):
         h = self.phi(x).masked_fill(~mask[...,None], float('-inf'))
-        share = torch.zeros_like(mask, dtype=h.dtype).scatter_add(1, h.argmax(1), torch.ones_like(h[:,0]))
-        return self.pool(h, mask), share/h.shape[-1]
+        wins = torch.zeros_like(mask, dtype=h.dtype).scatter_add(1, h.argmax(1), torch.ones_like(h[:,0]))
+        return self.pool(h, mask), wins/h.shape[-1]
 
 # %% ../nbs/12a_baselines.ipynb #b9e933c8
 class ABMIL(BagModel):
     "Attention-based MIL with gates"
     kind, extra = 'abmil', {}
     def __init__(self,
-        in_dim:int=192,   # numbers per region token
+        in_dim:int=192,   # embedding dimension of region tokens
         n_classes:int=2,  # scores
         dim:int=512,      # width of the layer in front; the attention is half as wide
         dropout=0.25,     # after that layer
     ):
         super().__init__()
         self.config = dict(kind=self.kind, in_dim=in_dim, n_classes=n_classes, dim=dim, dropout=dropout)
-        self.net = torchmil_part('models', type(self).__name__)((in_dim,), att_dim=dim//2, gated=True, feat_ext=_front(in_dim, dim, dropout), **self.extra)
+        net, front = torchmil_part('models', type(self).__name__), dense_layer(in_dim, dim, dropout)
+        self.net = net((in_dim,), att_dim=dim//2, gated=True, feat_ext=front, **self.extra)
         self.net.classifier = nn.Linear(dim, n_classes)
 
     def forward(self, x, mask=None): return self.net(*self.checked(x, mask)).view(len(x), -1)
     def pool_attention(self, x, mask=None):
         x, mask = self.checked(x, mask)
-        return self.net(x, mask, return_att=True)[1].masked_fill(~mask, float('-inf')).softmax(-1)
+        score = self.net(x, mask, return_att=True)[1]
+        return score.masked_fill(~mask, float('-inf')).softmax(-1)
 
 # %% ../nbs/12a_baselines.ipynb #3f0152ab
 class CLAM_SB(ABMIL):
-    "ABMIL whose most and least attended regions must be told apart in training"
+    "ABMIL that also learns to tell its most attended regions from its least attended ones"
     kind, extra = 'clam_sb', dict(k_sample=8)
     def __init__(self,
-        in_dim:int=192,   # numbers per region token
+        in_dim:int=192,   # embedding dimension of region tokens
         n_classes:int=2,  # scores
         dim:int=512,      # width of the layer in front; the attention is half as wide
         dropout=0.25,     # after that layer
         bag_weight=0.7,   # share of the slide's own loss
     ):
         super().__init__(in_dim, n_classes, dim, dropout)
-        if n_classes<2: raise HIPTError("clam_sb tells the regions of classes apart, and this task has none: use another model")
+        if n_classes<2:
+            raise HIPTError("clam_sb separates regions by class, and this task has no classes: use another model")
         self.config['bag_weight'] = bag_weight
         self.net.inst_classifiers = nn.ModuleList(nn.Linear(dim, 2) for _ in range(n_classes))
 
     def forward(self, x, mask=None):
         x, mask = self.checked(x, mask)
         z, att, emb = self.net(x, mask, return_att=True, return_emb=True)
-        self.looked_at = (att, emb, mask)
+        self.attended = (att, emb, mask)
         return z.view(len(x), -1)
 
     def training_loss(self,
         loss:Tensor,  # of the slides
-        y:Tensor,     # class numbers `[B]`
+        y:Tensor,     # class indices `[B]`
     )->Tensor:
-        "The slides' loss and that of their regions"
-        per_bag = [self.region_loss(int(label), *parts) for label,*parts in zip(y, *self.looked_at)]
-        return self.config['bag_weight']*loss + (1-self.config['bag_weight'])*torch.stack(per_bag).mean()
+        "The weighted sum of the slides' loss and their regions'"
+        per_bag = [self.region_loss(int(label), *parts) for label,*parts in zip(y, *self.attended)]
+        share = self.config['bag_weight']
+        return share*loss + (1-share)*torch.stack(per_bag).mean()
 
     def region_loss(self, label, att, emb, mask):
-        out = [(self.net.inst_eval if c==label else self.net.inst_eval_out)(att, emb, m, mask)[0] for c,m in enumerate(self.net.inst_classifiers)]
-        return torch.stack(out).mean()
+        def of_class(c, classifier):
+            loss = self.net.inst_eval if c==label else self.net.inst_eval_out
+            return loss(att, emb, classifier, mask)[0]
+        return torch.stack([of_class(c, m) for c,m in enumerate(self.net.inst_classifiers)]).mean()
 
 # %% ../nbs/12a_baselines.ipynb #d9b1a723
 class TransMIL(BagModel):
     "Approximate attention and a convolution over regions in the order they come; one bag at a time"
     kind = 'transmil'
     def __init__(self,
-        in_dim:int=192,   # numbers per region token
+        in_dim:int=192,   # embedding dimension of region tokens
         n_classes:int=2,  # scores
-        dim:int=512,      # width; must divide by 4, the number of heads
+        dim:int=512,      # width; must be divisible by 4, the number of heads
         dropout=0.25,     # inside the layers
     ):
         super().__init__()
@@ -127,11 +135,13 @@ class TransMIL(BagModel):
     def pool_attention(self, x, mask=None):
         x, mask = self.checked(x, mask)
         res = torch.zeros_like(mask, dtype=x.dtype)
-        for r,b,m in zip(res, x, mask): r[m] = self.net(b[m][None], return_att=True)[1][0].clamp(min=0)   # an approximation can fall below zero
+        for r,b,m in zip(res, x, mask):
+            a = self.net(b[m][None], return_att=True)[1][0]
+            r[m] = a.clamp(min=0)                      # an approximation can fall below zero
         return res/res.sum(1, keepdim=True)
 
 # %% ../nbs/12a_baselines.ipynb #44a55839
-MODELS = {'hipt': SlideModel, 'hipt_n': LocalModel, **{m.kind: m for m in (MeanMIL, MaxMIL, ABMIL, CLAM_SB, TransMIL)}}
+MODELS = {'hipt': SlideModel, 'hipt_n': LocalModel} | {m.kind: m for m in (MeanMIL, MaxMIL, ABMIL, CLAM_SB, TransMIL)}
 PUBLISHED_DIM = dict(hipt=192, hipt_n=256, mean=384, max=384, abmil=512, clam_sb=512, transmil=512)
 
 def model_class(
@@ -141,17 +151,20 @@ def model_class(
     if kind not in MODELS: raise HIPTError(f"unknown model '{kind}': use {', '.join(MODELS)}")
     return MODELS[kind]
 
+# %% ../nbs/12a_baselines.ipynb #b1a5e00a
 def make_slide_model(
-    kind:str,         # one of `MODELS`
-    in_dim:int,       # numbers per token
-    n_classes:int,    # scores
-    dim:int=None,     # width; as published, or 96 for tokens narrower than 192
-    dropout=0.25,     # of the front layer, the pools and the head
-    seed:int=0,       # of the fresh weights
-    **level2,         # `level2` and `tune_level2`, for `hipt`
+    kind:str,       # one of `MODELS`
+    in_dim:int,     # embedding dimension of the tokens
+    n_classes:int,  # scores
+    dim:int=None,   # width; default: as published, or 96 for tokens narrower than 192
+    dropout=0.25,   # of the front layer, the pools and the head
+    seed:int=0,     # of the initial weights
+    **level2,       # `level2` and `tune_level2`, for `hipt`
 )->BagModel:
     "A slide model with fresh weights"
     cls = model_class(kind)
-    if level2 and cls is not SlideModel: raise HIPTError(f"level 2 stands in front of model 'hipt' only, and '{kind}' was asked for: leave level 2 out")
+    if level2 and cls is not SlideModel:
+        raise HIPTError(f"only model 'hipt' can have a level 2 in front, and '{kind}' was asked for: leave level 2 out")
+    if not dim: dim = PUBLISHED_DIM[kind] if in_dim>=192 else 96
     set_seed(seed)
-    return cls(in_dim=in_dim, n_classes=n_classes, dim=dim or (PUBLISHED_DIM[kind] if in_dim>=192 else 96), dropout=dropout, **level2)
+    return cls(in_dim=in_dim, n_classes=n_classes, dim=dim, dropout=dropout, **level2)

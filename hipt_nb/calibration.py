@@ -1,4 +1,4 @@
-"""Is 90 % sure right nine times in ten? Reliability, temperature and decision threshold
+"""Does 90 % confidence mean right in 90 % of cases? Reliability, temperature and decision threshold
 
 Docs: https://hipt-nb.github.io/hipt_nb/calibration.html.md"""
 
@@ -10,37 +10,41 @@ __all__ = ['CALIBRATION_ERROR', 'reliability', 'ece', 'draw_reliability', 'fit_t
 
 # %% ../nbs/08d_calibration.ipynb #97bed9ab
 import numpy as np, pandas as pd
+from .comparison import Metric
 from .core import HIPTError
 from .metrics import balanced_accuracy, classes_of, labels_and_probs
-from .metrics import Metric
 
 # %% ../nbs/08d_calibration.ipynb #adef7b67
 def reliability(
     predictions,  # table of predictions
     bins:int=10,  # of equal width between 0 and 1
 ):                # DataFrame: low, high, n, confidence, accuracy of every bin that is not empty
-    "How sure and how right, bin by bin"
-    b, sure, right = _binned(predictions, bins)
-    res = pd.DataFrame(dict(b=b, n=1, confidence=sure, accuracy=right)).groupby('b').agg(dict(n='sum', confidence='mean', accuracy='mean')).reset_index()
-    return pd.DataFrame(dict(low=res.b/bins, high=(res.b+1)/bins)).join(res.drop(columns='b'))
+    "Confidence and accuracy, bin by bin"
+    b, confidence, right = _binned(predictions, bins)
+    rows = pd.DataFrame(dict(b=b, n=1, confidence=confidence, accuracy=right))
+    means = rows.groupby('b').agg(dict(n='sum', confidence='mean', accuracy='mean')).reset_index()
+    return pd.DataFrame(dict(low=means.b/bins, high=(means.b+1)/bins)).join(means.drop(columns='b'))
 
 def _binned(predictions, bins):
     "Bin, probability of the likeliest class, and whether it is the true one, of each row"
     y, p = labels_and_probs(predictions)
     return np.minimum((p.max(1)*bins).astype(int), bins-1), p.max(1), p.argmax(1)==y
 
+# %% ../nbs/08d_calibration.ipynb #c25e8a3c
 def ece(
     predictions,  # table of predictions
     bins:int=10,  # of equal width between 0 and 1
     w=None,       # how often each row counts `[n, N]`; once if not given
 ):                # a number, or `[n]`
-    "Expected calibration error: how far sureness is from being right, on average"
-    b, sure, right = _binned(predictions, bins)
-    counts = np.ones((1,len(b))) if w is None else np.asarray(w, float)
-    res = sum(np.abs(counts[:,b==k]@(right*1.-sure)[b==k]) for k in np.unique(b))/counts.sum(1)
+    "Expected calibration error: mean distance of confidence and accuracy"
+    b, confidence, right = _binned(predictions, bins)
+    weights = np.ones((1,len(b))) if w is None else np.asarray(w, float)
+    excess = right*1.-confidence
+    res = sum(np.abs(weights[:,b==k]@excess[b==k]) for k in np.unique(b))/weights.sum(1)
     return float(res[0]) if w is None else res
 
-CALIBRATION_ERROR = Metric('calibration error', lambda t,w: ece(t, w=w), pooled=True)
+CALIBRATION_ERROR = Metric('calibration error', lambda t,w: ece(t, w=w), pooled=True,
+                           note='no interval: in a small sample it is biased upwards')
 
 # %% ../nbs/08d_calibration.ipynb #fc859dc7
 def draw_reliability(
@@ -48,14 +52,18 @@ def draw_reliability(
     bins:int=10,  # of equal width between 0 and 1
     ax=None,      # axes to draw on
 ):                # axes
-    "Reliability plot: on the line means as right as sure; the number of slides stands at each bin"
+    "Reliability diagram: on the line, confidence equals accuracy; each bin with its number of slides"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(3.6,3.6))[1]
     r = reliability(predictions, bins)
     ax.plot([0,1],[0,1], color='grey', lw=1, ls=':')
-    ax.plot(r.confidence, r.accuracy, color='steelblue', lw=1); ax.scatter(r.confidence, r.accuracy, s=20+200*r.n/r.n.sum(), color='steelblue', zorder=3)
-    for o in r.itertuples(): ax.annotate(o.n, (o.confidence, o.accuracy), xytext=(0,-14 if o.accuracy>.9 else 9), textcoords='offset points', ha='center', fontsize=8)
-    ax.set(xlabel='how sure (probability of the call)', ylabel='how often right', xlim=(0,1.02), ylim=(-.02,1.05), aspect='equal', title=f'calibration error {ece(predictions, bins):.2f}')
+    ax.plot(r.confidence, r.accuracy, color='steelblue', lw=1)
+    ax.scatter(r.confidence, r.accuracy, s=20+200*r.n/r.n.sum(), color='steelblue', zorder=3)
+    for o in r.itertuples():
+        place = (0, -14 if o.accuracy>.9 else 9)
+        ax.annotate(o.n, (o.confidence, o.accuracy), xytext=place, textcoords='offset points', ha='center', fontsize=8)
+    ax.set(xlabel='confidence (probability of the predicted class)', ylabel='accuracy', aspect='equal')
+    ax.set(xlim=(0,1.02), ylim=(-.02,1.05), title=f'calibration error {ece(predictions, bins):.2f}')
     return ax
 
 # %% ../nbs/08d_calibration.ipynb #aa3e8dba
@@ -67,12 +75,15 @@ def fit_temperature(
     if not len(validation): return 1.
     y, p = labels_and_probs(validation)
     loss = lambda log_t: -np.log(_cooled(p, np.exp(log_t))[np.arange(len(y)), y]).mean()
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(.1), np.log(10)), method='bounded').x))
+    best = minimize_scalar(loss, bounds=(np.log(.1), np.log(10)), method='bounded')
+    return float(np.exp(best.x))
 
 def _cooled(p, t):
-    z = np.log(np.clip(p, 1e-12, 1))/t; z = np.exp(z-z.max(1, keepdims=True))
+    z = np.log(np.clip(p, 1e-12, 1))/t
+    z = np.exp(z-z.max(1, keepdims=True))
     return np.clip(z/z.sum(1, keepdims=True), 1e-12, 1)
 
+# %% ../nbs/08d_calibration.ipynb #4b821b55
 def with_temperature(
     predictions,  # table of predictions
     t,            # temperature, or a dict from fold to temperature
@@ -80,25 +91,35 @@ def with_temperature(
     "Predictions at another temperature"
     each = predictions.fold.map(t).to_numpy()[:,None] if isinstance(t, dict) else t
     names = [f'prob_{c}' for c in classes_of(predictions)]
-    return predictions.assign(**dict(zip(names, _cooled(predictions[names].to_numpy(float), each).T)))
+    probs = _cooled(predictions[names].to_numpy(float), each)
+    return predictions.assign(**dict(zip(names, probs.T)))
 
 # %% ../nbs/08d_calibration.ipynb #1e69006d
 def fit_threshold(
     validation,  # table of predictions of validation slides, two classes
 )->float:        # 0.5 where they hold one class only
-    "The probability of the second class from which on it is called"
+    "The probability of the second class from which on it is predicted"
     y, p = labels_and_probs(validation)
-    if p.shape[1]!=2: raise HIPTError(f"a threshold is for two classes, and there are {p.shape[1]}: the likeliest one is called")
-    if len(set(y))<2: return .5
-    s = np.unique(p[:,1]); cuts = np.r_[s[0]/2, (s[1:]+s[:-1])/2, (1+s[-1])/2]
-    score = np.array([balanced_accuracy(y, p[:,1]>=c) for c in cuts]); best = cuts[np.isclose(score, score.max())]
-    return float(.5 if best.min()<=.5<=best.max() and balanced_accuracy(y, p[:,1]>=.5)>=score.max()-1e-9 else best[len(best)//2])
+    if p.shape[1]!=2:
+        raise HIPTError(f"a threshold is for two classes, and there are {p.shape[1]}: "
+                        "with more, the likeliest class is predicted")
+    return _best_cut(y, p[:,1]) if len(set(y))==2 else .5
 
+def _best_cut(y, p):
+    "Between two scores, with the best balanced accuracy; 0.5 if it is as good"
+    s = np.unique(p)
+    cuts = np.r_[s[0]/2, (s[1:]+s[:-1])/2, (1+s[-1])/2]
+    score = np.array([balanced_accuracy(y, p>=c) for c in cuts])
+    best = cuts[np.isclose(score, score.max())]
+    half_is_best = best.min()<=.5<=best.max() and balanced_accuracy(y, p>=.5)>=score.max()-1e-9
+    return float(.5 if half_is_best else best[len(best)//2])
+
+# %% ../nbs/08d_calibration.ipynb #8ab9d3a3
 def with_threshold(
     predictions,  # table of predictions, two classes
     threshold,    # for the second class, or a dict from fold to threshold
-):                # the same with other calls
-    "Predictions called at another threshold"
+):                # the same with other predicted classes
+    "Predictions at another decision threshold"
     names = classes_of(predictions)
     each = predictions.fold.map(threshold) if isinstance(threshold, dict) else threshold
     return predictions.assign(pred=np.where(predictions[f'prob_{names[1]}']>=each, names[1], names[0]))
@@ -117,6 +138,7 @@ def learn_decision(
         res['threshold'] = fit_threshold(with_temperature(enough, res['temperature'])) if len(enough) else .5
     return res
 
+# %% ../nbs/08d_calibration.ipynb #90402642
 def with_decisions(
     predictions,     # table of predictions
     decisions:dict,  # fold → what `learn_decision` gave
@@ -131,7 +153,7 @@ def from_validation(
     predictions,  # table of predictions of all folds
     validation,   # the same of each fold's validation slides
     least:int=10, # see `learn_decision`
-):                # the same with temperature and threshold of each fold's validation slides; a table of both, one row a fold
+):                # the same with each fold's temperature and threshold; a table of both, one row a fold
     "Temperature and threshold learnt on validation, applied to test"
     decisions = {k: learn_decision(validation[validation.fold==k], least) for k in np.unique(predictions.fold)}
     return with_decisions(predictions, decisions), decision_table(decisions)

@@ -75,6 +75,9 @@ def _encoder_or_model(encoder, model):
     return encoder or model
 
 # %% ../nbs/16_cli.ipynb #f3c6701d
+@app.callback()
+def _all(): pass  # so that a single command keeps its name
+
 @app.command()
 def info(
     slides:Slides,
@@ -313,7 +316,8 @@ def _show(table):
         print(f"  {model}, {slides} slides of {patients} patients: {', '.join(map(_metric, rows.itertuples()))}")
 
 def _metric(r):
-    return f'{r.metric} {r.value:.2f} ({r.low:.2f} to {r.high:.2f})' if r.value==r.value else f'{r.metric}: no value'
+    from hipt_nb.intervals import Estimate
+    return f'{r.metric} {Estimate(r.value, r.low, r.high, r.patients)}' if r.value==r.value else f'{r.metric}: no value'
 
 # %% ../nbs/16_cli.ipynb #43df9388
 @app.command()
@@ -331,7 +335,7 @@ def knn(
 ):
     "Score features without training: k nearest slides. Slides are compared by the mean of their region tokens."
     from hipt_nb.features import label_classes, load_bags
-    from hipt_nb.metrics import score_table
+    from hipt_nb.comparison import score_table
     from hipt_nb.probe import knn as nearest, mean_of_patches
     run = _existing(out)
     manifest = _patients_named(_with_regions(run, read_manifest(slides, require=('label',))))
@@ -361,7 +365,7 @@ def _curve(run, encoder, bags, folds, fits, seed):
 @app.command()
 def evaluate(
     slides:Cohort, out:Out,
-    resamples:Annotated[int, typer.Option(help="Bootstrap resamples of patients for each interval.", min=10)]=1000,
+    resamples:Annotated[Optional[int], typer.Option(hidden=True)]=None,
     sharpness:Annotated[bool, typer.Option(
         '--sharpness', help="Also measure how sharp the minimum of each fold is.")]=False,
 ):
@@ -371,7 +375,8 @@ def evaluate(
     from hipt_nb.scores import evaluate_run
     run = _existing(out)
     manifest = _with_regions(run, read_manifest(slides))
-    _show(evaluate_run(run, manifest, resamples, sharpness))
+    if resamples is not None: logger.info("--resamples has no effect: intervals are no longer computed by resampling")
+    _show(evaluate_run(run, manifest, sharpness))
     print(f"evaluate: table in {run.table('evaluation')}, "
           f"comparisons, predictions per patient and figures in {run.evaluation}")
 

@@ -1,4 +1,4 @@
-"""How much better a model does on what it was trained on, and how sharp the minimum is that it sits in
+"""How much better a model does on its training slides than on others, and how sharp its minimum is
 
 Docs: https://hipt-nb.github.io/hipt_nb/generalisation.html.md"""
 
@@ -9,8 +9,10 @@ __all__ = ['slide_losses', 'gap_table', 'draw_gap', 'sharpness', 'draw_sharpness
 
 # %% ../nbs/08f_generalisation.ipynb #bee1311b
 import numpy as np, pandas as pd
+from functools import partial
 from .core import HIPTError
-from .metrics import auc, labels_and_probs, nanmean, row_counts
+from .intervals import LEAST_PATIENTS, first_strata, left_out_values, pair_rate, paired_interval, t_interval
+from .metrics import auc, labels_and_probs, nanmean
 from .survival import c_index
 
 # %% ../nbs/08f_generalisation.ipynb #2dec1a85
@@ -19,41 +21,61 @@ def slide_losses(
 ):                # array `[N]`
     "The loss of each slide: what the trainer wrote, or cross-entropy"
     if 'loss' in predictions: return predictions.loss.to_numpy(float)
-    if 'risk' in predictions: raise HIPTError("a survival table needs a column 'loss' for its gap: have the trainer write it")
+    if 'risk' in predictions:
+        raise HIPTError("a survival table needs a column 'loss' for its gap: have the trainer write it")
     y, p = labels_and_probs(predictions)
     return -np.log(np.clip(p[np.arange(len(y)), y], 1e-12, 1))
-
-def _rank(t, w):
-    "AUC, or for survival the c-index"
-    return c_index(t.time, t.event, t.risk, w) if 'risk' in t else auc(*labels_and_probs(t), w)
-
-def _mean(x, w):
-    with np.errstate(invalid='ignore'): return (w@x)/w.sum(1)
 
 # %% ../nbs/08f_generalisation.ipynb #4936fa62
 def gap_table(
     epochs,      # predictions of both sides with `epoch`, `side`, `fold`
-    n:int=500,   # resamples of patients
-    seed:int=0,  # of the resampling
-):               # DataFrame: epoch, fold (or `mean`), of each side loss and AUC, and `loss_gap`, `auc_gap` with `_low` and `_high`
-    "Training against held-out, epoch by epoch and fold by fold, with 95 % intervals over patients"
-    return pd.concat([pd.DataFrame(_gaps(t, e, n, seed)) for e,t in epochs.groupby('epoch')], ignore_index=True)
+):               # DataFrame: epoch, fold (or `mean`), loss and AUC of each side, both gaps with `_low` and `_high`
+    "Training against validation, epoch by epoch and fold by fold, with 95 % intervals over patients"
+    rows = [row for epoch,t in epochs.groupby('epoch') for row in _gaps(t.reset_index(drop=True), epoch)]
+    return pd.DataFrame(rows)
 
-def _gaps(t, epoch, n, seed):
-    t = t.reset_index(drop=True); w = np.r_[np.ones((1,len(t))), row_counts(t.patient, None, n, seed)]; loss = slide_losses(t)
-    part = lambda k,side: np.flatnonzero((t.fold==k) & (t.side==side))
-    one = {k: {(what,side): f(part(k,side)) for side in ('train','val') for what,f in
-               (('loss', lambda r: _mean(loss[r], w[:,r])), ('auc', lambda r: _rank(t.iloc[r], w[:,r]) if len(r) else np.full(len(w), np.nan)))} for k in sorted(t.fold.unique())}
-    one['mean'] = {key: nanmean([d[key] for d in one.values()]) for key in next(iter(one.values()))}
-    return [_gap_row(d, epoch, k) for k,d in one.items()]
+def _gaps(t, epoch):
+    folds = sorted(t.fold.unique())
+    one = {k: t[t.fold==k].reset_index(drop=True) for k in folds} | {'mean': t}
+    return [dict(epoch=epoch, fold=k) | _gap(d) for k,d in one.items()]
 
-def _gap_row(d, epoch, fold):
-    gaps = dict(loss=d['loss','val']-d['loss','train'], auc=d['auc','train']-d['auc','val'])
-    row = dict(epoch=epoch, fold=fold, **{f'{side}_{what}': v[0] for (what,side),v in d.items()})
-    for what,g in gaps.items():
-        ok = g[1:][~np.isnan(g[1:])]; low, high = np.quantile(ok, [.025,.975]) if len(ok) else (np.nan, np.nan)
-        row |= {f'{what}_gap': g[0], f'{what}_gap_low': low, f'{what}_gap_high': high}
-    return row
+def _gap(t):
+    "Both sides and the gaps of one fold, or of the mean over folds"
+    values = {side: _side_values(t, side) for side in ('train','val')}
+    row = {f'{side}_{what}': v[0] for side,pair in values.items() for what,v in zip(('loss','auc'), pair)}
+    (train_loss, train_auc), (val_loss, val_auc) = values['train'], values['val']
+    row |= dict(loss_gap=val_loss[0]-train_loss[0], auc_gap=train_auc[0]-val_auc[0])
+    patients = min(t[t.side==side].patient.nunique() for side in ('train','val'))
+    loss_ends = auc_ends = (np.nan, np.nan)
+    if patients>=LEAST_PATIENTS:
+        strata = first_strata(t.patient, t.side, t.label if 'label' in t else t.event)
+        loss_ends = t_interval(val_loss-train_loss, strata)
+        rates = [_pairs_rate(t[t.side==side]) for side in ('train','val')]
+        auc_ends = paired_interval(train_auc, val_auc, strata, *rates)
+    ends = zip(('loss_gap_low','loss_gap_high','auc_gap_low','auc_gap_high'), map(float, (*loss_ends, *auc_ends)))
+    return row | dict(ends)
+
+# %% ../nbs/08f_generalisation.ipynb #374c97a5
+def _side_values(t, side):
+    "Loss and AUC (survival: c-index) of one side, mean over folds: with all patients, then with each left out"
+    loss, on_side = slide_losses(t), (t.side==side).to_numpy()
+    mean_loss = lambda rows,w: _mean(loss[rows[on_side[rows]]], w[:,on_side[rows]])
+    rank = lambda rows,w: _rank(t.iloc[rows[on_side[rows]]], w[:,on_side[rows]])
+    return [nanmean(left_out_values(metric, t.patient, t.fold.to_numpy())) for metric in (mean_loss, rank)]
+
+def _mean(x, w):
+    with np.errstate(invalid='ignore'): return (w@x)/w.sum(1)
+
+def _rank(t, w):
+    "AUC, or for survival the c-index"
+    if not len(t): return np.full(len(w), np.nan)
+    return c_index(t.time, t.event, t.risk, w) if 'risk' in t else auc(*labels_and_probs(t), w)
+
+def _pairs_rate(t):
+    "Reference rate of an AUC of the different patients of a side: the commonest class against the others"
+    label = t.drop_duplicates('patient')['event' if 'risk' in t else 'label']
+    most = label.value_counts().max()
+    return partial(pair_rate, [most], [max(len(label)-most, 1)])
 
 # %% ../nbs/08f_generalisation.ipynb #a1c7cb25
 def draw_gap(
@@ -61,40 +83,52 @@ def draw_gap(
     axs=None,    # two axes to draw on
     rank='AUC',  # what the second one shows; the c-index for survival
 ):               # the two axes
-    "Loss and AUC (or c-index) of both sides per epoch (thin: folds, thick: mean), and the gap between them with its 95 % band"
+    "Loss and AUC (or c-index) of both sides per epoch (thin: folds, thick: mean), and their gap with its 95 % band"
     import matplotlib.pyplot as plt
     axs = plt.subplots(1, 2, figsize=(9.5,3.4))[1] if axs is None else axs
-    mean = gaps[gaps.fold=='mean'].set_index('epoch')
     for ax,what,name in zip(axs, ('loss','auc'), ('loss',rank)):
-        for side,label,color,style in (('train','training','#0072B2','-'), ('val','held out','#D55E00','--')):
-            for _,d in gaps[gaps.fold!='mean'].groupby('fold'): ax.plot(d.epoch, d[f'{side}_{what}'], color=color, lw=.6, alpha=.5)
-            ax.plot(mean.index, mean[f'{side}_{what}'], color=color, ls=style, lw=2.2, label=label)
-        ax.fill_between(mean.index, mean[f'{what}_gap_low'], mean[f'{what}_gap_high'], color='grey', alpha=.25); ax.plot(mean.index, mean[f'{what}_gap'], color='.3', lw=1.5, ls=':', label='gap, 95 % interval')
-        ax.axhline(0, color='grey', lw=.6); ax.set(xlabel='epoch', ylabel=name); ax.legend(fontsize=8)
+        _draw_sides(gaps, what, ax)
+        ax.axhline(0, color='grey', lw=.6)
+        ax.set(xlabel='epoch', ylabel=name)
+        ax.legend(fontsize=8)
     return axs
+
+def _draw_sides(gaps, what, ax):
+    mean, folds = gaps[gaps.fold=='mean'].set_index('epoch'), gaps[gaps.fold!='mean']
+    for side,label,color,style in (('train','training','#0072B2','-'), ('val','validation','#D55E00','--')):
+        column = f'{side}_{what}'
+        for _,d in folds.groupby('fold'): ax.plot(d.epoch, d[column], color=color, lw=.6, alpha=.5)
+        ax.plot(mean.index, mean[column], color=color, ls=style, lw=2.2, label=label)
+    ax.fill_between(mean.index, mean[f'{what}_gap_low'], mean[f'{what}_gap_high'], color='grey', alpha=.25)
+    ax.plot(mean.index, mean[f'{what}_gap'], color='.3', lw=1.5, ls=':', label='gap, 95 % interval')
 
 # %% ../nbs/08f_generalisation.ipynb #b8f89854
 def sharpness(
     model,             # a torch module
-    loss,              # called without arguments; gives the loss of `model` as it is, a scalar tensor; must not draw random numbers
+    loss,              # called without arguments; gives the loss of `model`, a scalar tensor; must not be random
     rho:float=.05,     # relative size of the perturbation of each weight tensor
     n:int=10,          # random directions, and starts of the ascent
     steps:int=10,      # of the ascent from each start
     seed:int=0,        # of the directions
 )->dict:               # loss, random (mean rise), random_sd, worst (largest rise found)
-    "How much the loss rises when the weights are moved a little; the model is left as it was"
+    "How much the loss rises when the weights are perturbed a little; the model is left as it was"
     import torch
     params = [p for p in model.parameters() if p.requires_grad]
-    if not params: raise HIPTError("the model has no weights that are trained, so nothing can be moved")
-    was, training, gen = [p.detach().clone() for p in params], model.training, torch.Generator().manual_seed(seed)
+    if not params:
+        raise HIPTError("the model has no trainable weights, so none can be perturbed")
+    was = [p.detach().clone() for p in params]
+    training = model.training
+    generator = torch.Generator().manual_seed(seed)
     model.eval()
     try:
         with torch.no_grad(): base = float(loss())
-        draws = [_ball([torch.randn(p.shape, generator=gen).to(p) for p in params], was, rho) for _ in range(n)]
-        rises = [_rise(params, was, d, loss)-base for d in draws]
-        worst = max([_ascend(params, was, d, loss, rho, steps)-base for d in draws]+rises)
+        random = lambda: [torch.randn(p.shape, generator=generator).to(p) for p in params]
+        directions = [_ball(random(), was, rho) for _ in range(n)]
+        rises = [_loss_at(params, was, d, loss)-base for d in directions]
+        worst = max([_ascend(params, was, d, loss, rho, steps)-base for d in directions] + rises)
     finally:
-        with torch.no_grad(): [p.copy_(w) for p,w in zip(params, was)]
+        with torch.no_grad():
+            for p,w in zip(params, was): p.copy_(w)
         model.train(training)
     return dict(loss=base, random=float(np.mean(rises)), random_sd=float(np.std(rises)), worst=worst)
 
@@ -103,21 +137,22 @@ def _ball(direction, was, rho):
     "A direction scaled so that each tensor moves by `rho` of its norm"
     return [d*(rho*w.norm()/d.norm().clamp_min(1e-20)) for d,w in zip(direction, was)]
 
-def _rise(params, was, delta, loss):
+def _loss_at(params, was, delta, loss):
     import torch
     with torch.no_grad():
         for p,w,d in zip(params, was, delta): p.copy_(w+d)
         return float(loss())
 
 def _ascend(params, was, delta, loss, rho, steps):
-    "The largest loss met while following the gradient along the border of the ball"
+    "The largest loss found while following the gradient along the border of the ball"
     import torch
     best = -np.inf
     for _ in range(steps):
-        best = max(best, _rise(params, was, delta, loss))
+        best = max(best, _loss_at(params, was, delta, loss))
         with torch.enable_grad(): grads = torch.autograd.grad(loss(), params, allow_unused=True)
-        delta = _ball([torch.zeros_like(w) if g is None else g for g,w in zip(grads, was)], was, rho)
-    return max(best, _rise(params, was, delta, loss))
+        grads = [torch.zeros_like(w) if g is None else g for g,w in zip(grads, was)]
+        delta = _ball(grads, was, rho)
+    return max(best, _loss_at(params, was, delta, loss))
 
 # %% ../nbs/08f_generalisation.ipynb #08e5a002
 def draw_sharpness(
@@ -129,7 +164,10 @@ def draw_sharpness(
     ax = plt.subplots(figsize=(3,3.4))[1] if ax is None else ax
     each = folds[folds.fold!='mean']
     for x,what,color,mark in ((0,'random','#0072B2','s'), (1,'worst','#D55E00','o')):
-        ax.plot(x+np.linspace(-.15, .15, len(each)), each[what], mark, color=color, ms=5); ax.hlines(each[what].mean(), x-.3, x+.3, color=color, lw=2.2)
-    ax.axhline(0, color='grey', lw=.6); ax.set_xticks([0,1], ['random','worst case'])
-    ax.set(xlim=(-.6,1.6), ylabel='rise of the training loss', title=f"weights moved by {folds.rho.iloc[0]:.0%}"); ax.title.set_fontsize(9)
+        ax.plot(x+np.linspace(-.15, .15, len(each)), each[what], mark, color=color, ms=5)
+        ax.hlines(each[what].mean(), x-.3, x+.3, color=color, lw=2.2)
+    ax.axhline(0, color='grey', lw=.6)
+    ax.set_xticks([0,1], ['random','worst case'])
+    ax.set(xlim=(-.6,1.6), ylabel='rise of the training loss', title=f"weights perturbed by {folds.rho.iloc[0]:.0%}")
+    ax.title.set_fontsize(9)
     return ax

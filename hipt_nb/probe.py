@@ -1,4 +1,4 @@
-"""What the features know before anything is trained: nearest neighbours, the mean-of-patches baseline, learning curves
+"""How well features separate classes before anything is trained: nearest neighbours, the mean-of-patches baseline, learning curves
 
 Docs: https://hipt-nb.github.io/hipt_nb/probe.html.md"""
 
@@ -9,9 +9,10 @@ __all__ = ['mean_token', 'fold_predictions', 'knn', 'mean_of_patches', 'fewer', 
 
 # %% ../nbs/08e_probe.ipynb #2dc8bfea
 import numpy as np, pandas as pd
+from .comparison import fold_score
 from .core import HIPTError
 from .evaluate import check_folds
-from .metrics import fold_score, prediction_table
+from .metrics import prediction_table
 
 # %% ../nbs/08e_probe.ipynb #4130583c
 def mean_token(
@@ -20,8 +21,10 @@ def mean_token(
     "The mean of a slide's tokens, over tissue only"
     x = np.asarray(bag.x, dtype=np.float64)
     mask = getattr(bag, 'mask', None)
-    x = x[np.ones(x.shape[:-1], bool) if mask is None else np.asarray(mask, dtype=bool)]
-    if not len(x): raise HIPTError(f"slide '{bag.slide_id}' has no token with tissue: leave it out, or lower min_tissue")
+    mask = np.ones(x.shape[:-1], bool) if mask is None else np.asarray(mask, dtype=bool)
+    x = x[mask]
+    if not len(x):
+        raise HIPTError(f"slide '{bag.slide_id}' has no token with tissue: leave it out, or lower min_tissue")
     return x.mean(0)
 
 # %% ../nbs/08e_probe.ipynb #40621183
@@ -30,24 +33,26 @@ def fold_predictions(
     folds,                # from `patient_folds`
     classes,              # class names, in the order of the predictions' columns
     make_model,           # called with the number of training slides; gives a scikit-learn classifier
-    allow_leakage=False,  # score folds that share patients all the same
+    allow_leakage=False,  # accept folds that share patients
 ):                        # predictions of all folds
     "Fit a scikit-learn model on the mean tokens of each fold's training slides, and predict its test slides"
     by_id = {b.slide_id: b for b in bags}
     absent = sorted({s for f in folds for side in f.values() for s in side} - set(by_id))
-    if absent: raise HIPTError(f"slides without features: {', '.join(absent)}. Embed them, or leave them out of the folds")
+    if absent:
+        raise HIPTError(f"slides without features: {', '.join(absent)}. Embed them, or leave them out of the folds")
     check_folds(folds, {s:b.patient for s,b in by_id.items()}, allow_leakage)
     x = {s: mean_token(b) for s,b in by_id.items()}
-    return pd.concat([_one_prediction(k, f, x, by_id, classes, make_model) for k,f in enumerate(folds)], ignore_index=True)
+    parts = [_one_prediction(k, f, x, by_id, classes, make_model) for k,f in enumerate(folds)]
+    return pd.concat(parts, ignore_index=True)
 
 def _one_prediction(k, f, x, by_id, classes, make_model):
-    number = lambda s: None if by_id[s].label is None else classes.index(by_id[s].label)
-    y = np.array([number(s) for s in f['train']])
-    model = make_model(len(y)).fit(np.stack([x[s] for s in f['train']]), y)
-    probs = np.zeros((len(f['test']), len(classes)))
-    probs[:, model.classes_] = model.predict_proba(np.stack([x[s] for s in f['test']]))
-    test = [by_id[s] for s in f['test']]
-    return prediction_table(f['test'], [b.patient for b in test], [number(s) for s in f['test']], probs, classes, k)
+    train, test = ([by_id[s] for s in f[side]] for side in ('train','test'))
+    labels = lambda bags: [None if b.label is None else classes.index(b.label) for b in bags]
+    tokens = lambda bags: np.stack([x[b.slide_id] for b in bags])
+    model = make_model(len(train)).fit(tokens(train), np.array(labels(train)))
+    probs = np.zeros((len(test), len(classes)))
+    probs[:, model.classes_] = model.predict_proba(tokens(test))
+    return prediction_table(f['test'], [b.patient for b in test], labels(test), probs, classes, k)
 
 # %% ../nbs/08e_probe.ipynb #6b6150e9
 def knn(
@@ -61,7 +66,8 @@ def knn(
 ):                       # predictions of all folds
     "Nearest neighbours of each slide's mean token, as published: k = 5, Euclidean, no scaling"
     from sklearn.neighbors import KNeighborsClassifier
-    return fold_predictions(bags, folds, classes, lambda n: KNeighborsClassifier(min(k, n), metric=metric, weights=weights), **kwargs)
+    make = lambda n: KNeighborsClassifier(min(k, n), metric=metric, weights=weights)
+    return fold_predictions(bags, folds, classes, make, **kwargs)
 
 # %% ../nbs/08e_probe.ipynb #42e1c521
 def mean_of_patches(
@@ -72,17 +78,18 @@ def mean_of_patches(
     **kwargs,  # to `fold_predictions`
 ):             # predictions of all folds
     "Logistic regression on each slide's mean token: the baseline to beat"
+    from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from sklearn.linear_model import LogisticRegression
-    return fold_predictions(bags, folds, classes, lambda n: make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000, class_weight='balanced')), **kwargs)
+    regression = lambda: LogisticRegression(C=C, max_iter=2000, class_weight='balanced')
+    return fold_predictions(bags, folds, classes, lambda n: make_pipeline(StandardScaler(), regression()), **kwargs)
 
 # %% ../nbs/08e_probe.ipynb #2394a184
 def fewer(
     folds,      # from `patient_folds`
     bags,       # anything with `slide_id`, `patient` and `label`: bags, or rows of a manifest
     fraction,   # of each class's training patients; at least one of each class stays
-    seed:int=0, # of the drawing; a smaller fraction lies within a larger one
+    seed:int=0, # of the random choice; a smaller fraction is a subset of a larger one
 )->list:        # the same folds with fewer training slides; val and test stay
     "Folds with a part of their training slides, stratified by class and grouped by patient"
     of = {b.slide_id: b for b in bags}
@@ -90,7 +97,10 @@ def fewer(
 
 def _part(ids, of, fraction, rng):
     patients = pd.DataFrame([dict(who=of[s].patient, y=of[s].label) for s in sorted(ids)]).drop_duplicates('who')
-    keep = {w for _,ws in patients.groupby('y').who for w in rng.permutation(ws.to_numpy())[:max(1, round(fraction*len(ws)))]}
+    keep = set()
+    for _,who in patients.groupby('y').who:
+        n = max(1, round(fraction*len(who)))
+        keep |= set(rng.permutation(who.to_numpy())[:n])
     return [s for s in ids if of[s].patient in keep]
 
 # %% ../nbs/08e_probe.ipynb #212520bd
@@ -99,15 +109,16 @@ def learning_curve(
     folds,                   # from `patient_folds`
     fit,                     # called with bags and folds; gives predictions, such as `lambda b,f: knn(b, f, classes)`
     fractions=(.25,.5,1.),   # of the training slides
-    n:int=1000,              # resamples for the intervals
     metric='AUC',            # a name from `METRICS`, or a `Metric`
-    seed:int=0,              # of the drawing
+    seed:int=0,              # of the random choice
 ):                           # DataFrame: fraction, training slides per fold, value, low, high
     "A metric on the same test slides after training on a part of the others"
     rows = []
     for fraction in fractions:
-        some = fewer(folds, bags, fraction, seed); est = fold_score(fit(bags, some), metric, n)
-        rows.append(dict(fraction=fraction, slides=np.mean([len(f['train']) for f in some]), value=est.value, low=est.low, high=est.high))
+        some = fewer(folds, bags, fraction, seed)
+        est = fold_score(fit(bags, some), metric)
+        slides = np.mean([len(f['train']) for f in some])
+        rows.append(dict(fraction=fraction, slides=slides, value=est.value, low=est.low, high=est.high))
     return pd.DataFrame(rows)
 
 # %% ../nbs/08e_probe.ipynb #ec764c33
@@ -119,11 +130,15 @@ def draw_learning_curve(
     "Value and 95 % interval against the number of training slides"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(5,3.2))[1]
+    colors = ['#0072B2','#D55E00','#009E73','#CC79A7']
     for i,(label,c) in enumerate(curves.items()):
-        color = ['#0072B2','#D55E00','#009E73','#CC79A7'][i%4]
-        ax.errorbar(c.slides*(1+.02*i), c.value, [c.value-c.low, c.high-c.value], color=color, marker='osD^'[i%4], capsize=3, label=label)
+        reach = [c.value-c.low, c.high-c.value]
+        ax.errorbar(c.slides*(1+.02*i), c.value, reach, color=colors[i%4], marker='osD^'[i%4], capsize=3, label=label)
     ax.axhline(.5, color='grey', lw=1, ls=':')
+    ax.set(xlabel='training slides in each fold (share of all)', ylabel=f'{name}, 95 % interval')
+    ax.set(ylim=(0,1.03), xscale='log')
     ticks = next(iter(curves.values()))
-    ax.set(xlabel='training slides in each fold (share of all)', ylabel=f'{name}, 95 % interval', ylim=(0,1.03), xscale='log')
-    ax.set_xticks(ticks.slides, [f'{s:.0f} ({f:.0%})' for s,f in zip(ticks.slides, ticks.fraction)]); ax.minorticks_off(); ax.legend(fontsize=8, loc='lower right')
+    ax.set_xticks(ticks.slides, [f'{s:.0f} ({f:.0%})' for s,f in zip(ticks.slides, ticks.fraction)])
+    ax.minorticks_off()
+    ax.legend(fontsize=8, loc='lower right')
     return ax

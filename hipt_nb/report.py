@@ -104,7 +104,9 @@ def training_section(
     return dict(losses=plot(draw_losses(logs), 'loss curves')) if logs else None
 
 # %% ../nbs/15_report.ipynb #09af6482
-def _interval(v, low, high): return f'{v:.2f} ({low:.2f} to {high:.2f})' if v==v else 'no value'
+def _interval(v, low, high):
+    if v!=v: return 'no value'
+    return f'{v:.2f} ({low:.2f} to {high:.2f})' if low==low else f'{v:.2f} (no interval)'
 def _rows(path):
     "Rows of a table of metrics; none where it is missing"
     from hipt_nb.scores import read_scores

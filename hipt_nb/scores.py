@@ -15,8 +15,8 @@ from .core import HIPTError, params_hash, renamed, save_figure, write_csv
 from .run import Run
 from .features import by_patient, label_classes, load_bags, read_features
 from .evaluate import check_folds
-from .metrics import METRICS, compare, draw_confusion, draw_folds, draw_roc
-from .metrics import classes_of, pool_patients, read_predictions, score_table
+from .comparison import METRICS, compare, draw_folds, score_table
+from .metrics import classes_of, draw_confusion, draw_roc, pool_patients, read_predictions
 from .survival import C_INDEX, draw_auc_over_time, draw_survival, survival_metrics
 from .splits import match_splits
 from .calibration import CALIBRATION_ERROR, decision_table, draw_reliability
@@ -86,14 +86,13 @@ def metrics_of(
 # %% ../nbs/12f_scores.ipynb #2c94ca20
 def comparisons(
     models:dict,  # name → predictions, the trained models first
-    n:int=1000,   # resamples
 ):                # DataFrame: model, against, metric, difference, low, high, patients, note
     "Every pair of models that was tested on the same slides"
     rows, names = [], list(models)
     for i,a in enumerate(names):
         metric = C_INDEX if 'risk' in models[a] else METRICS['AUC']
         for b in names[i+1:]:
-            try: est = compare(models[a], models[b], n, metric=metric)
+            try: est = compare(models[a], models[b], metric)
             except HIPTError: continue   # trained on other folds, or for something else
             rows.append(dict(model=a, against=b, metric=metric.name, difference=est.value, low=est.low, high=est.high,
                              patients=est.n, note=est.note))
@@ -225,7 +224,6 @@ def _draw_gaps(gaps, minimum, name, trained):
 def evaluate_run(
     run:Run,              # the run folder
     manifest,             # table from `read_manifest`, with labels or times
-    n:int=1000,           # resamples for the intervals
     sharp:bool=False,     # measure the sharpness of each minimum too
 ):                        # the table of `evaluation.csv`
     "Evaluate every trained model of a run beside its baseline, and write the results"
@@ -234,32 +232,32 @@ def evaluate_run(
     shared = _baselines(trained)
     baselines = {name: baseline_of(run, manifest, t) for name,t in shared.items()}
     models = {name: pred for name,(pred,_) in found.items()} | baselines
-    table = _score(models, n, leak_notes(manifest, trained | shared))
+    table = _score(models, leak_notes(manifest, trained | shared))
     write_csv(run.table('evaluation'), table)
-    write_csv(out/'comparisons.csv', comparisons(models, n))
+    write_csv(out/'comparisons.csv', comparisons(models))
     chosen = [used.assign(model=name) for name,(_,used) in found.items() if len(used)]
     if chosen: write_csv(out/'validation.csv', pd.concat(chosen)[['model', *chosen[0].columns.drop('model')]])
     _write_gaps(run, manifest, trained, out, sharp)
-    _write_models(models, _plots(models, trained | shared), out, n)
+    _write_models(models, _plots(models, trained | shared), out)
     return table
 
-def _score(models, n, leaks):
+def _score(models, leaks):
     "One table of all metrics; a leak is noted at every metric of its model and of the baseline on the same folds"
     pooled = {name: pool_patients(p) if 'risk' in p else p for name,p in models.items()}
-    tables = [score_table({name: p}, n, metrics_of(models[name])) for name,p in pooled.items()]
+    tables = [score_table({name: p}, metrics_of(models[name])) for name,p in pooled.items()]
     table = pd.concat(tables, ignore_index=True)
     table['note'] = ['; '.join(filter(None, [note, leaks.get(m, '')])) for m,note in zip(table.model, table.note)]
     return table
 
 # %% ../nbs/12f_scores.ipynb #21a7fea3
-def _write_models(models, plots, out, n):
+def _write_models(models, plots, out):
     "Predictions per patient and a figure for every model, and all models of a task in one figure"
     for name,p in models.items():
         write_csv(out/f'{slug(name)}-patients.csv', pool_patients(p).drop(columns='slide_id'))
         save_figure(out/f'{slug(name)}.png', draw_model(p, name))
     for kind,some in plots.items():
         metric = C_INDEX if kind.startswith('survival') else 'AUC'
-        save_figure(out/f'models-{slug(kind)}.png', draw_folds(some, n=n, metric=metric).figure)
+        save_figure(out/f'models-{slug(kind)}.png', draw_folds(some, metric=metric).figure)
 
 def _baselines(models):
     "Name of each baseline → the first model on whose encoder, folds and labels it is"

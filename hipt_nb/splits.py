@@ -1,4 +1,4 @@
-"""Folds from wherever they come: made here, a column of the manifest, or published split files
+"""Folds from any source: made here, a column of the manifest, or published split files
 
 Docs: https://hipt-nb.github.io/hipt_nb/splits.html.md"""
 
@@ -19,21 +19,30 @@ from .survival import survival_folds, survival_problems
 # %% ../nbs/08c_splits.ipynb #fa252d3e
 def read_splits(
     path,      # folder with `splits_0.csv`, `splits_1.csv` ..., or one such file
-)->list:       # of `{'train':[...], 'val':[...], 'test':[...]}`, ids as they stand in the files
+)->list:       # of `{'train':[...], 'val':[...], 'test':[...]}`, ids as in the files
     "Read split files in the layout of CLAM and HIPT"
     path = Path(path)
-    if not path.exists(): raise HIPTError(f"there are no splits at '{path}': give a folder with splits_0.csv ..., or one such file")
-    number = lambda p: int(m[1]) if (m := re.fullmatch(r'splits_(\d+)\.csv', p.name)) else None
-    files = sorted((p for p in path.iterdir() if number(p) is not None), key=number) if path.is_dir() else [path]
-    if not files: raise HIPTError(f"folder '{path}' holds no split files: they are called splits_0.csv, splits_1.csv ...")
+    if not path.exists():
+        raise HIPTError(f"there are no splits at '{path}': give a folder with splits_0.csv ..., or one such file")
+    files = sorted(filter(_split_number, path.iterdir()), key=_split_number) if path.is_dir() else [path]
+    if not files:
+        raise HIPTError(f"folder '{path}' holds no split files: they are named splits_0.csv, splits_1.csv ...")
     return [_read_split(p) for p in files]
+
+def _split_number(path):
+    "1 for `splits_0.csv`, 2 for the next; None for other files"
+    found = re.fullmatch(r'splits_(\d+)\.csv', path.name)
+    return int(found[1])+1 if found else None
 
 def _read_split(path):
     df = pd.read_csv(path, dtype=str, index_col=0)
-    if 'train' not in df or not {'val','test'} & set(df): raise HIPTError(f"'{path}' has columns {', '.join(map(str, df.columns))}: a split file has train, val and test")
+    if 'train' not in df or not {'val','test'} & set(df):
+        raise HIPTError(f"'{path}' has columns {', '.join(map(str, df.columns))}: a split file has train, val and test")
     boolean = set(df.stack().unique()) <= {'True','False'}
-    ids = {c: (df.index[df[c]=='True'] if boolean else df[c].dropna()).tolist() for c in ('train','val','test') if c in df}
-    return dict(train=ids['train'], val=[], test=ids['val']) if 'test' not in ids else dict(val=[]) | ids
+    ids_of = lambda c: (df.index[df[c]=='True'] if boolean else df[c].dropna()).tolist()
+    ids = {c: ids_of(c) for c in ('train','val','test') if c in df}
+    if 'test' not in ids: return dict(train=ids['train'], val=[], test=ids['val'])
+    return dict(val=[]) | ids
 
 # %% ../nbs/08c_splits.ipynb #92efed57
 def write_splits(
@@ -50,48 +59,72 @@ def match_splits(
     folds:list,  # from `read_splits`
     df,          # a manifest
 )->tuple:        # folds in slide ids of the manifest, and one line on what was left out (empty if nothing)
-    "Say split files in the slide ids of a manifest"
-    slides = {s: [s] for s in df.slide_id}
-    patients = df.groupby('patient').slide_id.apply(list).to_dict()
-    find = lambda i: slides.get(i) or slides.get(slide_id_of(i)) or patients.get(i) or []
+    "Translate split files into the slide ids of a manifest"
+    find = _finder(df)
     res = [{side: [s for i in ids for s in find(i)] for side,ids in f.items()} for f in folds]
-    named = {i for f in folds for ids in f.values() for i in ids}; lost = sorted(i for i in named if not find(i))
+    named = {i for f in folds for ids in f.values() for i in ids}
+    lost = sorted(i for i in named if not find(i))
     unused = sorted(set(df.slide_id) - {s for f in res for ids in f.values() for s in ids})
     empty = [f'fold {k} has no {side} slides' for k,f in enumerate(res) for side in ('train','test') if not f[side]]
-    if empty: raise HIPTError(f"{'; '.join(empty)}: the splits name other slides than the manifest, such as {listed(lost[:3])} (the manifest has {listed(df.slide_id[:3])})")
-    few = lambda a: f"{', '.join(a[:5])}{' ...' if len(a)>5 else ''}"
-    return res, '; '.join([f'{len(lost)} of {len(named)} ids of the splits are not in the manifest ({few(lost)})']*bool(lost) + [f'{len(unused)} slides of the manifest are in no split ({few(unused)})']*bool(unused))
+    if empty:
+        raise HIPTError(f"{'; '.join(empty)}: the splits name other slides than the manifest, "
+                        f"such as {listed(lost[:3])} (the manifest has {listed(df.slide_id[:3])})")
+    notes = []
+    if lost: notes.append(f'{len(lost)} of {len(named)} ids of the splits are not in the manifest ({_first(lost)})')
+    if unused: notes.append(f'{len(unused)} slides of the manifest are in no split ({_first(unused)})')
+    return res, '; '.join(notes)
+
+def _finder(df):
+    "From an id of a split file to slide ids: a slide, a slide without suffix, or all slides of a patient"
+    slides = {s: [s] for s in df.slide_id}
+    patients = df.groupby('patient').slide_id.apply(list).to_dict()
+    return lambda i: slides.get(i) or slides.get(slide_id_of(i)) or patients.get(i) or []
+
+def _first(items, n=5): return ', '.join(items[:n])+(' ...' if len(items)>n else '')
 
 # %% ../nbs/08c_splits.ipynb #32808b77
 def column_split(
     df,      # a manifest with `split`
 )->list:     # of one split
-    "The fixed division that stands in the manifest"
-    side = df.split.astype('string').str.strip().str.lower().replace(dict(training='train', valid='val', validation='val', testing='test'))
+    "The fixed split of the manifest"
+    synonyms = dict(training='train', valid='val', validation='val', testing='test')
+    side = df.split.astype('string').str.strip().str.lower().replace(synonyms)
     wrong = df.slide_id[~side.isin(['train','val','test']).fillna(False)]
-    if len(wrong): raise HIPTError(f"column split is neither train, val nor test for slide {', '.join(map(str, wrong))}: mend it, or drop the column to have folds made")
+    if len(wrong):
+        raise HIPTError(f"column split is neither train, val nor test for slide {', '.join(map(str, wrong))}: "
+                        "fix it, or drop the column to have folds made")
     res = {s: df.slide_id[side==s].tolist() for s in ('train','val','test')}
     empty = [s for s in ('train','test') if not res[s]]
-    if empty: raise HIPTError(f"column split has no {' and no '.join(empty)} slides: give some, or drop the column to have folds made")
+    if empty:
+        raise HIPTError(f"column split has no {' and no '.join(empty)} slides: "
+                        "add some, or drop the column to have folds made")
     return [res]
 
 # %% ../nbs/08c_splits.ipynb #f9283d4a
 def make_folds(
     df,                   # a manifest with `label`, or with `time` and `event`
     n_folds:int=5,        # test folds, where they are made here
-    seed:int=0,           # of the dealing
+    seed:int=0,           # of the random split
     survival=False,       # by event instead of label
     splits=None,          # folder or file of published splits
     allow_leakage=False,  # report leaks instead of refusing them
-    **dealing,            # to `patient_folds`: `by_site`, `repeats`, `val_fraction`
-)->tuple:                 # list of splits, and what there is to say about them, one line each
-    "Folds that were checked"
-    given, said = splits is not None or 'split' in df, []
-    if given:
-        problems = survival_problems(df, 1) if survival else label_problems(df, 1, val=False)
-        if problems: raise HIPTError(f"cannot use these splits: {'; '.join(problems)}. Mend the manifest")
-        folds, left_out = match_splits(read_splits(splits), df) if splits is not None else (column_split(df), '')
-        said = [f"{len(folds)} split{'s'*(len(folds)!=1)} from {'files' if splits is not None else 'the column split of the manifest'}", *filter(None, [left_out])]
-    else: folds = (survival_folds if survival else patient_folds)(df, n_folds, seed=seed, **dealing)
+    **kwargs,             # to `patient_folds`: `by_site`, `repeats`, `val_fraction`
+)->tuple:                 # list of splits, and notes on them, one line each
+    "Folds that have been checked"
+    given = splits is not None or 'split' in df
+    if given: folds, notes = _given_folds(df, splits, survival)
+    else: folds, notes = (survival_folds if survival else patient_folds)(df, n_folds, seed=seed, **kwargs), []
     leaks = check_folds(folds, dict(zip(df.slide_id, df.patient)), allow_leakage)
-    return folds, said + [leaks]*given
+    return folds, [*notes, leaks] if given else notes
+
+def _given_folds(df, splits, survival):
+    "Folds of split files or of the manifest's column, and notes on them"
+    problems = survival_problems(df, 1) if survival else label_problems(df, 1, val=False)
+    if problems: raise HIPTError(f"cannot use these splits: {'; '.join(problems)}. Fix the manifest")
+    source, left_out = 'the column split of the manifest', ''
+    if splits is None: folds = column_split(df)
+    else:
+        source = 'files'
+        folds, left_out = match_splits(read_splits(splits), df)
+    note = f"{len(folds)} split{'s'*(len(folds)!=1)} from {source}"
+    return folds, [note, left_out] if left_out else [note]

@@ -1,4 +1,4 @@
-"""Who has the event sooner: the c-index, AUC over time, and their intervals
+"""Who has the event sooner: the c-index, AUC over time, and their confidence intervals
 
 Docs: https://hipt-nb.github.io/hipt_nb/survival.html.md"""
 
@@ -6,31 +6,44 @@ Docs: https://hipt-nb.github.io/hipt_nb/survival.html.md"""
 
 # %% auto #0
 __all__ = ['C_INDEX', 'survival_problems', 'survival_folds', 'survival_table', 'c_index', 'censoring_weights', 'auc_at',
-           'auc_figure', 'survival_metrics', 'survival_score', 'kaplan_meier', 'draw_survival', 'draw_auc_over_time']
+           'event_rate', 'time_rate', 'auc_metric', 'survival_metrics', 'survival_score', 'kaplan_meier',
+           'draw_survival', 'draw_auc_over_time']
 
 # %% ../nbs/08b_survival.ipynb #06db08e2
 import numpy as np, pandas as pd
-from .core import HIPTError
+from functools import partial
+from .core import HIPTError, quiet_imports, renamed
+from .comparison import Metric, fold_score
 from .evaluate import listed, patient_folds
-from .metrics import class_auc, fold_score, pool_patients
-from .metrics import Metric
+from .intervals import pair_rate
+from .metrics import class_auc, pool_patients
 
 # %% ../nbs/08b_survival.ipynb #06bd9f0f
 def survival_problems(
     df,             # a table with `slide_id`, `patient`, `time`, `event`
     n_folds:int=5,  # each needs a patient with the event
 )->list:            # one line each
-    "Everything that stands in the way of survival folds by patient"
+    "Everything that prevents survival folds by patient"
     absent = [c for c in ('slide_id','patient','time','event') if c not in df]
     if absent: return [f"the table has no column {', '.join(absent)}"]
     time, event = (pd.to_numeric(df[c], errors='coerce') for c in ('time','event'))
-    rows = {'no time': df.time.isna(), 'a time that is not a number above 0': df.time.notna() & ~(np.isfinite(time) & (time>0)),
-            'no event': df.event.isna(), 'an event that is neither 0 nor 1': df.event.notna() & ~event.isin([0,1])}
-    res = [f"{what} for slide {', '.join(map(str, df.slide_id[bad]))}" for what,bad in rows.items() if bad.any()]
-    many = df.assign(time=time, event=event).groupby('patient')[['time','event']].nunique().max(axis=1)
-    if (many>1).any(): res.append(f"patient {listed(sorted(map(str, many.index[many>1])))} has slides with different times or events")
-    n = df.patient[event==1].nunique()
-    return res + ([f"{n} patient{'s'*(n!=1)} had the event, too few for {n_folds} folds"] if n<n_folds else [])
+    n_events = df.patient[event==1].nunique()
+    return _bad_rows(df, time, event) + _different(df.assign(time=time, event=event)) + _few_events(n_events, n_folds)
+
+def _bad_rows(df, time, event):
+    rows = {'no time': df.time.isna(),
+            'a time that is not a number above 0': df.time.notna() & ~(np.isfinite(time) & (time>0)),
+            'no event': df.event.isna(),
+            'an event that is neither 0 nor 1': df.event.notna() & ~event.isin([0,1])}
+    return [f"{what} for slide {', '.join(map(str, df.slide_id[bad]))}" for what,bad in rows.items() if bad.any()]
+
+def _different(df):
+    values = df.groupby('patient')[['time','event']].nunique().max(axis=1)
+    patients = sorted(map(str, values.index[values>1]))
+    return [f"patient {listed(patients)} has slides with different times or events"] if patients else []
+
+def _few_events(n, n_folds):
+    return [f"{n} patient{'s'*(n!=1)} had the event, too few for {n_folds} folds"] if n<n_folds else []
 
 # %% ../nbs/08b_survival.ipynb #b628d582
 def survival_folds(
@@ -38,10 +51,12 @@ def survival_folds(
     n_folds:int=5,  # test folds
     **kwargs,       # to `patient_folds`: `val_fraction`, `seed` ...
 )->list:            # of `{'train':[...], 'val':[...], 'test':[...]}`, slide ids
-    "Folds by patient in which the share of events is alike"
+    "Folds by patient, stratified by event"
     problems = survival_problems(df, n_folds)
-    if problems: raise HIPTError(f"cannot make survival folds: {'; '.join(problems)}. Mend the manifest, or use fewer folds")
-    return patient_folds(df.assign(label=np.where(pd.to_numeric(df.event)==1, 'event', 'censored')), n_folds, **kwargs)
+    if problems:
+        raise HIPTError(f"cannot make survival folds: {'; '.join(problems)}. Fix the manifest, or use fewer folds")
+    label = np.where(pd.to_numeric(df.event)==1, 'event', 'censored')
+    return patient_folds(df.assign(label=label), n_folds, **kwargs)
 
 # %% ../nbs/08b_survival.ipynb #7749b4de
 def survival_table(
@@ -54,8 +69,12 @@ def survival_table(
 ):              # DataFrame
     "Survival predictions of one fold as a table"
     broken = [str(s) for s,r in zip(slide_ids, risks) if not np.isfinite(r)]
-    if broken: raise HIPTError(f"the risk of slide {', '.join(broken)} is not finite: the model that made it has come apart, train it with a lower learning rate")
-    return pd.DataFrame(dict(slide_id=list(slide_ids), patient=list(patients), fold=fold, time=np.asarray(times, float), event=np.asarray(events, float).astype(int), risk=np.asarray(risks, float)))
+    if broken:
+        raise HIPTError(f"the risk of slide {', '.join(broken)} is not finite: "
+                        "the model's training has diverged, train it with a lower learning rate")
+    time, event, risk = (np.asarray(x, float) for x in (times, events, risks))
+    who = dict(slide_id=list(slide_ids), patient=list(patients), fold=fold)
+    return pd.DataFrame(who | dict(time=time, event=event.astype(int), risk=risk))
 
 # %% ../nbs/08b_survival.ipynb #2b81caf1
 def c_index(
@@ -66,15 +85,20 @@ def c_index(
 ):           # a number, or `[n]`; nan where no pair can be ordered
     "How often the patient with the earlier event has the higher risk"
     time, event, risk = np.asarray(time, float), np.asarray(event, bool), np.asarray(risk, float)
-    pairs = event[:,None] & ((time[:,None]<time) | ((time[:,None]==time) & ~event))
+    pairs = _ordered_pairs(time, event)
     if w is None: return _torchsurv_c(time, event, risk) if pairs.any() else float('nan')
-    gap = risk[:,None]-risk; right = pairs*((gap>1e-8) + .5*(np.abs(gap)<=1e-8))
-    w = np.asarray(w, float)
+    gap, w = risk[:,None]-risk, np.asarray(w, float)
+    right = pairs*((gap>1e-8) + .5*(np.abs(gap)<=1e-8))
     with np.errstate(invalid='ignore'): return ((w@right)*w).sum(1)/((w@pairs)*w).sum(1)
+
+def _ordered_pairs(time, event):
+    "True where the first patient is known to have had the event before the second `[N, N]`"
+    later = (time[:,None]<time) | ((time[:,None]==time) & ~event)
+    return event[:,None] & later
 
 def _torchsurv_c(time, event, risk):
     import torch
-    from torchsurv.metrics.cindex import ConcordanceIndex
+    with quiet_imports(): from torchsurv.metrics.cindex import ConcordanceIndex
     return float(ConcordanceIndex()(*map(torch.tensor, (risk, event, time)), instate=False))
 
 # %% ../nbs/08b_survival.ipynb #5b364c68
@@ -85,15 +109,17 @@ def censoring_weights(
 ):           # `[N]`, or as many as `at`
     "Inverse of the probability of not being censored up to a time (Kaplan-Meier of the censoring)"
     import torch
-    from torchsurv.stats.ipcw import get_ipcw
+    with quiet_imports(): from torchsurv.stats.ipcw import get_ipcw
     time, event = torch.tensor(np.array(time, float)), torch.tensor(np.array(event, bool))
-    return get_ipcw(event, time, None if at is None else torch.as_tensor(np.atleast_1d(np.asarray(at, float)))).numpy()
+    at = None if at is None else torch.as_tensor(np.atleast_1d(np.asarray(at, float)))
+    return get_ipcw(event, time, at).numpy()
 
+# %% ../nbs/08b_survival.ipynb #ed22f10e
 def auc_at(
     time,         # follow-up `[N]`
     event,        # 1 if the event was seen at that time `[N]`
     risk,         # higher: sooner `[N]`
-    at:float,     # the time to ask about
+    at:float,     # time, in the unit of `time`
     w=None,       # how often each row counts `[n, N]`; once if not given
     weights=None, # from `censoring_weights`; of these rows if not given
 ):                # a number, or `[n]`; nan where there are no cases or no controls
@@ -101,69 +127,84 @@ def auc_at(
     time, event, risk = np.asarray(time, float), np.asarray(event, bool), np.asarray(risk, float)
     weights = censoring_weights(time, event) if weights is None else np.asarray(weights)
     case, control = event & (time<=at), time>at
-    if w is None: return _torchsurv_auc(time, event, risk, at, weights) if (case*weights).any() and control.any() else float('nan')
+    if w is None:
+        known = (case*weights).any() and control.any()
+        return _torchsurv_auc(time, event, risk, at, weights) if known else float('nan')
     return class_auc(case, risk, np.asarray(w, float)*np.where(case, weights, control))
 
 def _torchsurv_auc(time, event, risk, at, weights):
     import torch
-    from torchsurv.metrics.auc import Auc
+    with quiet_imports(): from torchsurv.metrics.auc import Auc
     one = torch.ones(1, dtype=torch.float64)   # for the incident kind of AUC; not used here
-    return float(Auc()(*map(torch.tensor, (risk, event, time)), new_time=at*one, weight=torch.tensor(weights), weight_new_time=one, instate=False)[0])
+    data = map(torch.tensor, (risk, event, time))
+    return float(Auc()(*data, new_time=at*one, weight=torch.tensor(weights), weight_new_time=one, instate=False)[0])
 
 # %% ../nbs/08b_survival.ipynb #1efbf48e
-def _ordered(t):
-    "Disjoint pairs of patients whose order is known: what a perfect c-index got right"
-    return sum(_matched(d.time.to_numpy(), d.event.to_numpy(bool)) for _,d in t.groupby('fold'))
+def event_rate(
+    patients,    # table with one row per patient: `fold`, `event`
+):               # function of the c-index
+    "Reference rate of a c-index: events against the half of the others that follow each on average"
+    folds = patients.groupby('fold').event.agg(['size','sum'])
+    events, others = np.maximum(folds['sum'], 1), np.maximum((folds['size']-1)/2, 1)
+    return partial(pair_rate, events.to_numpy(), others.to_numpy())
 
-def _matched(time, event):
-    first, last = np.sort(time[event]), np.sort(time)
-    ok = [k for k in range(1, min(len(first), len(last)//2)+1) if (first[:k]<last[-k:]).all()]
-    return max(ok, default=0)
+C_INDEX = Metric('c-index', lambda t,w: c_index(t.time, t.event, t.risk, w), rate=event_rate)
 
-C_INDEX = Metric('c-index', lambda t,w: c_index(t.time, t.event, t.risk, w), pairs=_ordered)
+def time_rate(
+    patients,    # table with one row per patient: `fold`, `event`, `time`
+    at:float,    # time, in the unit of `time`
+):               # function of the AUC
+    "Reference rate of the AUC at a time: cases and controls of each fold"
+    case, control = (patients.event==1) & (patients.time<=at), patients.time>at
+    counts = pd.DataFrame(dict(case=case, control=control)).groupby(patients.fold).sum()
+    counts = counts[(counts>0).all(axis=1)]
+    return partial(pair_rate, counts.case.to_numpy(), counts.control.to_numpy()) if len(counts) else 1.
 
-def auc_figure(
+# %% ../nbs/08b_survival.ipynb #7044048b
+def auc_metric(
     predictions,  # survival table
-    at:float,     # the time to ask about
+    at:float,     # time, in the unit of `time`
 )->Metric:
     "AUC at a time as a metric of this table"
     one = predictions.drop_duplicates('patient')
     known = dict(zip(one.time, censoring_weights(one.time, one.event)))
     def of(t, w):
-        if not set(t.time)<=set(known): raise HIPTError("this metric belongs to another table of predictions: make it with `auc_figure` from this one")
+        if not set(t.time)<=set(known):
+            raise HIPTError("this metric belongs to another table of predictions: "
+                            "make it with `auc_metric` from this one")
         return auc_at(t.time, t.event, t.risk, at, w, t.time.map(known).to_numpy())
-    return Metric(f'AUC at {at:g}', of, pairs=lambda t: sum(min((d.event & (d.time<=at)).sum(), (d.time>at).sum()) for _,d in t.groupby('fold')))
+    return Metric(f'AUC at {at:g}', of, rate=partial(time_rate, at=at))
 
 def survival_metrics(
     predictions,  # survival table
-    times=None,   # to ask about; quartiles of the times of events if not given
+    times=None,   # times of the AUCs; quartiles of the times of events if not given
 )->dict:          # name → `Metric`
     "The c-index, and AUC at a few times"
     if times is None: times = np.quantile(predictions.time[predictions.event==1], [.25,.5,.75])
-    return {f.name: f for f in [C_INDEX, *(auc_figure(predictions, float(f'{at:.3g}')) for at in times)]}
+    metrics = [C_INDEX, *(auc_metric(predictions, float(f'{at:.3g}')) for at in times)]
+    return {m.name: m for m in metrics}
 
 # %% ../nbs/08b_survival.ipynb #c247b54a
 def survival_score(
     predictions,    # survival table
     metric=C_INDEX, # a `Metric`
-    n:int=1000,     # resamples
-    seed:int=0,     # of the resampling
 ):                  # `Estimate`
     "A metric of each fold, averaged, with its interval over patients; slides of a patient are pooled first"
-    return fold_score(pool_patients(predictions), metric, n, seed)
+    return fold_score(pool_patients(predictions), metric)
 
 # %% ../nbs/08b_survival.ipynb #587b5cf7
 def kaplan_meier(
     time,    # follow-up `[N]`
     event,   # 1 if the event was seen at that time `[N]`
 )->tuple:    # times, from 0 on, and the share that is still without the event
-    "How many are without the event, as time goes on"
+    "Kaplan-Meier estimate of the share that is without the event, over time"
     import torch
-    from torchsurv.stats.kaplan_meier import KaplanMeierEstimator
+    with quiet_imports(): from torchsurv.stats.kaplan_meier import KaplanMeierEstimator
     km = KaplanMeierEstimator()
     km(torch.tensor(np.array(event, bool)), torch.tensor(np.array(time, float)))
     return np.r_[0, km.time.numpy()], np.r_[1, km.km_est.numpy()]
 
+# %% ../nbs/08b_survival.ipynb #47cbfa0b
 def draw_survival(
     predictions,  # survival table
     ax=None,      # axes to draw on
@@ -172,27 +213,39 @@ def draw_survival(
     "Kaplan-Meier curves of the patients above and below the median risk of their fold"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(5,3.4))[1]
-    t = pool_patients(predictions); high = t.risk > t.groupby('fold').risk.transform('median')
-    ticks = plt.MaxNLocator(4).tick_values(0, t.time.max()); ticks = ticks[ticks<=t.time.max()]
+    t = pool_patients(predictions)
+    high = t.risk > t.groupby('fold').risk.transform('median')
+    ticks = plt.MaxNLocator(4).tick_values(0, t.time.max())
+    ticks = ticks[ticks<=t.time.max()]
     for name,rows,color,style in (('lower risk', ~high, '#0072B2', '-'), ('higher risk', high, '#D55E00', '--')):
         left = ', '.join(str((t.time[rows]>=x).sum()) for x in ticks)
-        ax.step(*kaplan_meier(t.time[rows], t.event[rows]), where='post', color=color, ls=style, label=f'{name}, at risk: {left}')
-    ax.set(xlabel=f'time{f" ({unit})" if unit else ""}', ylabel='without the event', ylim=(0,1.03), xlim=(0,None), xticks=ticks); ax.legend(fontsize=8)
+        curve = kaplan_meier(t.time[rows], t.event[rows])
+        ax.step(*curve, where='post', color=color, ls=style, label=f'{name}, at risk: {left}')
+    ax.set(xlabel=_time_label(unit), ylabel='without the event', ylim=(0,1.03), xlim=(0,None), xticks=ticks)
+    ax.legend(fontsize=8)
     return ax
+
+def _time_label(unit): return f'time ({unit})' if unit else 'time'
 
 # %% ../nbs/08b_survival.ipynb #d948199d
 def draw_auc_over_time(
     predictions,  # survival table
     ax=None,      # axes to draw on
     unit='',      # of time, such as `months`
-    n:int=300,    # resamples for the band
 ):                # axes
     "AUC at times between the 10 % and 90 % quantile of the events, with its 95 % band"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(5,3.4))[1]
-    t = pool_patients(predictions); times = np.linspace(*np.quantile(t.time[t.event==1], [.1,.9]), 12)
-    est = [fold_score(t, auc_figure(t, at), n) for at in times]
-    ax.fill_between(times, [e.low for e in est], [e.high for e in est], color='#0072B2', alpha=.2, label='95 % interval')
-    ax.plot(times, [e.value for e in est], color='#0072B2', label='mean over folds'); ax.axhline(.5, color='grey', lw=1, ls=':')
-    ax.set(xlabel=f'time{f" ({unit})" if unit else ""}', ylabel='AUC of "event by then"', ylim=(0,1.02)); ax.legend(fontsize=8, loc='lower right')
+    t = pool_patients(predictions)
+    times = np.linspace(*np.quantile(t.time[t.event==1], [.1,.9]), 12)
+    estimates = [fold_score(t, auc_metric(t, at)) for at in times]
+    low, high = [e.low for e in estimates], [e.high for e in estimates]
+    ax.fill_between(times, low, high, color='#0072B2', alpha=.2, label='95 % interval')
+    ax.plot(times, [e.value for e in estimates], color='#0072B2', label='mean over folds')
+    ax.axhline(.5, color='grey', lw=1, ls=':')
+    ax.set(xlabel=_time_label(unit), ylabel='AUC of "event by then"', ylim=(0,1.02))
+    ax.legend(fontsize=8, loc='lower right')
     return ax
+
+# %% ../nbs/08b_survival.ipynb #945fc3b0
+__getattr__ = renamed(__name__, {'auc_figure': 'survival.auc_metric', 'survival_figures': 'survival.survival_metrics'})

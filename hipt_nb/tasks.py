@@ -1,4 +1,4 @@
-"""What a slide is asked: which class, or how long. Losses, sampling, scores and tables of each
+"""What a slide model predicts: a class, or survival. Losses, class balance, metrics and tables of each
 
 Docs: https://hipt-nb.github.io/hipt_nb/tasks.html.md"""
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np, torch
 from torch import Tensor
 from torch.nn import functional as F
-from .core import HIPTError
+from .core import HIPTError, quiet_imports
 from .metrics import auc, prediction_table
 from .survival import c_index, survival_table
 
@@ -22,93 +22,123 @@ from .survival import c_index, survival_table
 @dataclass
 class Classify:
     "Two or more classes"
-    classes:list          # names, in the order of the label indices
-    kind:str = 'classify'
-    metric:str = 'auc'    # what is reported after each epoch
+    classes:list         # names, in the order of the label indices
+    kind:str='classify'
+    metric:str='auc'     # computed after each epoch
 
     @property
     def n_out(self): return len(self.classes)
-    def fit(self, bags): return self                                     # nothing to learn from the training slides
+    def fit(self, bags): return self                                        # nothing to learn from the training slides
+
     def index(self, bag):
-        "The number of a bag's class; None if its label is unknown"
+        "The index of a bag's class; None if its label is unknown"
         if bag.label is None: return None
         if bag.label in self.classes: return self.classes.index(bag.label)
-        raise HIPTError(f"label {bag.label!r} of slide '{bag.slide_id}' is unknown to the model ({', '.join(self.classes)}): "
-                        "correct the manifest, or leave the column out")
+        raise HIPTError(f"label {bag.label!r} of slide '{bag.slide_id}' is unknown to the model "
+                        f"({', '.join(self.classes)}): correct the manifest, or leave the column out")
 
     def target(self, bags): return torch.tensor([-1 if b.label is None else self.index(b) for b in bags])
     def losses(self, z, y): return F.cross_entropy(z, y, reduction='none')  # of each slide
     def loss(self, z, y): return self.losses(z, y).mean()
-    def strata(self, bags): return np.array([self.index(b) for b in bags])
-    def answers(self, z): return z.double().softmax(-1)                  # probabilities
+    def strata(self, bags): return np.array([self.index(b) for b in bags])  # groups that the sampler balances
+    def answers(self, z): return z.double().softmax(-1)                     # probabilities
     def score(self, z, y): return auc(y, z.softmax(-1))
 
     def table(self,
         bags,        # bags
         answers,     # from `answers`, `[N, C]`
-        fold=0,      # which fold tested them
-    ):
+        fold=0,      # in which they were tested
+    ):               # DataFrame
         "Predictions as a table"
-        return prediction_table([b.slide_id for b in bags], [b.patient for b in bags], [self.index(b) for b in bags], answers, self.classes, fold)
+        slides, patients = [b.slide_id for b in bags], [b.patient for b in bags]
+        return prediction_table(slides, patients, [self.index(b) for b in bags], answers, self.classes, fold)
 
     def problems(self, bags, folds):
-        "What stands in the way of training: a dict of reason → slide ids, and a list of sentences"
+        "What prevents training: a dict of reason → slide ids, and a list of sentences"
         label = {b.slide_id: b.label for b in bags}
-        lost = [f'fold {i}: no training slide of {c}' for i,f in enumerate(folds) for c in self.classes if not any(label.get(s)==c for s in f['train'])]
-        return {'have no label': [s for s,l in label.items() if l is None]}, lost
+        unlabelled = [s for s,l in label.items() if l is None]
+        lost = [f'fold {i}: no training slide of {c}' for i,f in enumerate(folds) for c in self.classes
+                if not any(label.get(s)==c for s in f['train'])]
+        return {'have no label': unlabelled}, lost
 
 # %% ../nbs/12b_tasks.ipynb #03e1e78c
 def survival_bins(
     time,      # of each training slide
     event,     # 1 = the event happened, 0 = censored
-    n:int=4,   # stretches
-)->list:       # n-1 times at which a new stretch begins
-    "Cut time so that equally many events fall into each stretch"
+    n:int,     # time bins
+)->list:       # n-1 times at which the next bin begins
+    "Divide time into bins with equally many events"
     t = np.asarray(time, float)[np.asarray(event, float)==1]
     cuts = np.quantile(t, np.linspace(0, 1, n+1)[1:-1]) if len(t) else []
-    if len(np.unique(cuts))<n-1: raise HIPTError(f"{len(t)} events among the training slides at {len(np.unique(t))} different times cannot be cut into {n} stretches: use fewer stretches, more slides or the task 'cox'")
+    if len(np.unique(cuts))<n-1:
+        raise HIPTError(f"{len(t)} events among the training slides at {len(np.unique(t))} different times are too few "
+                        f"for {n} time bins: use fewer bins, more slides or the task 'cox'")
     return [float(c) for c in cuts]
 
+# %% ../nbs/12b_tasks.ipynb #b2a5e002
 def bin_of(
     time,      # times
     cuts,      # from `survival_bins`
-)->Tensor:     # 0 to n-1; a time that equals a cut belongs to the stretch that begins there
-    "In which stretch of time"
-    return torch.bucketize(torch.as_tensor(time, dtype=torch.float64).contiguous(), torch.tensor(cuts, dtype=torch.float64), right=True)
+)->Tensor:     # 0 to n-1; a time equal to a cut belongs to the bin that begins there
+    "The time bin of each time"
+    time = torch.as_tensor(time, dtype=torch.float64).contiguous()
+    return torch.bucketize(time, torch.tensor(cuts, dtype=torch.float64), right=True)
 
 # %% ../nbs/12b_tasks.ipynb #beec5f0a
 def hazard_loss(
     z:Tensor,      # logits of hazards `[B, n]`
-    k:Tensor,      # stretch of the event or of the censoring `[B]`
+    k:Tensor,      # time bin of the event or of the censoring `[B]`
     event:Tensor,  # `[B]`, 1 = the event happened
     alpha=0.,      # by how much less censored slides count
 )->Tensor:         # of each slide `[B]`
     "Negative log-likelihood of discrete hazards"
-    survived = F.pad(F.logsigmoid(-z).cumsum(1), (1,0))      # log S after 0, 1, ... n stretches
-    at = lambda a, i: a.gather(1, i[:,None])[:,0]
-    died, censored = at(survived, k) + at(F.logsigmoid(z), k), at(survived, k+1)
+    def at(a, i): return a.gather(1, i[:,None])[:,0]
+    log_hazard = F.logsigmoid(z)
+    log_survival = F.pad(F.logsigmoid(-z).cumsum(1), (1,0))    # after 0, 1, ... n bins
+    died = at(log_survival, k) + at(log_hazard, k)
+    censored = at(log_survival, k+1)
     return -torch.where(event>0, died, (1-alpha)*censored)
 
 # %% ../nbs/12b_tasks.ipynb #67dbec67
 @dataclass
 class Hazards:
     "Survival by discrete hazards"
-    n_bins:int = 4                                    # stretches of time
-    cuts:list = field(default_factory=list)           # where they begin, from the training slides
-    kind:str = 'hazards'
-    metric:str = 'c_index'
+    n_bins:int=4                             # time bins
+    cuts:list=field(default_factory=list)    # between them, from the training slides
+    kind:str='hazards'
+    metric:str='c_index'
 
     @property
     def n_out(self): return self.n_bins
-    def fit(self, bags): return Hazards(self.n_bins, survival_bins([b.time for b in bags], [b.event for b in bags], self.n_bins))
-    def target(self, bags): return torch.tensor([[np.nan if b.time is None else b.time, np.nan if b.event is None else b.event] for b in bags], dtype=torch.float64)
-    def losses(self, z, y): return hazard_loss(z, bin_of(y[:,0].cpu(), self.cuts).to(z.device), y[:,1])   # of each slide
+
+    def fit(self, bags):
+        "The same task, with its cuts"
+        return Hazards(self.n_bins, survival_bins([b.time for b in bags], [b.event for b in bags], self.n_bins))
+
+    def target(self, bags): return _follow_up(bags)
+    def losses(self, z, y):
+        "Of each slide"
+        k = bin_of(y[:,0].cpu(), self.cuts).to(z.device)
+        return hazard_loss(z, k, y[:,1])
     def loss(self, z, y): return self.losses(z, y).mean()
-    def strata(self, bags): return np.unique(2*bin_of([b.time for b in bags], self.cuts).numpy() + [int(b.event) for b in bags], return_inverse=True)[1]
-    def answers(self, z): return -(1-z.double().sigmoid()).cumprod(1).sum(1, keepdim=True)
+
+    def strata(self, bags):
+        "Groups that the sampler balances: bin and event"
+        k = bin_of([b.time for b in bags], self.cuts).numpy()
+        return np.unique(2*k + [int(b.event) for b in bags], return_inverse=True)[1]
+
+    def answers(self, z):
+        "Risks `[N, 1]`"
+        survival = (1-z.double().sigmoid()).cumprod(1)
+        return -survival.sum(1, keepdim=True)
     def score(self, z, y): return c_index(y[:,0], y[:,1], self.answers(z)[:,0])
     def table(self, bags, answers, fold=0): return risk_table(bags, answers, fold)
     def problems(self, bags, folds): return bag_problems(bags, folds)
+
+def _follow_up(bags):
+    "Time and event of each bag `[N, 2]`, NaN where unknown"
+    def known(value): return np.nan if value is None else value
+    return torch.tensor([[known(b.time), known(b.event)] for b in bags], dtype=torch.float64)
 
 # %% ../nbs/12b_tasks.ipynb #2ea3166b
 def cox_loss(
@@ -117,8 +147,8 @@ def cox_loss(
     event:Tensor,  # `[B]`, 1 = the event happened
 )->Tensor:         # mean over events; 0 where there is none
     "Negative log partial likelihood"
-    from torchsurv.loss.cox import neg_partial_log_likelihood
-    if not (event>0).any(): return 0*z.sum()
+    with quiet_imports(): from torchsurv.loss.cox import neg_partial_log_likelihood
+    if len(z)<2 or not (event>0).any(): return 0*z.sum()     # a patient alone at risk says nothing
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Ties in `time`')
         return neg_partial_log_likelihood(z[:,0], event>0, time.to(z.dtype))
@@ -127,12 +157,14 @@ def cox_loss(
 @dataclass
 class Cox:
     "Survival by Cox's partial likelihood"
-    kind:str = 'cox'
-    metric:str = 'c_index'
-    whole_batches = True                              # the loss is that of a batch, not a mean over bags
+    kind:str='cox'
+    metric:str='c_index'
 
     n_out = 1
-    target, table, problems = Hazards.target, Hazards.table, Hazards.problems
+    whole_batches = True                  # the loss is that of a batch, not a mean over bags
+    target = Hazards.target
+    table = Hazards.table
+    problems = Hazards.problems
     def fit(self, bags): return self
     def loss(self, z, y): return cox_loss(z, y[:,0], y[:,1])
     def losses(self, z, y): return self.loss(z, y).expand(len(z))     # it belongs to all of them together
@@ -144,18 +176,25 @@ class Cox:
 def risk_table(
     bags,      # bags; time and event may be unknown
     answers,   # risks `[N, 1]`
-    fold=0,    # which fold tested them
+    fold=0,    # in which they were tested
 ):             # DataFrame: slide_id, patient, fold, time, event, risk
     "Risks as a table"
+    slides, patients = [b.slide_id for b in bags], [b.patient for b in bags]
+    time, event = [b.time or 0 for b in bags], [b.event or 0 for b in bags]
+    t = survival_table(slides, patients, time, event, np.asarray(answers, float)[:,0], fold)
     known = [b.event is not None and b.time is not None for b in bags]
-    t = survival_table([b.slide_id for b in bags], [b.patient for b in bags], [b.time or 0 for b in bags], [b.event or 0 for b in bags], np.asarray(answers, float)[:,0], fold)
     return t if all(known) else t.assign(time=t.time.where(known), event=t.event.where(known))
 
-def bag_problems(bags, folds):
-    "What stands in the way of training on survival: a dict of reason → slide ids, and a list of sentences"
-    bad = lambda b: b.time is None or not np.isfinite(b.time) or b.time<=0 or b.event not in (0,1)
+# %% ../nbs/12b_tasks.ipynb #b2a5e006
+def bag_problems(
+    bags,   # bags with `time` and `event`
+    folds,  # splits of their slide ids
+)->tuple:   # a dict of reason → slide ids, and a list of sentences
+    "What prevents training on survival"
+    def bad(b): return b.time is None or not np.isfinite(b.time) or b.time<=0 or b.event not in (0,1)
     event = {b.slide_id: b.event for b in bags}
-    lost = [f'fold {i}: no event among its {side} slides' for i,f in enumerate(folds) for side in ('train','val') if f.get(side) and not any(event.get(s)==1 for s in f[side])]
+    lost = [f'fold {i}: no event among its {side} slides' for i,f in enumerate(folds) for side in ('train','val')
+            if f.get(side) and not any(event.get(s)==1 for s in f[side])]
     return {'have no time above 0, or an event that is not 0 or 1': [b.slide_id for b in bags if bad(b)]}, lost
 
 # %% ../nbs/12b_tasks.ipynb #11be6b74
@@ -163,11 +202,13 @@ TASKS = dict(classify=Classify, hazards=Hazards, cox=Cox)
 
 def make_task(
     what,     # a task; its name; a list of class names; or the settings of a saved one
-    **more,   # its settings
-):
+):            # a task
     "The task that is meant"
     if hasattr(what, 'kind'): return what
     if isinstance(what, (list, tuple)): return Classify(list(what))
-    if isinstance(what, dict): what, more = what['kind'], {k:v for k,v in what.items() if k not in ('kind','metric')}
+    settings = {}
+    if isinstance(what, dict):
+        settings = {k: v for k,v in what.items() if k not in ('kind','metric')}
+        what = what['kind']
     if what not in TASKS: raise HIPTError(f"unknown task '{what}': use {', '.join(TASKS)}")
-    return TASKS[what](**more)
+    return TASKS[what](**settings)

@@ -119,7 +119,7 @@ def test_notebook_head(path):
 @pytest.mark.parametrize('path', chapters, **ids)
 def test_chapter_names_its_module(path):
     exps = [m[1] for c in cells(path) for m in [re.search(r'^#\|\s*default_exp:?\s+(\S+)', source(c), re.M)] if m]
-    assert exps == [re.sub(r'^\d+[a-z]?_', '', path.stem)]
+    assert exps == [re.sub(r'^\d+[a-z]*_', '', path.stem)]
 
 
 def test_nothing_left_behind():
@@ -142,7 +142,7 @@ def test_home_page_lists_all_chapters():
 
 # The rules of the house
 
-number = {re.sub(r'^\d+[a-z]?_', '', p.stem): p.stem for p in chapters}
+number = {re.sub(r'^\d+[a-z]*_', '', p.stem): p.stem for p in chapters}
 
 
 def imported(tree):
