@@ -250,7 +250,7 @@ def test_the_column_that_was_trained_on_is_remembered(run, tmp_path):
 
 
 def test_a_cohort_with_the_ids_of_the_training_slides(run, tmp_path):
-    "Files tell its slides from the training slides: they are new, and the training slides are not predicted in their place"
+    "Files tell its slides from the training slides: they are new, and nobody gets the training slides' predictions"
     import shutil
 
     from hipt_nb.cli import predict, train
