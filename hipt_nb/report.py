@@ -151,15 +151,16 @@ def _chosen(rows):
 def _minima(rows):
     "Generalisation gap and sharpness of each model and fold, from `minima.csv`"
     if not rows: return None
-    head = 'gap in loss', 'gap in AUC or c-index', 'random rise', 'worst rise'
+    sharp = hasattr(rows[0], 'random')  # measured with --sharpness alone
+    head = ('gap in loss', 'gap in AUC or c-index', *(('random rise', 'worst rise') if sharp else ()))
     def line(r):
         loss = _interval(r.loss_gap, r.loss_gap_low, r.loss_gap_high)
         auc = _interval(r.auc_gap, r.auc_gap_low, r.auc_gap_high)
-        return loss, auc, f'{r.random:.3g}', f'{r.worst:.3g}'
+        return loss, auc, *((f'{r.random:.3g}', f'{r.worst:.3g}') if sharp else ())
     means = [(r.model, *line(r)) for r in rows if r.fold=='mean']
     folds = [(r.model, r.fold, int(r.epoch), *line(r)) for r in rows if r.fold!='mean']
     means, folds = _table(('model', *head), means), _table(('model','fold','epoch kept', *head), folds)
-    return dict(rho=rows[0].rho, means=means, folds=folds)
+    return dict(rho=rows[0].rho if sharp else None, means=means, folds=folds)
 
 # %% ../nbs/15_report.ipynb #c81c9878
 def _model_pictures(folder, model):

@@ -174,11 +174,11 @@ def home_page_code(folder):
 def predicted_as_evaluated(out):
     "Slides of the cross-validation get what evaluation judged: the same network, temperature and threshold"
     import numpy as np, pandas as pd
-    from hipt_nb.run import Run
+    from hipt_nb.trained import Trained
     path = out/'predictions'/'hipt-tiny.csv'
     assert path.read_text()==(out/'predictions.csv').read_text()
     table = pd.read_csv(path).set_index('slide_id')
-    judged = Run(out).trained('hipt-tiny').judged.set_index('slide_id').loc[table.index]
+    judged = Trained(out/'models'/'slide'/'hipt-tiny').judged.set_index('slide_id').loc[table.index]
     assert (table.fold==judged.fold).all() and (table.pred==judged.pred).all() and not table.seen_in_training.any()
     np.testing.assert_allclose(table.filter(like='prob_'), judged.filter(like='prob_'), atol=1e-5)
 
