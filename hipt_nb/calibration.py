@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/calibration.html.md"""
 
 # %% auto #0
 __all__ = ['CALIBRATION_ERROR', 'reliability', 'ece', 'draw_reliability', 'fit_temperature', 'with_temperature', 'fit_threshold',
-           'with_threshold', 'from_validation']
+           'with_threshold', 'learn_decision', 'with_decisions', 'from_validation', 'decision_table']
 
 # %% ../nbs/08d_calibration.ipynb #97bed9ab
 import numpy as np, pandas as pd
@@ -124,20 +124,42 @@ def with_threshold(
     each = predictions.fold.map(threshold) if isinstance(threshold, dict) else threshold
     return predictions.assign(pred=np.where(predictions[f'prob_{names[1]}']>=each, names[1], names[0]))
 
+# %% ../nbs/08d_calibration.ipynb #2964ecf4
+def learn_decision(
+    validation,   # table of predictions of one fold's validation slides
+    least:int=10, # validation slides below which nothing is chosen: temperature 1, threshold 0.5
+)->dict:          # `validation_slides`, `temperature` and, of two classes, `threshold`; of survival the first alone
+    "Temperature and threshold of a fold, learnt on its validation slides"
+    res = dict(validation_slides=len(validation))
+    if 'risk' in validation: return res
+    enough = validation if len(validation)>=least else validation[:0]
+    res['temperature'] = fit_temperature(enough)
+    if len(classes_of(validation))==2:
+        res['threshold'] = fit_threshold(with_temperature(enough, res['temperature'])) if len(enough) else .5
+    return res
+
+# %% ../nbs/08d_calibration.ipynb #90402642
+def with_decisions(
+    predictions,     # table of predictions
+    decisions:dict,  # fold → what `learn_decision` gave
+):                   # the same at each fold's temperature and threshold
+    "Predictions as each fold's validation slides would have them"
+    res = with_temperature(predictions, {k: d['temperature'] for k,d in decisions.items()})
+    thresholds = {k: d['threshold'] for k,d in decisions.items() if 'threshold' in d}
+    return with_threshold(res, thresholds) if thresholds else res
+
 # %% ../nbs/08d_calibration.ipynb #b9c537ed
 def from_validation(
     predictions,  # table of predictions of all folds
     validation,   # the same of each fold's validation slides
-    least:int=10, # validation slides of a fold below which nothing is chosen: temperature 1, threshold 0.5
+    least:int=10, # see `learn_decision`
 ):                # the same with each fold's temperature and threshold; a table of both, one row a fold
     "Temperature and threshold learnt on validation, applied to test"
-    parts = {k: validation[validation.fold==k] for k in np.unique(predictions.fold)}
-    enough = {k: v if len(v)>=least else v[:0] for k,v in parts.items()}
-    used = dict(temperature={k: fit_temperature(v) for k,v in enough.items()})
-    res = with_temperature(predictions, used['temperature'])
-    if len(classes_of(predictions))==2:
-        cooled = {k: with_temperature(v, used['temperature'][k]) for k,v in enough.items()}
-        used['threshold'] = {k: fit_threshold(v) if len(v) else .5 for k,v in cooled.items()}
-        res = with_threshold(res, used['threshold'])
-    slides = dict(fold=list(parts), validation_slides=[len(v) for v in parts.values()])
-    return res, pd.DataFrame(slides | {k: list(v.values()) for k,v in used.items()})
+    decisions = {k: learn_decision(validation[validation.fold==k], least) for k in np.unique(predictions.fold)}
+    return with_decisions(predictions, decisions), decision_table(decisions)
+
+def decision_table(
+    decisions:dict,  # fold → what `learn_decision` gave
+):                   # DataFrame, one row a fold
+    "What each fold's validation slides chose"
+    return pd.DataFrame([dict(fold=k) | d for k,d in decisions.items()])

@@ -283,10 +283,11 @@ def train(
     options['encoder'] = encoder = run.encoder_name(encoder)
     splits = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits,
                     allow_leakage=allow_leakage)
+    columns = dict(label=label) if task=='classify' else dict(time=time, event=event)
     settings = dict(model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout,
                     patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
     trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
-                           by_patient, device, workers, **settings)
+                           by_patient, device, workers, columns, **settings)
     print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder/'predictions.csv'}")
 
 # %% ../nbs/16_cli.ipynb #508ec965
@@ -390,14 +391,26 @@ def predict(
         "Name or folder of a trained slide model; the run's own for these features if not given.")]=None,
     device:Device='auto',
 ):
-    "Apply a trained slide level to new slides. Writes predictions.csv."
+    """Apply a trained slide level to slides, as 'hipt evaluate' judged it.
+
+    A slide that was in training is predicted by the network that did not see it. Writes predictions/{model}.csv."""
     from hipt_nb.trained import predict_cohort
     run = _existing(out)
     manifest = _with_regions(run, read_manifest(slides))
-    table = predict_cohort(run, manifest, run.encoder_name(encoder), trained, device)
-    write_csv(run.table('predictions'), table)
+    encoder = run.encoder_name(encoder)
+    model = run.trained(trained and str(trained), encoder)
+    table = predict_cohort(run, manifest, encoder, model, device)
+    for path in (run.predictions(model.name), run.table('predictions')): write_csv(path, table)
     print(table.to_string(index=False, float_format='%.3f'))
-    print(f"predict: {len(table)} slides in {run.table('predictions')}")
+    print(f"predict: {len(table)} slides{_who_answered(table)} in {run.predictions(model.name)}")
+    logger.info(f"note: {run.table('predictions')} is a copy of the latest call, for one more version")
+
+def _who_answered(table):
+    "How many rows are of slides of the cross-validation"
+    alone = int((table.fold!='mean').sum())
+    seen = int((table.seen_in_training==True).sum())
+    said = [f'{alone} by one network'*(alone>0), f'{seen} by networks that saw the slide or its patient'*(seen>0)]
+    return f" ({', '.join(filter(None, said))})" if any(said) else ''
 
 # %% ../nbs/16_cli.ipynb #8869b4a3
 @app.command()

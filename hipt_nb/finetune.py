@@ -15,11 +15,13 @@ import pandas as pd, torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 from .core import HIPTError, SCHEMA, changed, check_schema, params_hash, pick_device
-from .core import progress, read_json, renamed, write_csv, write_json
+from .core import progress, quiet_imports, read_json, renamed, write_csv, write_json
+with quiet_imports(): from fastai.callback.core import Callback
 from .weights import load_strict, save_weights, weights_hash
 from .encoders import make_vit, vit_config
 from .features import by_patient, differences, from_schema1
 from .metrics import read_predictions
+from .calibration import learn_decision
 from .slide_models import BagModel, collate
 from .baselines import model_class
 from .tasks import make_task
@@ -81,13 +83,15 @@ def bags_hash(
     return h.hexdigest()[:12]
 
 # %% ../nbs/12d_finetune.ipynb #42d3772c
-def _settle(out, params):
-    "Write the parameters of a cross-validation, or refuse when the folder has others"
-    path = Path(out)/'config.json'
-    if not path.exists(): return write_json(path, params)
+NOTES = 'columns',  # of a cross-validation's `config.json`, kept and not compared
+
+def _settle(out, params, notes=None):
+    "Write the parameters of a cross-validation, or refuse when the folder has others; notes are not compared"
+    path, notes = Path(out)/'config.json', notes or {}
+    if not path.exists(): return write_json(path, params | notes)
     before = read_config(path)
     if before['schema']==1: before = {**params, **{k: v for k,v in before.items() if k in params}, 'schema': SCHEMA}
-    diff = changed(*({k: v for k,v in o.items() if k!='made_by'} for o in (before, params)))
+    diff = changed(*({k: v for k,v in o.items() if k not in ('made_by', *NOTES)} for o in (before, params)))
     diff |= differences(before['made_by'], params['made_by'])
     told = [k if isinstance(b,(list,dict)) else f'{k}: {a!r} before, {b!r} now' for k,(a,b) in diff.items()]
     if told:
@@ -121,6 +125,7 @@ def cross_validate(
     device='cpu',     # or `cuda`, `auto`
     pool=False,       # one bag and one answer for each patient
     workers:int=1,    # folds at a time, each in a process of its own; on a GPU one after the other
+    columns:dict=None,  # how the manifest calls the task's columns, such as `dict(label='grade')`, to be kept
     **training,       # see `Training`: `model`, `epochs`, `recipe`, `lr`, `seed` ...
 ):                    # predictions of all test slides, or patients
     "Train and test every fold; results on disk, finished folds are kept"
@@ -129,7 +134,7 @@ def cross_validate(
     if not bags: raise HIPTError("there are no bags to train on")
     model = new_model(bags[0], task, t, level2)
     check_bags(bags, folds, task, model, t.allow_leakage)
-    _settle(out, _settings(bags, folds, task, t, level2, pool))
+    _settle(out, _settings(bags, folds, task, t, level2, pool), dict(columns=columns) if columns else {})
     if level2 is not None and not t.tune_level2 and bags[0].x.ndim==4:
         bags = apply_level2(bags, model.to(pick_device(device)).level2)
     jobs = [(k, split, bags, out/f'fold{k}', task, t, level2, device) for k,split in enumerate(folds)]
@@ -176,19 +181,28 @@ def _fold_alone(threads, *job):
 def _cross_fold(k, split, bags, path, task, t, level2, device, bar):
     "Train and test one fold, unless it is finished"
     if (path/'predictions.csv').exists(): return bar.update(t.epochs)
-    epochs, by_id = [], {b.slide_id: b for b in bags}
-    model, history = train_fold(bags, split, task, t, level2, device, bar, f'fold {k}', tables=epochs)
+    epochs, by_id, resolved = [], {b.slide_id: b for b in bags}, _Resolved()
+    model, history = train_fold(bags, split, task, t, level2, device, bar, f'fold {k}', [resolved], epochs)
     task = history.attrs['task']
     bar.update(t.epochs-len(history))
-    save_slide_model(model, path, task, made_by=bags[0].made_by, fold=k, training=asdict(t),
-                     best_epoch=int(history.attrs['best_epoch']), split=split)
+    test, val = ([by_id[s] for s in split.get(side, [])] for side in ('test', 'val'))
+    predicted = lambda some: task.table(some, task.answers(logits_of(model, some)), k)
+    tested = predicted(test)
+    if val: write_csv(path/'validation.csv', predicted(val))
+    decision = learn_decision(read_predictions(path/'validation.csv') if val else tested[:0])
+    save_slide_model(model, path, task, made_by=bags[0].made_by, fold=k, training=asdict(t) | resolved.settings,
+                     best_epoch=int(history.attrs['best_epoch']), split=split, **decision)
     write_csv(path/'history.csv', history)
     write_csv(path/'epochs.csv', pd.concat(epochs).assign(fold=k))
-    test, val = ([by_id[s] for s in split.get(side, [])] for side in ('test', 'val'))
     write_csv(path/'attention.csv', most_attended(model, test))
-    predicted = lambda some: task.table(some, task.answers(logits_of(model, some)), k)
-    if val: write_csv(path/'validation.csv', predicted(val))
-    write_csv(path/'predictions.csv', predicted(test))  # last: it says that the fold is finished
+    write_csv(path/'predictions.csv', tested)  # last: it says that the fold is finished
+
+class _Resolved(Callback):
+    "Take down what a training came out with where the settings leave it open"
+    def before_fit(self):
+        lr = self.learn.lr
+        self.settings = dict(lr=getattr(lr, 'stop', lr), update_every=self.learn.accumulate.every,
+                             batch_size=self.dls.train.batch_size, dim=self.model.config['dim'])
 
 # %% ../nbs/12d_finetune.ipynb #a6c10dea
 def draw_history(

@@ -222,7 +222,7 @@ def _attended(run, rows, trained):
         there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]  # a region is read from its slide
         return [_region(run, rows[r.slide], r.region, r.weight) for r in there]
     slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id))
-        for title,r in _striking(trained.predictions)]
+        for title,r in _striking(trained.judged)]
     command = trained.folder/'command.txt'
     return dict(command=command.read_text(encoding='utf-8').strip() if command.exists() else '', slides=slides)
 

@@ -16,10 +16,10 @@ from .run import Run
 from .features import by_patient, label_classes, load_bags, read_features
 from .evaluate import check_folds
 from .comparison import METRICS, compare, draw_folds, score_table
-from .metrics import draw_confusion, draw_roc, pool_patients, read_predictions
+from .metrics import classes_of, draw_confusion, draw_roc, pool_patients, read_predictions
 from .survival import C_INDEX, draw_auc_over_time, draw_survival, survival_metrics
 from .splits import match_splits
-from .calibration import CALIBRATION_ERROR, draw_reliability, from_validation
+from .calibration import CALIBRATION_ERROR, decision_table, draw_reliability
 from .probe import mean_of_patches
 from .generalisation import draw_gap, draw_sharpness, gap_table, sharpness
 from .slide_models import collate
@@ -32,17 +32,17 @@ def trained_models(
     run:Run,  # the run folder
 )->dict:      # name in tables → `Trained`
     "The trained slide models of a run"
-    models = {f'HIPT on {name}': run.trained(name) for name in run.slide_models()}
+    models = [run.trained(name) for name in run.slide_models()]
     if not models: raise HIPTError(f"no trained slide model in '{run.root}': run 'hipt train' first")
-    return models
+    return {m.title: m for m in models}
 
 def model_predictions(
     trained:Trained,  # a cross-validation
 )->tuple:             # predictions, and a table of what validation chose (empty for survival)
-    "What a model predicted, with temperature and threshold from its validation slides"
-    pred, path = trained.predictions, trained.folder/'validation.csv'
+    "What a model predicted, at the temperature and threshold of each fold"
+    pred = trained.judged
     if 'risk' in pred: return pred, pd.DataFrame()
-    return from_validation(pred, read_predictions(path) if path.exists() else pred[:0])
+    return pred, decision_table({k: trained.decision(k) for k in np.unique(pred.fold)})
 
 # %% ../nbs/12f_scores.ipynb #bdd148a2
 def same_classes(
@@ -229,14 +229,16 @@ def evaluate_run(
     "Evaluate every trained model of a run beside its baseline, and write the results"
     trained, out = trained_models(run), run.evaluation
     found = {name: model_predictions(t) for name,t in trained.items()}
-    models = {name: pred for name,(pred,_) in found.items()} | _baselines(run, manifest, trained)
-    table = _score(models, leak_notes(manifest, trained))
+    shared = _baselines(trained)
+    baselines = {name: baseline_of(run, manifest, t) for name,t in shared.items()}
+    models = {name: pred for name,(pred,_) in found.items()} | baselines
+    table = _score(models, leak_notes(manifest, trained | shared))
     write_csv(run.table('evaluation'), table)
     write_csv(out/'comparisons.csv', comparisons(models))
     chosen = [used.assign(model=name) for name,(_,used) in found.items() if len(used)]
     if chosen: write_csv(out/'validation.csv', pd.concat(chosen)[['model', *chosen[0].columns.drop('model')]])
     _write_gaps(run, manifest, trained, out, sharp)
-    _write_models(models, out)
+    _write_models(models, _plots(models, trained | shared), out)
     return table
 
 def _score(models, leaks):
@@ -244,33 +246,41 @@ def _score(models, leaks):
     pooled = {name: pool_patients(p) if 'risk' in p else p for name,p in models.items()}
     tables = [score_table({name: p}, metrics_of(models[name])) for name,p in pooled.items()]
     table = pd.concat(tables, ignore_index=True)
-    leaks = leaks | {name.replace('HIPT on ', 'mean of patches, ', 1): line for name,line in leaks.items()}
     table['note'] = ['; '.join(filter(None, [note, leaks.get(m, '')])) for m,note in zip(table.model, table.note)]
     return table
 
 # %% ../nbs/12f_scores.ipynb #21a7fea3
-def _write_models(models, out):
-    "Predictions per patient and a figure for every model, and all models in one figure"
+def _write_models(models, plots, out):
+    "Predictions per patient and a figure for every model, and all models of a task in one figure"
     for name,p in models.items():
         write_csv(out/f'{slug(name)}-patients.csv', pool_patients(p).drop(columns='slide_id'))
         save_figure(out/f'{slug(name)}.png', draw_model(p, name))
-    for kind,some in _kinds(models).items():
-        metric = C_INDEX if kind=='survival' else 'AUC'
-        save_figure(out/f'models-{kind}.png', draw_folds(some, metric=metric).figure)
+    for kind,some in plots.items():
+        metric = C_INDEX if kind.startswith('survival') else 'AUC'
+        save_figure(out/f'models-{slug(kind)}.png', draw_folds(some, metric=metric).figure)
 
-def _baselines(run, manifest, models):
-    "One baseline for each encoder and set of folds"
-    found = {}
+def _baselines(models):
+    "Name of each baseline → the first model on whose encoder, folds and labels it is"
+    first, res = {}, {}
     for t in models.values():
-        key = params_hash(dict(made_by=t.made_by or t.name, folds=t.folds, pool=t.pooled))
-        if key not in found: found[key] = t.name, baseline_of(run, manifest, t)
-    return {f'mean of patches, {name}': pred for name,pred in found.values() if pred is not None}
+        if not t.classes: continue
+        task = [t.classes, t.columns]
+        first.setdefault(params_hash([t.made_by or t.name, t.folds, t.pooled, task]), t)
+    for t in first.values():
+        name = ', '.join(['mean of patches', t.encoder_name or t.name, *['by patient']*t.pooled])
+        res[f'{name} ({t.name})' if name in res else name] = t
+    return res
 
-def _kinds(models):
-    "Models of classes and models of survival, each pooled as it is evaluated"
-    classes = {k: v for k,v in models.items() if 'risk' not in v}
-    survival = {k: pool_patients(v) for k,v in models.items() if 'risk' in v}
-    return {k: v for k,v in dict(classes=classes, survival=survival).items() if v}
+def _plots(models, trained):
+    "Models that answer the same question, each set for a figure of its own; survival pooled as it is evaluated"
+    groups = {}
+    for name,p in models.items():
+        columns = trained[name].columns
+        other = [c for k,c in columns.items() if c.lower()!=k]
+        kind = '-'.join(['survival' if 'risk' in p else 'classes', *other])
+        groups.setdefault((kind, *classes_of(p)), {})[name] = pool_patients(p) if 'risk' in p else p
+    sets = [kind for kind,*_ in groups]
+    return {kind if sets.count(kind)==1 else '-'.join([kind, *classes]): some for (kind,*classes),some in groups.items()}
 
 # %% ../nbs/12f_scores.ipynb #435ccaa5
 __getattr__ = renamed(__name__, {'figures_of': 'scores.metrics_of'})

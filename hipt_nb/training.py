@@ -336,7 +336,7 @@ def train_fold(
     where='',          # name of the fold, for messages
     cbs=(),            # more callbacks
     tables:list=None,  # filled with the predictions for both sides after each epoch
-)->tuple:              # model with its best weights; history, a DataFrame with `best_epoch` and fitted `task` in `attrs`
+)->tuple:              # best weights; history, a DataFrame with `best_epoch` and fitted `task` in `attrs`
     "Train on one split, without the test slides"
     t, task, device = t or Training(), make_task(task), pick_device(device)
     model = new_model(bags[0], task, t, level2).to(device)

@@ -539,7 +539,7 @@ def _predictions(run, name):
     "{slide_id: held-out prediction, with its probability} of a slide model of the run; empty where there is none"
     from hipt_nb.trained import Trained
     if name not in run.slide_models(): return {}
-    table = Trained(run.slide_model(name)).predictions
+    table = Trained(run.slide_model(name)).judged
     rows = table.to_dict('records') if 'pred' in table else []
     return {r['slide_id']: f"predicted {r['pred']}, {r['prob_'+r['pred']]:.0%}" for r in rows}
 

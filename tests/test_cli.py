@@ -171,6 +171,17 @@ def home_page_code(folder):
     assert r.returncode==0, r.stderr
     assert re.search(r'\(\d+, 4, 4, 96\)', r.stdout) and 'prob_mingled' in r.stdout, r.stdout
 
+def predicted_as_evaluated(out):
+    "Slides of the cross-validation get what evaluation judged: the same network, temperature and threshold"
+    import numpy as np, pandas as pd
+    from hipt_nb.trained import Trained
+    path = out/'predictions'/'hipt-tiny.csv'
+    assert path.read_text()==(out/'predictions.csv').read_text()
+    table = pd.read_csv(path).set_index('slide_id')
+    judged = Trained(out/'models'/'slide'/'hipt-tiny').judged.set_index('slide_id').loc[table.index]
+    assert (table.fold==judged.fold).all() and (table.pred==judged.pred).all() and not table.seen_in_training.any()
+    np.testing.assert_allclose(table.filter(like='prob_'), judged.filter(like='prob_'), atol=1e-5)
+
 def times(out): return {p: p.stat().st_mtime_ns for p in out.rglob('*') if p.suffix in ('.h5', '.tif', '.safetensors')}
 
 def test_quick_demo_and_again(tmp_path):
@@ -196,7 +207,8 @@ def test_quick_demo_and_again(tmp_path):
     listed = (tmp_path/'pages'/'slides.js').read_text()
     # the slide's own class, the one predicted for it, and how probable
     assert re.search(r'"label": "(mingled|zoned)", "prediction": "predicted (mingled|zoned), \d+%"', listed), listed
-    assert 'predict: 12 slides' in again and (out/'predictions.csv').read_text().count('\n')==13
+    assert 'predict: 12 slides (12 by one network)' in again
+    predicted_as_evaluated(out)
     home_page_code(tmp_path)
     more = walk(['train', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2, '--level2', 'tuned',
                  '--by-patient', '--epochs', 1, '--name', 'tuned'],

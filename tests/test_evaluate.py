@@ -132,7 +132,7 @@ def run(tmp_path_factory):
     rng, run = np.random.default_rng(0), Run(tmp_path_factory.mktemp('run'))
     for i in range(24):
         x = rng.standard_normal((2, 2, 2, 6)) + 2*(i % 2)*(np.arange(6) < 2)
-        attrs = dict(encoder='tiny', level1_sha256='a', level2_sha256='b', mean=[.5]*3, std=[.5]*3, min_tissue=.1)
+        attrs = dict(encoder_name='tiny', level1_sha256='a', level2_sha256='b', mean=[.5]*3, std=[.5]*3, min_tissue=.1)
         write_features(run.features('tiny', f's{i:02}'),
                        Features(f's{i:02}', x.astype(np.float16), x.mean((1, 2)).astype(np.float32),
                                 np.zeros((2, 2), int), np.ones((2, 2, 2), np.float16), attrs))
@@ -223,3 +223,63 @@ def test_a_slide_without_tissue_is_left_out(run, tmp_path):
     assert minima.loss_gap_low.isna().all()    # fewer than ten validation patients: no interval
     m[24:].to_csv(tmp_path/'m.csv', index=False)
     with pytest.raises(HIPTError, match='no slide of this cohort has a region with tissue'): predict(cohort, run.root)
+
+
+# The columns and the cohort that a model was trained on
+
+def test_the_column_that_was_trained_on_is_remembered(run, tmp_path):
+    "`predict` and `evaluate` take the very manifest; each task has a folder, predictions and a figure of its own"
+    from hipt_nb.cli import evaluate, predict, train
+    m = manifest(tmp_path, grade=['high' if i % 16 % 3 else 'low' for i in range(24)])
+    root, quick = run.root, dict(folds=3, epochs=2, device='cpu')
+    train(m, root, name='tiny', **quick)
+    train(m, root, label='grade', **quick)
+    assert run.slide_models() == ['tiny', 'tiny-grade']
+    predict(m, root, device='cpu')
+    before = (root/'predictions'/'tiny.csv').read_bytes()
+    only_grade = pd.read_csv(m[0]).drop(columns='label')
+    only_grade.to_csv(tmp_path/'grade.csv', index=False)
+    predict([tmp_path/'grade.csv'], root, trained='tiny-grade', device='cpu')
+    table = pd.read_csv(root/'predictions'/'tiny-grade.csv')
+    assert table.label.tolist() == only_grade.grade.tolist() and not table.seen_in_training.any()
+    assert (root/'predictions'/'tiny.csv').read_bytes() == before
+    evaluate([tmp_path/'grade.csv'], root, resamples=20)
+    assert {'models-classes.png', 'models-classes-grade.png'} <= {p.name for p in (root/'evaluation').iterdir()}
+    table = pd.read_csv(root/'evaluation.csv')
+    assert {'HIPT, tiny features', 'HIPT, tiny features, grade'} < set(table.model)
+
+
+def test_a_cohort_with_the_ids_of_the_training_slides(run, tmp_path):
+    "Files tell its slides from the training slides: they are new, and nobody gets the training slides' predictions"
+    import shutil
+
+    from hipt_nb.cli import predict, train
+    from hipt_nb.core import logged, quick_hash
+    from hipt_nb.tiling import Tiles, write_tiles
+
+    def cohort(name):
+        "The same features and ids, of other files"
+        there, folder = Run(tmp_path/name), tmp_path/f'{name}-slides'
+        folder.mkdir()
+        shutil.copytree(run.root/'features', there.root/'features')
+        for i in range(24):
+            path = folder/f's{i:02}.svs'
+            path.write_bytes(f'{name} {i}'.encode())
+            tiles = Tiles(path.stem, np.zeros((2, 2), int), *[np.ones((2, 2, 2), np.float16)]*3, .5, .5, 512, 256, {},
+                          dict(slide=quick_hash(path)))
+            write_tiles(there.tiles(path.stem), tiles)
+        return there, manifest(folder)
+
+    (a, slides_a), (b, slides_b) = cohort('a'), cohort('b')
+    train(slides_a, a.root, folds=3, epochs=2, device='cpu')
+    model = a.slide_model('tiny')
+    with logged() as said: predict(slides_a, a.root, device='cpu')
+    own = pd.read_csv(a.root/'predictions'/'tiny.csv')
+    assert sorted(own.fold.unique()) == [0, 1, 2] and own.agreement.isna().all() and not own.seen_in_training.any()
+    assert not any('other files' in line or 'id alone' in line for line in said)
+    with logged() as said: predict(slides_b, b.root, trained=model, device='cpu')
+    other = pd.read_csv(b.root/'predictions'/'tiny.csv')
+    assert (other.fold == 'mean').all() and other.agreement.notna().all() and not other.seen_in_training.any()
+    assert any('are other files, so they are predicted as new' in line for line in said)
+    with pytest.raises(HIPTError, match='24 slides of the manifest are other files'):
+        predict(slides_b, a.root, device='cpu')
