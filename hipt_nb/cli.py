@@ -288,7 +288,7 @@ def train(
                     patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
     trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
                            by_patient, device, workers, columns, **settings)
-    print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder/'predictions.csv'}")
+    print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder}")
 
 # %% ../nbs/16_cli.ipynb #508ec965
 def _with_regions(run, manifest):

@@ -143,7 +143,7 @@ def read_predictions(
     path,  # a `predictions.csv` or `validation.csv`
 ):         # DataFrame
     "Read a table of predictions"
-    text = {c: str for c in ('slide_id','patient','label','pred')}
+    text = {c: str for c in ('slide_id','slide','patient','label','pred')}
     empty = {c: [''] for c in ('time','event','risk')}
     try: return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty)
     except FileNotFoundError:

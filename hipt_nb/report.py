@@ -213,18 +213,15 @@ def _region(run, row, k, weight):
 # %% ../nbs/15_report.ipynb #47a1604a
 def _attended(run, rows, trained):
     "Command and slides of one trained model; None where training kept no attention"
-    import pandas as pd
-    paths = sorted(trained.folder.glob('fold*/attention.csv'))
-    if not paths: return None
-    seen = pd.concat([pd.read_csv(p, dtype=dict(slide_id=str, slide=str)) for p in paths])
+    seen = trained.per_fold('attention')
+    if seen is None: return None
     def regions(slide_id):
         most = seen[seen.slide_id==slide_id].itertuples()
         there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]  # a region is read from its slide
         return [_region(run, rows[r.slide], r.region, r.weight) for r in there]
     slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id))
         for title,r in _striking(trained.judged)]
-    command = trained.folder/'command.txt'
-    return dict(command=command.read_text(encoding='utf-8').strip() if command.exists() else '', slides=slides)
+    return dict(command=trained.command, slides=slides)
 
 # %% ../nbs/15_report.ipynb #bc4adb9e
 def attended_section(

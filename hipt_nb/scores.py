@@ -16,7 +16,7 @@ from .run import Run
 from .features import by_patient, label_classes, load_bags, read_features
 from .evaluate import check_folds
 from .comparison import METRICS, compare, draw_folds, score_table
-from .metrics import classes_of, draw_confusion, draw_roc, pool_patients, read_predictions
+from .metrics import classes_of, draw_confusion, draw_roc, pool_patients
 from .survival import C_INDEX, draw_auc_over_time, draw_survival, survival_metrics
 from .splits import match_splits
 from .calibration import CALIBRATION_ERROR, decision_table, draw_reliability
@@ -131,9 +131,8 @@ def model_gap(
     kept:dict=None,   # fold → epoch; all epochs if not given
 ):                    # table from `gap_table`, or None where the trainer kept no `epochs.csv`
     "Training against validation, from the predictions after every epoch"
-    parts = sorted(trained.folder.glob('fold*/epochs.csv'), key=lambda p: int(p.parent.name[4:]))
-    if not parts: return None
-    t = pd.concat([read_predictions(p) for p in parts], ignore_index=True)
+    t = trained.per_fold('epochs')
+    if t is None: return None
     if kept is None: return gap_table(t)
     return gap_table(t[t.epoch==t.fold.map(kept)].assign(epoch=0)).drop(columns='epoch')
 
@@ -166,7 +165,7 @@ def minimum_table(
     rho:float=.02,    # relative size of the move of each weight tensor
 ):                    # DataFrame, one row a fold and their mean; None where the trainer kept no weights
     "Gap, and sharpness, of the weights that each fold kept"
-    if not list(trained.folder.glob('fold*/model.safetensors')): return None
+    if not trained.has_networks: return None
     models = trained.models()
     gap = model_gap(trained, {c['fold']: c['best_epoch'] for _,c in models})
     epochs = {c['fold']: c['best_epoch'] for _,c in models}

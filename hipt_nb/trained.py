@@ -91,6 +91,28 @@ def models(self:Trained)->list:  # of (model, its `config.json`)
                         "run 'hipt train' to its end first")
     return [load_slide_model(p.parent) for p in parts]
 
+# %% ../nbs/12e_trained.ipynb #14309ef4
+@patch
+def per_fold(self:Trained,
+    name:str,  # `epochs`, `history` or `attention`
+):             # DataFrame of all folds, one after the other; None where training kept none
+    "A table that every fold keeps beside its network"
+    paths = [p for k in range(len(self.folds)) if (p := self.folder/f'fold{k}'/f'{name}.csv').exists()]
+    return pd.concat(map(read_predictions, paths), ignore_index=True) if paths else None
+
+# %% ../nbs/12e_trained.ipynb #db6f6433
+@patch(as_prop=True)
+def has_networks(self:Trained)->bool:
+    "Whether training kept its networks, and not the predictions alone"
+    return any(self.folder.glob('fold*/model.safetensors'))
+
+# %% ../nbs/12e_trained.ipynb #8fb87cdb
+@patch(as_prop=True)
+def command(self:Trained)->str:
+    "The command that trains this model again, to be run in the run folder; empty where it was not kept"
+    path = self.folder/'command.txt'
+    return path.read_text(encoding='utf-8').strip() if path.exists() else ''
+
 # %% ../nbs/12e_trained.ipynb #180f32eb
 @patch
 def held_out(self:Trained,
