@@ -97,7 +97,7 @@ def per_fold(self:Trained,
     name:str,  # `epochs`, `history` or `attention`
 ):             # DataFrame of all folds, one after the other; None where training kept none
     "A table that every fold keeps beside its network"
-    paths = [p for k in range(len(self.folds)) if (p := self.folder/f'fold{k}'/f'{name}.csv').exists()]
+    paths = sorted(self.folder.glob(f'fold*/{name}.csv'), key=lambda p: int(p.parent.name[4:]))
     return pd.concat(map(read_predictions, paths), ignore_index=True) if paths else None
 
 # %% ../nbs/12e_trained.ipynb #db6f6433
