@@ -198,15 +198,12 @@ def calls(tree, *names):
 
 
 trees = {p.stem: ast.parse(p.read_text('utf-8')) for p in modules}
-moving = pytest.mark.xfail(strict=False, reason='being moved')
 
 
-@moving
 def test_only_the_command_prints():
     assert [f'{m}, line {n}' for m, tree in trees.items() if m != 'cli' for n, _ in calls(tree, 'print')] == []
 
 
-@moving
 def test_warnings_are_changed_only_where_they_are_put_back():
     found = [f'{m}, line {n}' for m, tree in trees.items()
              for n, guarded in calls(tree, 'filterwarnings', 'simplefilter')
@@ -234,7 +231,6 @@ print([k for k, v in loggers_now.items() if not k.startswith('hipt_nb') and v !=
 '''
 
 
-@moving
 def test_imports_change_nothing_of_others():
     "A fresh process imports what the modules import, and then the modules: no warning filter and no logger has changed"
     names = {name for tree in trees.values() for level, name in imported(tree) if not level}
