@@ -150,6 +150,27 @@ def test_attend_writes_for_other_programs(tmp_path):
     corners = {tuple(map(int, np.min(f['geometry']['coordinates'][0], 0))) for f in cells}
     assert corners <= {(int(a), int(b)) for a,b in zip(tiles.xy()[0].ravel(), tiles.xy()[1].ravel())}
 
+def test_predict_refuses_regions_of_another_size(tmp_path):
+    "Tokens of 512-px regions have the shape of those of 1024 px, and mean something else"
+    import numpy as np
+    from hipt_nb.features import Features, write_features
+    from hipt_nb.run import Run
+    rng = np.random.default_rng(0)
+    made_by = dict(encoder_name='toy', level1_sha256='a', level2_sha256='b', mean=[.5]*3, std=[.5]*3,
+                   precision='float32', mpp=.5, slide_mpp=.5, patch_size=256, min_tissue=.1, sizes=[256, 4096])
+    for name, size in (('small', 512), ('large', 1024)):
+        for i in range(8):
+            x, ones = rng.normal(size=(3, 2, 2, 8)), np.ones((3, 2, 2), np.float16)
+            f = Features(f's{i}', x.astype(np.float16), x.mean((1, 2)).astype(np.float32), np.zeros((3, 2), int), ones,
+                         made_by | dict(region_size=size))
+            write_features(Run(tmp_path/name).features('toy', f's{i}'), f)
+    m = tmp_path/'m.csv'
+    rows = [f's{i}.svs,s{i},p{i},{"ab"[i%2]}' for i in range(8)]
+    m.write_text('\n'.join(['path,slide_id,patient,label', *rows, '']))
+    walk(['train', m, '--out', tmp_path/'large', '--folds', 2, '--epochs', 1, '--device', 'cpu'])
+    fails('region_size is 512, the model was trained on 1024', 'predict', m, '--out', tmp_path/'small',
+          '--trained', tmp_path/'large'/'models'/'slide'/'toy')
+
 def stopped(*args):
     "Ctrl-C as the second step begins: one line, and what was made is kept"
     p = subprocess.Popen([sys.executable, '-u', '-c', 'from hipt_nb.cli import main; main()', *map(str, args)],
