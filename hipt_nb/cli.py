@@ -237,6 +237,38 @@ Splits       = Annotated[Optional[Path], _option(
 AllowLeakage = Annotated[bool, typer.Option(
     '--allow-leakage', help="Only report patients that are in both training and test, instead of refusing.")]
 
+# %% ../nbs/16_cli.ipynb #508ec965
+def _with_regions(run, manifest):
+    "The slides that have tissue; those that were tiled and have none are named and left out"
+    from hipt_nb.tiling import with_regions
+    left = with_regions(run, manifest)
+    if len(left): return left
+    raise HIPTError(f"no slide of this cohort has a region with tissue in '{run.root}': "
+                    "look at the previews in tiles/, and tile with another --tissue or --min-region")
+
+def _patients_named(manifest):
+    if (manifest.patient==manifest.slide_id).all():
+        logger.warning("note: the manifest has no column patient, so every slide counts as a patient of its own; "
+                       "two slides of one patient would leak")
+    return manifest
+
+def _folds(manifest, n, seed, **how):
+    "Folds that were checked; what is unusual about them is printed"
+    from hipt_nb.splits import make_folds
+    folds, notes = make_folds(manifest, n, seed, **how)
+    for line in notes: print(f'folds: {line}')
+    return folds
+
+def _show(table):
+    "Print every metric with its interval, one line a model"
+    for model,rows in table.groupby('model', sort=False):
+        slides, patients = rows.slides.iloc[0], rows.patients.iloc[0]
+        print(f"  {model}, {slides} slides of {patients} patients: {', '.join(map(_metric, rows.itertuples()))}")
+
+def _metric(r):
+    from hipt_nb.intervals import Estimate
+    return f'{r.metric} {Estimate(r.value, r.low, r.high, r.patients)}' if r.value==r.value else f'{r.metric}: no value'
+
 # %% ../nbs/16_cli.ipynb #baf23adb
 @app.command()
 def train(
@@ -289,38 +321,6 @@ def train(
     trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
                            by_patient, device, workers, columns, **settings)
     print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder}")
-
-# %% ../nbs/16_cli.ipynb #508ec965
-def _with_regions(run, manifest):
-    "The slides that have tissue; those that were tiled and have none are named and left out"
-    from hipt_nb.tiling import with_regions
-    left = with_regions(run, manifest)
-    if len(left): return left
-    raise HIPTError(f"no slide of this cohort has a region with tissue in '{run.root}': "
-                    "look at the previews in tiles/, and tile with another --tissue or --min-region")
-
-def _patients_named(manifest):
-    if (manifest.patient==manifest.slide_id).all():
-        logger.warning("note: the manifest has no column patient, so every slide counts as a patient of its own; "
-                       "two slides of one patient would leak")
-    return manifest
-
-def _folds(manifest, n, seed, **how):
-    "Folds that were checked; what is unusual about them is printed"
-    from hipt_nb.splits import make_folds
-    folds, notes = make_folds(manifest, n, seed, **how)
-    for line in notes: print(f'folds: {line}')
-    return folds
-
-def _show(table):
-    "Print every metric with its interval, one line a model"
-    for model,rows in table.groupby('model', sort=False):
-        slides, patients = rows.slides.iloc[0], rows.patients.iloc[0]
-        print(f"  {model}, {slides} slides of {patients} patients: {', '.join(map(_metric, rows.itertuples()))}")
-
-def _metric(r):
-    from hipt_nb.intervals import Estimate
-    return f'{r.metric} {Estimate(r.value, r.low, r.high, r.patients)}' if r.value==r.value else f'{r.metric}: no value'
 
 # %% ../nbs/16_cli.ipynb #43df9388
 @app.command()

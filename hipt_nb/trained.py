@@ -80,6 +80,7 @@ def predictions(self:Trained):  # DataFrame
     "Predictions of all test slides, each by the fold that did not see it"
     return read_predictions(self.folder/'predictions.csv')
 
+# %% ../nbs/12e_trained.ipynb #b5fc180e
 @patch
 def models(self:Trained)->list:  # of (model, its `config.json`)
     "The networks of all folds; a cross-validation that was not finished is refused"
