@@ -9,7 +9,7 @@ __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 
            'map_layers', 'scale_maps', 'whole_scores', 'whole_map', 'map_regions', 'attend_cohort']
 
 # %% ../nbs/13b_attend.ipynb #9f0cd12d
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
@@ -19,6 +19,7 @@ from .slide import Slide
 from .tiling import Tiles
 from .hipt import HIPT
 from .features import Features, as_bag, from_schema1
+from .embed import check_tiles
 from .trained import Trained
 from .attention import grid_pass, rank_in_slide, region_scores, scale_scores, slide_scores
 from .drawing import UNITS, colour_range, draw_pyramid, slide_map
@@ -276,9 +277,10 @@ def _attend_row(run, row, hipt, model, top, offsets):
     return 'done'
 
 def _maps_of(case, hipt, model, top=2, offsets=(0,)):
+    check_tiles(case.run, case.features)
     slide_model = None
     if model:
-        model.check([case.bag(model.level)])
+        model.check([replace(case.bag(model.level), label=None)])  # attention needs no label
         slide_model = model.held_out(case.slide_id, case.patient)
     slide = case.slide if hipt.held else None
     maps = attend_slide(hipt, slide, case.tiles, case.features, slide_model, top, offsets)

@@ -122,8 +122,10 @@ def _table(source):
 # %% ../nbs/00a_cohort.ipynb #4cd87108
 def _read_csv(path):
     import pandas as pd
-    text = {spelling: str for c in _text_columns for spelling in (c, c.upper(), c.capitalize())}
-    try: df = pd.read_csv(path, dtype=text, skipinitialspace=True)
+    try:
+        names = pd.read_csv(path, nrows=0, skipinitialspace=True).columns
+        text = {c: str for c in names if c.strip().lower() in _text_columns}
+        df = pd.read_csv(path, dtype=text, skipinitialspace=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
         raise HIPTError(f"{path} cannot be read as a table ({e}): save it as CSV with a header row") from None
     df.columns = df.columns.str.strip().str.lower()

@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/embed.html.md"""
 
 # %% auto #0
 __all__ = ['get_model', 'timm_pyramid', 'patch_features', 'climb_features', 'embed_slide', 'pyramid_above', 'start_above',
-           'embed_cohort']
+           'check_tiles', 'embed_cohort']
 
 # %% ../nbs/11_embed.ipynb #62f512e1
 from contextlib import closing
@@ -165,6 +165,17 @@ def _check_source(hipt, f):
     what = '; '.join(f"{k} is {b!r}, the model reads {a!r}" for k,(a,b) in diff.items())
     raise HIPTError(f"the features of slide '{f.slide_id}' do not belong below model '{hipt.name}': {what}")
 
+# %% ../nbs/11_embed.ipynb #962e053f
+def check_tiles(
+    run,         # the `Run` that holds the tiles
+    f:Features,  # of one slide
+):
+    "Refuse features that were made of other tiles than the run has now"
+    path, made = run.tiles(f.slide_id), f.made_by.get('tiles')
+    if not made or not path.exists() or read_tiles(path).hash==made: return
+    raise HIPTError(f"the features of slide '{f.slide_id}' were made of other tiles than '{path}': "
+                    "delete its features and embed it again")
+
 # %% ../nbs/11_embed.ipynb #9389b98d
 def _kept(path):
     "The features that are there, without their patches; a damaged file counts as none"
@@ -213,6 +224,7 @@ def embed_cohort(
 def _embed_row(run, row, hipt, name, levels, sha):
     path = run.features(name, row.slide_id)
     f = _kept(path)
+    if f: check_tiles(run, f)
     if f and f'level{levels}_sha256' in f.made_by: return 'skipped'
     source = None if hipt.held else run.features(hipt.level1.name, row.slide_id)
     if f or source: f = climb_features(hipt, read_features(path) if f else start_above(hipt, source), sha, levels)

@@ -51,7 +51,7 @@ def read_config(
     config = read_json(path)
     if check_schema(config, path)>1: return config
     made = config.get('encoder')  # as version 0.0.1 called it
-    return {k: v for k,v in config.items() if k!='encoder'} | dict(made_by=from_schema1(made) if made else {}, schema=1)
+    return {k: v for k,v in config.items() if k!='encoder'} | dict(made_by=from_schema1(made or {}), schema=1)
 
 def load_slide_model(
     path,     # folder
@@ -233,6 +233,6 @@ def draw_history(
 
 # %% ../nbs/12d_finetune.ipynb #5cb94906
 __getattr__ = renamed(__name__, dict(
-    predict='trained.predict', train_cohort='trained.train_cohort', predict_cohort='trained.predict_cohort',
+    train_cohort='trained.train_cohort', predict_cohort='trained.predict_cohort',
     name_columns='trained.name_columns', train_command='trained.train_command', read_level='trained.read_level',
     encoder_below='features.below'))

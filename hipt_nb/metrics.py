@@ -160,6 +160,8 @@ def pool_patients(
     for c in truth: _check_agreement(groups[c], c)
     df = groups[truth].first().join(groups[means].mean()).join(groups.size().rename('slides')).reset_index()
     if 'label' in truth: df['pred'] = np.array(classes_of(df), object)[df[means].to_numpy().argmax(1)]
+    if 'pred' in df and 'pred' in predictions:  # one slide: as it was decided, perhaps by a threshold
+        df['pred'] = np.where(df.slides==1, groups.pred.first().to_numpy(), df.pred)
     return df.assign(slide_id=df.patient)[['slide_id', *[c for c in predictions if c!='slide_id'], 'slides']]
 
 def _check_agreement(groups, column):

@@ -245,6 +245,7 @@ def _score(models, leaks):
     pooled = {name: pool_patients(p) if 'risk' in p else p for name,p in models.items()}
     tables = [score_table({name: p}, metrics_of(models[name])) for name,p in pooled.items()]
     table = pd.concat(tables, ignore_index=True)
+    table['slides'] = table.model.map({name: p.slide_id.nunique() for name,p in models.items()})
     table['note'] = ['; '.join(filter(None, [note, leaks.get(m, '')])) for m,note in zip(table.model, table.note)]
     return table
 

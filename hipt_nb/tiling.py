@@ -177,7 +177,8 @@ class Tiling:
     def params(self)->dict:
         "As recorded in `run.json`"
         rest = {k: v for k,v in vars(self).items() if k not in ('settings','areas')}
-        return rest | self.settings | {k: str(v) for k,v in self.areas.items()}
+        settings = {'tissue_mpp' if k=='mpp' else k: v for k,v in self.settings.items()}  # `mpp` is the one worked at
+        return rest | settings | {k: str(v) for k,v in self.areas.items()}
 
 # %% ../nbs/04_tiling.ipynb #c2be9d39
 @patch(cls_method=True)
@@ -186,8 +187,10 @@ def of(cls:Tiling,
 )->Tiling:    # the usual one where the run has not tiled yet
     "How the slides of a run are tiled, as recorded"
     given, names = run.recorded('tile'), set(Tiling.__dataclass_fields__)
+    if 'imported' in given: raise HIPTError(f"the tiles of '{run.root}' were imported: import those of this slide too")
     areas = {k: given[k] for k in ('mask','include','exclude') if k in given}
-    settings = {k: v for k,v in given.items() if k not in names and k not in areas}
+    rest = {k: v for k,v in given.items() if k not in names and k not in areas}
+    settings = {'mpp' if k=='tissue_mpp' else k: v for k,v in rest.items()}
     return Tiling(**{k: v for k,v in given.items() if k in names}, settings=settings, areas=areas)
 
 # %% ../nbs/04_tiling.ipynb #ef2addd3

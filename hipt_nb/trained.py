@@ -10,7 +10,7 @@ __all__ = ['MODEL_NAMES', 'Trained', 'name_columns', 'default_name', 'read_level
 
 # %% ../nbs/12e_trained.ipynb #7dbb027d
 import re, shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
@@ -72,7 +72,9 @@ class Trained:
     @property
     def folds(self)->list:
         "The splits it was trained on, of slide ids, or of patients where they are pooled"
-        return self._settings.get('folds', [])
+        if 'folds' in self._settings: return self._settings['folds']
+        alone = self.config.get('split')  # one fold, away from the others
+        return [*[{}]*self.config['fold'], alone] if alone else []
 
 # %% ../nbs/12e_trained.ipynb #68429652
 @patch(as_prop=True)
@@ -120,7 +122,8 @@ def held_out(self:Trained,
     slide_id:str,      # which slide
     patient:str=None,  # whose it is, for a model that answers by patient
 )->BagModel:
-    "The network that did not see this slide in training; for a slide of no fold, the first"
+    "The network that did not see this slide in training; for a slide of no fold, the first; of one fold, its own"
+    if (self.folder/'model.safetensors').exists(): return load_slide_model(self.folder)[0]
     p = self.predictions
     folds = p.fold[p.slide_id.isin([slide_id, patient])]
     return load_slide_model(self.folder/f'fold{folds.iloc[0] if len(folds) else p.fold.min()}')[0]
@@ -257,11 +260,19 @@ def networks_for(self:Trained,
     table, files = self.slides, files or {}
     kept, patient_of = dict(zip(table.slide_id, table.quick_hash)), dict(zip(table.slide_id, table.patient))
     used = {s for f in self.folds for side in f.values() for s in side}
-    known = [b for b in bags if b.slide_id in used]
-    same = {b.slide_id: _same_file(b, kept, files) for b in known}
+    own = {b.slide_id: _as_trained(b, kept, files) for b in bags}
+    moved = lambda b: own[b.slide_id].slide_id!=b.slide_id
+    same = {b.slide_id: 'yes' if moved(b) else _same_file(b, kept, files)
+            for b in bags if own[b.slide_id].slide_id in used}
     _say_which(self, same)
     numbers = [self.config['fold']] if 'fold' in self.config else list(range(len(self.folds))) or [0]
-    return {b.slide_id: _split_networks(self.folds, numbers, b, patient_of, same.get(b.slide_id)) for b in bags}
+    return {s: _split_networks(self.folds, numbers, b, patient_of, same.get(s)) for s,b in own.items()}
+
+def _as_trained(bag, kept, files):
+    "The bag under the id that its file had in training, if it had another"
+    of_file, mine = {h: s for s,h in kept.items() if h}, files.get(bag.slide_id)
+    if not mine or kept.get(bag.slide_id)==mine: return bag
+    return replace(bag, slide_id=of_file.get(mine, bag.slide_id))
 
 def _same_file(bag, kept, files):
     "Whether a bag is of the file that has its id in training: yes, no, or `unknown`"
