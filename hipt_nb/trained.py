@@ -409,12 +409,21 @@ def train_cohort(
     used = {s for f in folds for side in f.values() for s in side}
     bags = load_bags(run, manifest[manifest.slide_id.isin(used)], encoder_name, read_level(t.model, level2))
     top = _level2_of(run, encoder_name, pyramid, bags[0].made_by) if level2!='none' else None
-    out = run.slide_model(name or default_name(encoder_name, t.model, level2, task, columns, pool))
-    if task=='classify': task = label_classes(bags)
+    classes = label_classes(bags) if task=='classify' else None
+    usual, former = (default_name(encoder_name, t.model, level2, task, c, pool) for c in (columns, None))
+    out = run.slide_model(name or (former if _begun_before(run, usual, former, classes) else usual))
+    if task=='classify': task = classes
     cross_validate(bags, folds, out, task, top, device, pool, workers, columns, **asdict(t))
     _keep_slides(run, out, bags)
     if options is not None: _keep_command(out, manifest, options)
     return Trained(out)
+
+def _begun_before(run, usual, former, classes):
+    "Whether version 0.0.1 began this training, under the name that it gave whatever the columns are called"
+    path = run.slide_model(former)/'config.json'
+    if usual==former or not path.exists() or (run.slide_model(usual)/'config.json').exists(): return False
+    config = read_config(path)
+    return config['schema']==1 and config.get('classes')==classes
 
 def _keep_slides(run, out, bags):
     files = slide_files(run, [b.slide_id for b in bags])
