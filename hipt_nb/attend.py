@@ -277,7 +277,7 @@ def _attend_row(run, row, hipt, model, top, offsets):
     return 'done'
 
 def _maps_of(case, hipt, model, top=2, offsets=(0,)):
-    check_tiles(case.run, case.features)
+    check_tiles(case.features, case.tiles)
     slide_model = None
     if model:
         model.check([replace(case.bag(model.level), label=None)])  # attention needs no label

@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/embed.html.md"""
 
 # %% auto #0
 __all__ = ['get_model', 'timm_pyramid', 'patch_features', 'climb_features', 'embed_slide', 'pyramid_above', 'start_above',
-           'check_tiles', 'embed_cohort']
+           'check_tiles', 'embed_cohort', 'model_name']
 
 # %% ../nbs/11_embed.ipynb #62f512e1
 from contextlib import closing
@@ -167,13 +167,13 @@ def _check_source(hipt, f):
 
 # %% ../nbs/11_embed.ipynb #962e053f
 def check_tiles(
-    run,         # the `Run` that holds the tiles
-    f:Features,  # of one slide
+    f:Features,   # of one slide
+    tiles:Tiles,  # that the run has of it now
 ):
     "Refuse features that were made of other tiles than the run has now"
-    path, made = run.tiles(f.slide_id), f.made_by.get('tiles')
-    if not made or not path.exists() or read_tiles(path).hash==made: return
-    raise HIPTError(f"the features of slide '{f.slide_id}' were made of other tiles than '{path}': "
+    made = f.made_by.get('tiles')
+    if not made or tiles.hash==made: return
+    raise HIPTError(f"the features of slide '{f.slide_id}' were made of other tiles than the run has now: "
                     "delete its features and embed it again")
 
 # %% ../nbs/11_embed.ipynb #9389b98d
@@ -224,7 +224,7 @@ def embed_cohort(
 def _embed_row(run, row, hipt, name, levels, sha):
     path = run.features(name, row.slide_id)
     f = _kept(path)
-    if f: check_tiles(run, f)
+    if f and run.tiles(row.slide_id).exists(): check_tiles(f, read_tiles(run.tiles(row.slide_id)))
     if f and f'level{levels}_sha256' in f.made_by: return 'skipped'
     source = None if hipt.held else run.features(hipt.level1.name, row.slide_id)
     if f or source: f = climb_features(hipt, read_features(path) if f else start_above(hipt, source), sha, levels)
@@ -240,11 +240,20 @@ def _check_name(hipt, name):
     raise HIPTError(f"features '{name}' are those that model '{hipt.name}' reads: "
                     "write its own into another folder, such as one of its own name")
 
+# %% ../nbs/11_embed.ipynb #2037c4d7
+def model_name(
+    encoder_name:str,  # folder below `features/`
+    run,               # the `Run` that holds it
+)->str:                # for `get_model`
+    "The model that made the features of that name"
+    random = encoder_name.endswith('-random') and encoder_name not in run.pyramids()
+    return f"{encoder_name.removesuffix('-random')}:random" if random else encoder_name
+
 # %% ../nbs/11_embed.ipynb #250ac64c
 @patch(as_prop=True)
 def pyramid(self:Case)->HIPT:
     "The pyramid that makes the slide's features"
-    return self.once('pyramid', lambda: get_model(_model_name(self), self.run))
+    return self.once('pyramid', lambda: get_model(model_name(self.encoder_name, self.run), self.run))
 
 # %% ../nbs/11_embed.ipynb #4f63b04c
 @patch
@@ -255,8 +264,3 @@ def make_features(self:Case):
         _use_plan(self.run, f'embed/{name}', hipt, 'auto', None)
         write_features(self.run.features(name, self.slide_id), embed_slide(hipt, self.slide, self.tiles))
     else: _embed_row(self.run, self.row, hipt, name, len(hipt.levels), hipt.weights_sha256)
-
-def _model_name(case):
-    name = case.encoder_name
-    random = name.endswith('-random') and name not in case.run.pyramids()
-    return f"{name.removesuffix('-random')}:random" if random else name

@@ -223,7 +223,7 @@ def tile_slide(
     grid = {k: getattr(t, k) for k in 'region_size patch_size mpp overlap min_region blur'.split()}
     params = dict(grid, min_tissue=min_tissue, upsample=slide.upsample, tissue=tissue.params, kept=kept)
     return Tiles(slide.name, coords[keep], fractions[keep], shares(pen_mask(slide, view=view), keep), blur,
-                 slide.mpp, mpp, t.region_size, t.patch_size, params, dict(slide=_slide_hash(slide)))
+                 slide.mpp, mpp, t.region_size, t.patch_size, params, dict(slide=quick_hash(slide.path)))
 
 def _grid(slide, t, scale):
     "All regions of a slide: their corners, those of their patches, and which patches begin inside the slide"
@@ -233,8 +233,6 @@ def _grid(slide, t, scale):
     n = t.region_size//t.patch_size
     px, py = patch_corners_of(coords, (n, n), t.patch_size*scale)
     return coords, (px, py), (px<w) & (py<h)
-
-def _slide_hash(slide): return quick_hash(slide.path)
 
 # %% ../nbs/04_tiling.ipynb #01649e0c
 def preview(

@@ -21,7 +21,7 @@ from .tiling import read_tiles
 from .features import by_patient, differences, label_classes, load_bags
 from .metrics import classes_of, prediction_table, read_predictions
 from .calibration import learn_decision, with_decisions
-from .embed import get_model
+from .embed import get_model, model_name
 from .slide_models import BagModel, misfit
 from .baselines import model_class
 from .tasks import make_task
@@ -86,7 +86,7 @@ def predictions(self:Trained):  # DataFrame
 @patch
 def models(self:Trained)->list:  # of (model, its `config.json`)
     "The networks of all folds; a cross-validation that was not finished is refused"
-    parts = sorted(self.folder.glob('fold*/model.safetensors'), key=lambda p: int(p.parent.name[4:]))
+    parts = _in_folds(self, 'model.safetensors')
     if not parts: return [load_slide_model(self.folder)]
     n = self.config.get('n_folds', 0)
     if len(parts)<n:
@@ -94,20 +94,24 @@ def models(self:Trained)->list:  # of (model, its `config.json`)
                         "run 'hipt train' to its end first")
     return [load_slide_model(p.parent) for p in parts]
 
+def _in_folds(trained, name):
+    "A file of every fold that has it, in the order of the folds"
+    return sorted(trained.folder.glob(f'fold*/{name}'), key=lambda p: int(p.parent.name[4:]))
+
 # %% ../nbs/12e_trained.ipynb #14309ef4
 @patch
 def per_fold(self:Trained,
     name:str,  # `epochs`, `history` or `attention`
 ):             # DataFrame of all folds, one after the other; None where training kept none
     "A table that every fold keeps beside its network"
-    paths = sorted(self.folder.glob(f'fold*/{name}.csv'), key=lambda p: int(p.parent.name[4:]))
+    paths = _in_folds(self, f'{name}.csv')
     return pd.concat(map(read_predictions, paths), ignore_index=True) if paths else None
 
 # %% ../nbs/12e_trained.ipynb #db6f6433
 @patch(as_prop=True)
 def has_networks(self:Trained)->bool:
     "Whether training kept its networks, and not the predictions alone"
-    return any(self.folder.glob('fold*/model.safetensors'))
+    return bool(_in_folds(self, 'model.safetensors'))
 
 # %% ../nbs/12e_trained.ipynb #8fb87cdb
 @patch(as_prop=True)
@@ -432,8 +436,7 @@ def _keep_slides(run, out, bags):
 
 def _level2_of(run, encoder_name, pyramid, made_by):
     "Level 2 of the pyramid that made the features"
-    usual = f"{encoder_name.removesuffix('-random')}:random" if encoder_name.endswith('-random') else encoder_name
-    hipt = get_model(pyramid or usual, run, 'cpu')
+    hipt = get_model(pyramid or model_name(encoder_name, run), run, 'cpu')
     if len(hipt.levels)!=2:
         raise HIPTError(f"pyramid '{hipt.name}' has {len(hipt.levels)} levels, and only level 2 of two can stand "
                         "in front of a slide model: leave level 2 out")
