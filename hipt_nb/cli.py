@@ -337,6 +337,7 @@ def knn(
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
 ):
     "Score features without training: k nearest slides. Slides are compared by the mean of their region tokens."
+    from hipt_nb.evaluate import slides_in
     from hipt_nb.features import label_classes, load_bags
     from hipt_nb.comparison import score_table
     from hipt_nb.probe import knn as nearest, mean_of_patches
@@ -344,7 +345,7 @@ def knn(
     manifest = _patients_named(_with_regions(run, read_manifest(slides, require=('label',))))
     encoder = run.encoder_name(encoder)
     dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
-    used = {s for f in dealt for side in f.values() for s in side}
+    used = slides_in(dealt)
     bags = load_bags(run, manifest[manifest.slide_id.isin(used)], encoder)
     classes, name = label_classes(bags), f'{k} nearest neighbours'
     kw = dict(allow_leakage=allow_leakage)

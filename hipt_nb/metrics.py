@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/metrics.html.md"""
 
 # %% auto #0
 __all__ = ['nanmean', 'class_auc', 'auc', 'average_precision', 'balanced_accuracy', 'f1', 'prediction_table', 'classes_of',
-           'labels_and_probs', 'read_predictions', 'pool_patients', 'roc_curve', 'draw_roc', 'confusion',
+           'labels_and_probs', 'read_predictions', 'likeliest', 'pool_patients', 'roc_curve', 'draw_roc', 'confusion',
            'draw_confusion']
 
 # %% ../nbs/08a_metrics.ipynb #c78f9660
@@ -149,6 +149,14 @@ def read_predictions(
     except FileNotFoundError:
         raise HIPTError(f"there is no table of predictions '{path}': run 'hipt train' first") from None
 
+# %% ../nbs/08a_metrics.ipynb #64b9d7a1
+def likeliest(
+    predictions,  # table of predictions
+)->np.ndarray:    # of class names
+    "The most probable class of each row"
+    names = classes_of(predictions)
+    return np.array(names, object)[predictions[[f'prob_{c}' for c in names]].to_numpy().argmax(1)]
+
 # %% ../nbs/08a_metrics.ipynb #84c5a798
 def pool_patients(
     predictions,  # table of predictions
@@ -159,7 +167,7 @@ def pool_patients(
     groups = predictions.groupby(['fold','patient'], sort=False)
     for c in truth: _check_agreement(groups[c], c)
     df = groups[truth].first().join(groups[means].mean()).join(groups.size().rename('slides')).reset_index()
-    if 'label' in truth: df['pred'] = np.array(classes_of(df), object)[df[means].to_numpy().argmax(1)]
+    if 'label' in truth: df['pred'] = likeliest(df)
     if 'pred' in df and 'pred' in predictions:  # one slide: as it was decided, perhaps by a threshold
         df['pred'] = np.where(df.slides==1, groups.pred.first().to_numpy(), df.pred)
     return df.assign(slide_id=df.patient)[['slide_id', *[c for c in predictions if c!='slide_id'], 'slides']]

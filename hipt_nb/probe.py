@@ -11,7 +11,7 @@ __all__ = ['mean_token', 'fold_predictions', 'knn', 'mean_of_patches', 'fewer', 
 import numpy as np, pandas as pd
 from .comparison import fold_score
 from .core import HIPTError
-from .evaluate import check_folds
+from .evaluate import check_folds, slides_in
 from .metrics import prediction_table
 
 # %% ../nbs/08e_probe.ipynb #4130583c
@@ -37,7 +37,7 @@ def fold_predictions(
 ):                        # predictions of all folds
     "Fit a scikit-learn model on the mean tokens of each fold's training slides, and predict its test slides"
     by_id = {b.slide_id: b for b in bags}
-    absent = sorted({s for f in folds for side in f.values() for s in side} - set(by_id))
+    absent = sorted(slides_in(folds) - set(by_id))
     if absent:
         raise HIPTError(f"slides without features: {', '.join(absent)}. Embed them, or leave them out of the folds")
     check_folds(folds, {s:b.patient for s,b in by_id.items()}, allow_leakage)

@@ -19,7 +19,8 @@ from .cohort import map_paths, read_manifest
 from .run import Run
 from .tiling import read_tiles
 from .features import by_patient, differences, label_classes, load_bags
-from .metrics import classes_of, prediction_table, read_predictions
+from .evaluate import slides_in
+from .metrics import classes_of, likeliest, prediction_table, read_predictions
 from .calibration import learn_decision, with_decisions
 from .embed import get_model, model_name
 from .slide_models import BagModel, misfit
@@ -217,7 +218,7 @@ def _decided(table):
     "The predicted class: by the threshold where there is one, else the likeliest"
     names = classes_of(table)
     if 'threshold' in table: return np.where(table[f'prob_{names[1]}']>=table.threshold, names[1], names[0])
-    return np.array(names, object)[table[[f'prob_{c}' for c in names]].to_numpy().argmax(1)]
+    return likeliest(table)
 
 # %% ../nbs/12e_trained.ipynb #07c01a96
 @patch
@@ -263,7 +264,7 @@ def networks_for(self:Trained,
     "The networks that predict each bag: of a slide of the cross-validation those that were tested on it"
     table, files = self.slides, files or {}
     kept, patient_of = dict(zip(table.slide_id, table.quick_hash)), dict(zip(table.slide_id, table.patient))
-    used = {s for f in self.folds for side in f.values() for s in side}
+    used = slides_in(self.folds)
     own = {b.slide_id: _as_trained(b, kept, files) for b in bags}
     moved = lambda b: own[b.slide_id].slide_id!=b.slide_id
     same = {b.slide_id: 'yes' if moved(b) else _same_file(b, kept, files)
@@ -410,7 +411,7 @@ def train_cohort(
 )->Trained:
     "Train a slide model on the features of a run; writes `models/slide/{name}/`"
     t = Training(tune_level2=level2=='tuned', **training)
-    used = {s for f in folds for side in f.values() for s in side}
+    used = slides_in(folds)
     bags = load_bags(run, manifest[manifest.slide_id.isin(used)], encoder_name, read_level(t.model, level2))
     top = _level2_of(run, encoder_name, pyramid, bags[0].made_by) if level2!='none' else None
     classes = label_classes(bags) if task=='classify' else None
@@ -487,7 +488,7 @@ def trained_on(self:Trained,
     "The manifest that it was trained on"
     own = self.folder/'manifest.csv'
     manifest = read_manifest(own) if own.exists() else self.named(manifest)
-    used = {s for f in self.folds for side in f.values() for s in side}
+    used = slides_in(self.folds)
     return manifest[manifest.slide_id.isin(used) | manifest.patient.isin(used)]  # pooled, folds are of patients
 
 # %% ../nbs/12e_trained.ipynb #5aa0c6ab

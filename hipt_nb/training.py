@@ -20,7 +20,7 @@ with quiet_imports():
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
     from fastai.optimizer import OptimWrapper
-from .evaluate import check_folds
+from .evaluate import check_folds, slides_in
 from .features import Bag
 from .encoders import make_vit, vit_config
 from .weights import load_strict
@@ -40,7 +40,7 @@ def check_bags(
 ):
     "Refuse what cannot be trained on, before training"
     by_id = {b.slide_id: b for b in bags}
-    used = sorted({s for f in folds for side in f.values() for s in side})
+    used = sorted(slides_in(folds))
     have = [by_id[s] for s in used if s in by_id]
     unlabelled, lost = task.problems(have, folds)
     missing = {'have no features': [s for s in used if s not in by_id]}
