@@ -279,7 +279,8 @@ def fetch_mathjax(cache):
     res = subprocess.run(command, capture_output=True, text=True)
     packed = sorted(cache.glob('mathjax-*.tgz'))
     if res.returncode or not packed: return None
-    if not is_as_published(packed[0]): sys.exit(f'{packed[0].name} is not the {mathjax} whose checksum is in {__file__}')
+    if not is_as_published(packed[0]):
+        sys.exit(f'{packed[0].name} is not the {mathjax} whose checksum is in {__file__}')
     with tarfile.open(packed[0]) as t: found.write_bytes(t.extractfile('package/es5/tex-svg.js').read())
     packed[0].unlink()
     return found
