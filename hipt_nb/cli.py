@@ -529,14 +529,25 @@ def _maps_name(run, name):
 @app.command()
 def export(
     slides:Slides, out:Out,
-    to:Annotated[Literal['qupath','clam','trident'], typer.Option(
-        help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own "
-             "layout.")]='qupath',
+    to:Annotated[Literal['qupath','clam','trident','stamp','slide2vec','anndata','spatialdata'], typer.Option(
+        help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own layout. "
+             "All but qupath: with --features.")]='qupath',
+    features:Annotated[bool, typer.Option(
+        '--features', help="Features, in each tool's own layout, with what made them: of patches, and of regions and "
+                           "slides where there are any. MOOZY reads trident, LazySlide spatialdata.")]=False,
+    encoder:Encoder=None,
 ):
-    "Tissue, regions or patches for other programs. Writes into export/."
-    from hipt_nb.exchange import export_cohort
-    run = _existing(out)
-    _say('export', export_cohort(run, read_manifest(slides), to), run, f'export/{to}')
+    "Tissue, regions, patches or features for other programs. Writes into export/."
+    run, manifest = _existing(out), read_manifest(slides)
+    if features:
+        from hipt_nb.export import export_features_cohort
+        counts, name = export_features_cohort(run, manifest, to, encoder), run.encoder_name(encoder)
+        _say(f'export {name}', counts, run, f'export/{to}/{name}')
+    else:
+        from hipt_nb.exchange import FORMATS, export_cohort
+        if to not in FORMATS: raise HIPTError(f"files of {to} hold features: add --features")
+        _say('export', export_cohort(run, manifest, to), run, f'export/{to}')
+    print(f"export: files in {run.root/'export'}")
 
 # %% ../nbs/16_cli.ipynb #fc6a2ed8
 @app.command('import')
