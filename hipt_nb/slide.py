@@ -9,12 +9,11 @@ __all__ = ['TOLERANCE', 'find_mpp', 'Slide', 'best_level', 'slide_info']
 
 # %% ../nbs/01_slide.ipynb #a455cd5f
 import os, threading, warnings
-from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, logger
-from .cohort import slide_id_of
+from .core import HIPTError
+from .cohort import slide_id_of, warn_once
 from .readers import open_file
 
 # %% ../nbs/01_slide.ipynb #5bcff9c2
@@ -27,7 +26,7 @@ def find_mpp(
         if _believed(x, y, source, name): return float(x), source
     power = _number(properties.get('openslide.objective-power'))
     if not power or not .01<10/power<60: return None, None
-    _warn_once(f"slide '{name}' gives no µm per pixel; {10/power:g} is assumed from its objective power {power:g}")
+    warn_once(f"slide '{name}' gives no µm per pixel; {10/power:g} is assumed from its objective power {power:g}")
     return 10/power, 'objective power'
 
 def _sizes(properties):
@@ -45,17 +44,13 @@ def _number(text):
 def _believed(x, y, source, name):
     "Can a pixel be this large? Sizes out of range are ignored with a warning; pixels that are not square are an error"
     if not all(.01<v<60 for v in (x,y)):
-        _warn_once(f"slide '{name}': {x:g} × {y:g} µm per pixel ({source}) is implausible and is ignored")
+        warn_once(f"slide '{name}': {x:g} × {y:g} µm per pixel ({source}) is implausible and is ignored")
         return False
     if abs(x/y-1)>.02:
-        raise HIPTError(f"slide '{name}' has pixels that are not square ({x:g} × {y:g} µm): resample it to square "
-                        "pixels first, or give the right µm per pixel with --slide-mpp")
+        raise HIPTError(f"slide '{name}' has pixels that are not square ({x:g} × {y:g} µm): if the file is wrong, give "
+                        "the side of a square pixel with --slide-mpp or in the manifest's column slide_mpp; else "
+                        "resample it to square pixels first")
     return True
-
-@lru_cache
-def _warn_once(message):
-    "A run opens a slide many times; one warning is enough"
-    logger.warning(message)
 
 # %% ../nbs/01_slide.ipynb #bf4d30b8
 TOLERANCE = .02  # a level within this share of the requested resolution is read as it is
@@ -116,6 +111,14 @@ def mpp(self:Slide)->float:
     return self._mpp
 
 @patch(as_prop=True)
+def other_mpp(self:Slide)->str:  # such as `0.25 (OME-XML)`; empty where they agree
+    "What the file says, where µm per pixel were given that differ by more than 5 %"
+    if self.mpp_source!='given': return ''
+    source, x, y = next(_sizes(self.file.properties), ('', self._mpp, self._mpp))
+    if all(abs(v/self._mpp-1)<=.05 for v in (x,y)): return ''
+    return f'{x:g} ({source})' if abs(x/y-1)<=.02 else f'{x:g} × {y:g} ({source})'
+
+@patch(as_prop=True)
 def dimensions(self:Slide)->tuple:  # (width, height), level-0 pixels
     "The size of level 0"
     return self.levels[0][:2]
@@ -146,7 +149,7 @@ def best_level(
     "The coarsest level that is at least as fine as requested, and the exact scale"
     if scale<1-tolerance and not upsample:
         raise HIPTError(f"the requested resolution is {1/scale:.2f} times finer than level 0: "
-                        "choose a larger --mpp, or use --upsample")
+                        "use --upsample, or a larger --mpp with another --out")
     fits = [i for i,l in enumerate(levels) if l[2]<=scale*(1+tolerance)]
     best = max(fits, key=lambda i: levels[i][2]) if fits else 0
     downsample = levels[best][2]
@@ -255,10 +258,23 @@ def slide_info(
         height_px=h,
         levels=', '.join(f'{d:g}' for *_,d in slide.levels),
         mpp=slide._mpp,
-        mpp_source=slide.mpp_source,
+        mpp_source=_source(slide),
+        objective_power=_number(slide.file.properties.get('openslide.objective-power')),
+        scanner=_scanner(slide.file.properties),
         width_mm=mm(w),
         height_mm=mm(h),
         icc=_profile(slide.file.icc()))
+
+_scanner_names = ('aperio.ScanScope ID', 'hamamatsu.Product', 'leica.device-model', 'ventana.ScannerModel',
+                  'dicom.ManufacturerModelName', 'dicom.Manufacturer', 'tiff.Model', 'tiff.Make', 'tiff.Software')
+
+def _source(slide):
+    other = slide.other_mpp
+    return f'{slide.mpp_source}; the file says {other}' if other else slide.mpp_source
+
+def _scanner(properties):
+    "The scanner or the program that wrote the file, as it names itself"
+    return next((str(properties[k]) for k in _scanner_names if properties.get(k)), None)
 
 def _profile(data):
     "The name of a colour profile"

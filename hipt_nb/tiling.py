@@ -326,16 +326,21 @@ def read_tiles(
 # %% ../nbs/04_tiling.ipynb #b1a496c9
 def open_row(
     row,                   # a manifest row
-    slide_mpp:float=None,  # µm per level-0 pixel, if neither the row nor the file gives it
+    slide_mpp:float=None,  # µm per level-0 pixel, if the row does not give it; goes before what the file says
     upsample:bool=False,   # allow reading finer than level 0
 )->Slide:
     "Open the slide of a manifest row, with the row's own µm per pixel if it has one"
+    return _named(Slide(row.path, _row_mpp(row) or slide_mpp, upsample), row.slide_id)
+
+def _row_mpp(row):
+    "The µm per pixel that a row gives, or None"
     own = getattr(row, 'slide_mpp', None)
-    slide = Slide(row.path, None if own is None or own!=own else float(own), upsample)
-    if slide_mpp and slide.mpp_source in (None, 'objective power'):
-        slide.close()
-        slide = Slide(row.path, slide_mpp, upsample)
-    return _named(slide, row.slide_id)
+    if own is None or own!=own: return None
+    try: value = float(own)
+    except ValueError: value = 0
+    if value>0: return value
+    raise HIPTError(f"slide '{row.slide_id}': {own!r} in column slide_mpp is not a number above 0: correct it, or leave it "
+                    "empty to use what the file says")
 
 # %% ../nbs/04_tiling.ipynb #126f670b
 @patch(as_prop=True)
@@ -392,7 +397,7 @@ def tile_cohort(
     run,                  # the `Run` to write into
     manifest,             # table from `read_manifest`
     tiling:Tiling=None,   # how
-    slide_mpp:float=None, # µm per level-0 pixel for slides that do not say; a manifest's column `slide_mpp` goes first
+    slide_mpp:float=None, # µm per level-0 pixel, whatever files say; a manifest's column `slide_mpp` goes first
     workers:int=1,        # slides at a time, each in a process of its own
     previews:bool=True,   # write a picture beside each tiles file
     **settings,           # of `Tiling`, where they differ
@@ -401,6 +406,7 @@ def tile_cohort(
     tiling = replace(tiling or Tiling(), **settings)
     run.record('tile', tiling.params, 'tiles')
     run.keep_manifest(manifest)
+    _say_unmasked(manifest, tiling)
     return each_slide(manifest, partial(_tile_row, run, tiling, slide_mpp, previews), run, 'tile', workers)
 
 def _tile_row(run, tiling, slide_mpp, previews, row):
@@ -415,12 +421,34 @@ def _tile_row(run, tiling, slide_mpp, previews, row):
         write_geojson(path.with_suffix('.geojson'), tissue, slide)
         if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
         write_tiles(path, tiles)
-    return 'done', '' if len(tiles) else _why_empty(tiles, path)
+    notes = [_mpp_note(slide), *_mask_notes(own, tissue), '' if len(tiles) else _why_empty(tiles, path)]
+    return 'done', '; '.join(filter(None, notes))
+
+def _say_unmasked(manifest, tiling):
+    "Slides without a mask beside others that have one"
+    if 'mask' not in manifest or 'mask' in tiling.areas: return
+    n = int(manifest['mask'].isna().sum())
+    if 0<n<len(manifest):
+        logger.warning(f"note: {n} of {len(manifest)} slides have no mask in the manifest; their tissue is found with the "
+                       f"preset {tiling.preset}")
+
+def _mpp_note(slide):
+    other = slide.other_mpp
+    return other and f"slide '{slide.name}' is read at {slide.mpp:g} µm per pixel as given, not as its file says: {other}"
+
+def _mask_notes(own, tissue):
+    "What to say of a mask that marks all or nothing"
+    share, names = tissue.mask.mean(), ', '.join(Path(p).name for kind,p in own.items() if kind!='exclude')
+    if not names or .001<share<.999: return []
+    marks = 'nothing' if share<=.001 else 'the whole slide'
+    return [f"{names} marks {'almost '*bool(0<share<1)}{marks} as tissue of slide '{tissue.slide_id}': "
+            "is it the right mask, with the right values?"]
 
 def _check_mpp(tiles, slide):
     if abs(tiles.slide_mpp/slide.mpp-1)<=1e-6: return 'skipped'
     raise HIPTError(f"slide '{slide.name}' was tiled as having {tiles.slide_mpp:g} µm per pixel, "
-                    f"now {slide.mpp:g} is given: delete its tiles and features to start over")
+                    f"now it has {slide.mpp:g} ({slide.mpp_source}): use --slide-mpp {tiles.slide_mpp:g} as before, or delete "
+                    "its tiles, features and maps to start over")
 
 def _why_empty(tiles, path):
     share, size, picture = tiles.params['min_region'], tiles.region_size, path.with_suffix('.jpg').name
