@@ -97,18 +97,17 @@ def to_trident_features(
     "Write `{mag}x_{size}px_0px_overlap/features_{encoder}/{slide}.h5`, the same for regions, and `slide_features_...`"
     for _,o in e.kinds:
         job = Path(folder)/f'{10/o.mpp:.3g}x_{o.patch_size}px_0px_overlap'
-        coords = _trident_attrs(o, job.name, e.size)
-        def write(kind, x, xy):
-            path = job/f'{kind}_{o.encoder_name}'/f'{o.slide_id}.h5'
-            said = dict(name=o.slide_id, savetodir=path.parent.name, encoder=o.encoder_name)
-            _write_h5(path, dict(features=x, coords=xy), dict(features=said, coords=coords), e.about)
-        write('features', o.x.astype(np.float32), o.coords.astype(np.int64))
-        if o is e.regions: write('slide_features', e.vector, o.coords.astype(np.int64))
+        _write_trident(job/f'features_{o.encoder_name}', o.x.astype(np.float32), o, e)
+        if o is e.regions: _write_trident(job/f'slide_features_{o.encoder_name}', e.vector, o, e)
 
-def _trident_attrs(o, job, size):
-    level0 = {} if size is None else dict(level0_width=size[0], level0_height=size[1])
-    return dict(patch_size=o.patch_size, patch_size_level0=round(o.side), overlap=0, name=o.slide_id, savetodir=job,
-                level0_magnification=magnification(o.slide_mpp), target_magnification=magnification(o.mpp)) | level0
+def _write_trident(folder, x, o, e):
+    said = dict(name=o.slide_id, savetodir=folder.name, encoder=o.encoder_name)
+    level0 = {} if e.size is None else dict(level0_width=e.size[0], level0_height=e.size[1])
+    coords = dict(patch_size=o.patch_size, patch_size_level0=round(o.side), overlap=0, name=o.slide_id,
+                  savetodir=folder.parent.name, level0_magnification=magnification(o.slide_mpp),
+                  target_magnification=magnification(o.mpp)) | level0
+    arrays, attrs = dict(features=x, coords=o.coords.astype(np.int64)), dict(features=said, coords=coords)
+    _write_h5(folder/f'{o.slide_id}.h5', arrays, attrs, e.about)
 
 # %% ../nbs/14a_export.ipynb #14e00011
 def to_clam_features(
@@ -192,12 +191,14 @@ def _tensor_meta(o, t, coordinates):
 
 # %% ../nbs/14a_export.ipynb #14e00018
 # what hs2p asks of a file beside what is known here; it accepts no others
-_HS2P_SEGMENTATION = ('tissue_method requested_seg_downsample seg_downsample seg_level seg_spacing_um sthresh sthresh_up '
-    'mthresh close sam2_checkpoint_path sam2_config_path mask_path ref_tile_size_px tissue_mask_tissue_value mask_level '
-    'mask_spacing_um').split()
-_HS2P_FILTERING = ('a_t a_h filter_white filter_black white_threshold black_threshold fraction_threshold '
-    'filter_grayspace grayspace_saturation_threshold grayspace_fraction_threshold filter_blur blur_threshold '
-    'qc_spacing_um').split()
+_HS2P_SEGMENTATION = """
+    tissue_method requested_seg_downsample seg_downsample seg_level seg_spacing_um sthresh sthresh_up mthresh close
+    sam2_checkpoint_path sam2_config_path mask_path ref_tile_size_px tissue_mask_tissue_value mask_level mask_spacing_um
+""".split()
+_HS2P_FILTERING = """
+    a_t a_h filter_white filter_black white_threshold black_threshold fraction_threshold filter_grayspace
+    grayspace_saturation_threshold grayspace_fraction_threshold filter_blur blur_threshold qc_spacing_um
+""".split()
 
 def _write_hs2p(
     folder,          # `tiles/{slide}.coordinates.npz` and `.meta.json` are written below it
