@@ -86,7 +86,8 @@ def test_anndata(tmp_path):
     run, manifest = make_run(tmp_path)
     assert export_features_cohort(run, manifest, 'anndata', NAME)['done']==2
     a, found = anndata.read_h5ad(run.root/'export'/'anndata'/NAME/'s01.h5ad'), receivers['anndata']
-    for k, there in dict(X=a.X, spatial=a.obsm['spatial'], slide=a.uns['slide']).items(): assert summary(there)==found[k]
+    there = dict(X=a.X, spatial=a.obsm['spatial'], slide=a.uns['slide'])
+    assert {k: summary(v) for k, v in there.items()}=={k: found[k] for k in there}
 
 
 def test_there_and_back(out):
