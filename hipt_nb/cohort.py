@@ -14,7 +14,7 @@ from collections import Counter
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path, PurePath, PureWindowsPath
-from .core import HIPTError, logger
+from .core import HIPTError, logger, not_now
 
 # %% ../nbs/00a_cohort.ipynb #c7d6e525
 _magic = {b'II*\0': 'TIFF', b'MM\0*': 'TIFF', b'II+\0': 'TIFF', b'MM\0+': 'TIFF', b'ZISRAWFILE': 'CZI',
@@ -160,7 +160,8 @@ def _text(path):
     given = table_encoding.get()
     if mark or given:
         text = _decoded(data, mark or given)
-        if text is None: raise HIPTError(f"{path} cannot be read in the encoding {mark or given}: give another --encoding")
+        if text is None:
+            raise HIPTError(f"{path} cannot be read in the encoding {mark or given}: give another --encoding")
         return text
     text = _decoded(data, 'utf-8')
     return _guessed(data, path) if text is None else text
@@ -238,7 +239,8 @@ def _as_table(rows, path):
     "A table of the cells, with types as pandas sees them; `.index` is the row number in the file"
     import pandas as pd
     at = next((i for i,r in enumerate(rows) if any(r)), None)
-    if at is None: raise HIPTError(f"{path} cannot be read as a table (it is empty): give it a header row and one row per slide")
+    if at is None:
+        raise HIPTError(f"{path} cannot be read as a table (it is empty): give it a header row and one row per slide")
     names = _header(rows[at], path)
     body = {i+1: r for i,r in enumerate(rows) if i>at and any(r)}
     for i,r in body.items():
@@ -269,21 +271,23 @@ def _refuse_drives(df, path):
     for i,p in df.path.items():
         found = PureWindowsPath(p) if '\\' in p or re.match('[A-Za-z]:/', p) else None
         if found is None or not (found.drive or found.root): continue
-        beside = f" ('{found.name}' lies beside the table: the name alone will do)" if (path.parent/found.name).exists() else ''
+        is_beside = (path.parent/found.name).exists()
+        beside = f" ('{found.name}' lies beside the table: the name alone will do)" if is_beside else ''
         raise HIPTError(f"{path}: row {i} names a file of a Windows machine, '{p}': in column path, replace "
                         f"'{found.parent}\\' by the slides' folder on this machine{beside}")
 
 def _gdc(df, path):
     "A manifest of the Genomic Data Commons, with the paths that gdc-client gives its files"
     if not {'id','filename','md5'} <= set(df) or 'path' in df: return df
-    where = [next((o for o in (path.parent/i/f, path.parent/f) if o.exists()), None) for i,f in zip(df.id.astype(str), df.filename)]
+    here, pairs = path.parent, list(zip(df.id.astype(str), df.filename))
+    where = [next((o for o in (here/i/f, here/f) if o.exists()), None) for i,f in pairs]
     if not any(where):
-        raise HIPTError(f"{path} is a manifest of the GDC, and none of its {len(df)} files is in '{path.parent}': fetch "
+        raise HIPTError(f"{path} is a manifest of the GDC, and none of its {len(df)} files is in '{here}': fetch "
                         f"them with 'gdc-client download -m {path.name}' there, or move the manifest to them")
     missing = [f for f,w in zip(df.filename, where) if w is None]
     if missing: logger.warning(f"note: {len(missing)} of {len(df)} files of {path} are not there, such as {missing[0]}")
     rest = df.drop(columns=[c for c in ('id','filename','md5','size','state') if c in df])
-    return rest.assign(path=[str(w or path.parent/i/f) for w,i,f in zip(where, df.id.astype(str), df.filename)])
+    return rest.assign(path=[str(w or here/i/f) for w,(i,f) in zip(where, pairs)])
 
 # %% ../nbs/00a_cohort.ipynb #25a6bfe9
 def _check_table(df, path):
@@ -299,11 +303,13 @@ def _check_table(df, path):
 
 def _say_missing(paths, given, path):
     "Say once where relative paths were looked for, if some lead nowhere"
-    gone = [g for p,g in zip(paths, given) if '://' not in p and not Path(g).expanduser().is_absolute() and not Path(p).exists()]
+    relative = lambda g: '://' not in g and not Path(g).expanduser().is_absolute()
+    gone = [g for p,g in zip(paths, given) if relative(g) and not Path(p).exists()]
     if not gone: return
-    here = f"; '{gone[0]}' exists in the current folder: write the paths as seen from the manifest" if Path(gone[0]).exists() else ''
-    logger.warning(f"note: {len(gone)} of {len(given)} files of {path} do not exist, such as '{gone[0]}': relative paths "
-                   f"start from '{path.parent.resolve()}', the folder of the manifest{here}")
+    hint = f"; '{gone[0]}' exists in the current folder: write the paths as seen from the manifest"
+    logger.warning(f"note: {len(gone)} of {len(given)} files of {path} do not exist, such as '{gone[0]}': relative "
+                   f"paths start from '{path.parent.resolve()}', the folder of the manifest"
+                   f"{hint*Path(gone[0]).exists()}")
 
 # %% ../nbs/00a_cohort.ipynb #6f9a6156
 def read_manifest(
@@ -337,7 +343,7 @@ def _read_table(path):
         raise HIPTError(f"{path} is a spreadsheet of a kind that is not read: save it as 'CSV UTF-8' or .xlsx")
     try: rows = _sheet(path) if path.suffix.lower()=='.xlsx' else _rows(_text(path))
     except csv.Error as e: raise HIPTError(f"{path} cannot be read as a table ({e}): save it as 'CSV UTF-8'") from None
-    except OSError as e: raise HIPTError(f"{path} cannot be read ({e.strerror}): check the file and its permissions") from None
+    except OSError as e: raise HIPTError(f"{path} cannot be opened: {not_now(e) or e}") from None
     df = _gdc(_as_table(rows, path), path)
     _check_table(df, path)
     _refuse_drives(df, path)
@@ -386,14 +392,15 @@ def _say_alike(patients):
     forms = {}
     for p in patients.unique(): forms.setdefault(re.sub(r'[\s_-]+', '-', str(p).lower().lstrip('0')), []).append(str(p))
     alike = [f for f in forms.values() if len(f)>1]
-    if alike:
-        warn_once(f"note: patients {' and '.join(map(repr, alike[0]))} are taken for different people"
-                       f"{f' (and {len(alike)-1} more such)' if len(alike)>1 else ''}: correct the manifest if they are one")
+    if not alike: return
+    more = f' (and {len(alike)-1} more such)' if len(alike)>1 else ''
+    warn_once(f"note: patients {' and '.join(map(repr, alike[0]))} are taken for different people{more}: "
+              "correct the manifest if they are one")
 
 # %% ../nbs/00a_cohort.ipynb #b08c4492
 _event_words = {
-    1: '1 true yes y event dead deceased died death expired progressed progression recurred relapse relapsed metastasis '
-       'recurred/progressed dod verstorben tot décédé 死亡',
+    1: '1 true yes y event dead deceased died death expired progressed progression recurred relapse relapsed '
+       'recurred/progressed metastasis verstorben tot décédé 死亡',
     0: '0 false no n censored alive living censor no-event lebend lebt vivant 存活 生存'}
 _event_of = {w: e for e,words in _event_words.items() for w in words.split()}
 
@@ -408,12 +415,13 @@ def read_events(
     wrong = [(i, v) for i,v,e in zip(ids, column, events) if e=='unknown']
     if wrong:
         i, v = wrong[0]
-        coded = ' (1 and 2 are not 0 and 1: many programs write 1 for censored and 2 for dead)' if str(v) in ('2','2.0') else ''
-        raise HIPTError(f"column {column.name} holds '{v}' for slide {i}{f' and {len(wrong)-1} more' if len(wrong)>1 else ''}, "
-                        f"which is not known to mean an event or not{coded}: write 1 for an event and 0 for censored")
+        more = f' and {len(wrong)-1} more' if len(wrong)>1 else ''
+        coded = ' (many programs write 1 for censored and 2 for dead)' if str(v) in ('2','2.0') else ''
+        raise HIPTError(f"column {column.name} holds '{v}' for slide {i}{more}, which is not known to mean an event or "
+                        f"not{coded}: write 1 for an event and 0 for censored")
     if 'censor' in str(column.name).lower():
         warn_once(f"note: column {column.name} is read with 1 for an event and 0 for censored; turn it around if it "
-                       "says who was censored")
+                  "says who was censored")
     return pd.to_numeric(events)
 
 def _event(v):

@@ -178,11 +178,10 @@ def test_truncated_files_are_reported_at_opening(tmp_path):
     from hipt_nb.core import HIPTError
     from hipt_nb.slide import Slide
     a = image()
-    # by tifffile, and by OpenSlide
-    for layout, words in [(dict(rowsperstrip=16), 'truncated'), (dict(tile=(128,128)), 'damaged')]:
+    for layout in (dict(rowsperstrip=16), dict(tile=(128,128))):  # by tifffile, and by OpenSlide
         tifffile.imwrite(tmp_path/'whole.tif', a, photometric='rgb', compression='deflate', **layout)
         (tmp_path/'cut.tif').write_bytes((tmp_path/'whole.tif').read_bytes()[:-5000])
-        with pytest.raises(HIPTError, match=f'cut.tif.*{words}'): Slide(tmp_path/'cut.tif')
+        with pytest.raises(HIPTError, match='cut.tif.*incomplete.*cut off at byte'): Slide(tmp_path/'cut.tif')
 
 
 def test_broken_slides_leave_no_files(slides, tmp_path):
