@@ -93,8 +93,9 @@ def _check_table(df, path):
     for c in sorted({'slide_mpp', 'time'} & set(df)):
         wrong = ~(pd.to_numeric(df[c], errors='coerce')>0) & df[c].notna()
         if wrong.any():
+            remedy = 'leave it empty' if c!='time' else 'leave the row out; for an event on the first day write half a day'
             raise HIPTError(f"{path}: column {c} holds no number above 0 in row {row_numbers(wrong)}: "
-                            "correct it, or leave it empty")
+                            f"correct it, or {remedy}")
 
 # %% ../nbs/00a_cohort.ipynb #6f9a6156
 def read_manifest(
