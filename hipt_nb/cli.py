@@ -336,8 +336,11 @@ def train(
         help="hipt (slide transformer), hipt_n (no transformer), or a baseline: mean, max, abmil, clam_sb, "
              "transmil.")]='hipt',
     task:Annotated[str, typer.Option(
-        help="classify (column label), or survival (columns time, event): hazards or cox.")]='classify',
-    label:Annotated[str, typer.Option(help="Column with the classes.")]='label',
+        help="classify (column label); regression (a number), ordinal (a grade) or multilabel (names separated by ;); "
+             "or survival (columns time, event): hazards or cox.")]='classify',
+    label:Annotated[str, typer.Option(help="Column with the classes, numbers, grades or labels.")]='label',
+    order:Annotated[Optional[str], _option(
+        "With --task ordinal: the grades, lowest first, with commas, as in low,mid,high. Whole numbers need none.")]=None,
     time:Annotated[str, typer.Option(
         help="Column with the time until the event, or until last seen; any unit.")]='time',
     event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
@@ -372,13 +375,13 @@ def train(
     run = _existing(out)
     manifest = _patients_named(name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event))
     options['encoder'] = encoder = run.encoder_name(encoder)
-    splits = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits,
+    splits = _folds(manifest, folds, seed, task=task, order=order, repeats=repeats, by_site=by_site, splits=splits,
                     allow_leakage=allow_leakage)
-    columns = dict(label=label) if task=='classify' else dict(time=time, event=event)
+    columns = dict(time=time, event=event) if task in ('hazards','cox') else dict(label=label)
     settings = dict(model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout,
                     patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
     trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
-                           by_patient, device, workers, columns, **settings)
+                           by_patient, device, workers, columns, order, **settings)
     print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder}")
 
 # %% ../nbs/16_cli.ipynb #43df9388
