@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/finetune.html.md"""
 
 # %% auto #0
 __all__ = ['save_slide_model', 'read_config', 'load_slide_model', 'bags_hash', 'most_attended', 'patient_splits',
-           'cross_validate', 'draw_history']
+           'cross_validate', 'cross_settings', 'draw_history']
 
 # %% ../nbs/12d_finetune.ipynb #63e1aac2
 import hashlib
@@ -157,7 +157,7 @@ def cross_validate(
     model = new_model(bags[0], task, t, level2)
     finished = all((out/f'fold{k}'/'predictions.csv').exists() for k in range(len(folds)))
     check_bags(bags, folds, task, model, t.allow_leakage, finite=not finished)
-    _settle(out, _settings(bags, folds, task, t, level2, pool), dict(columns=columns) if columns else {})
+    _settle(out, cross_settings(bags, folds, task, t, level2, pool), dict(columns=columns) if columns else {})
     if level2 is not None and not t.tune_level2 and bags[0].x.ndim==4:
         bags = apply_level2(bags, model.to(pick_device(device)).level2)
     jobs = [(k, split, bags, out/f'fold{k}', task, t, level2, device) for k,split in enumerate(folds)]
@@ -167,7 +167,14 @@ def cross_validate(
         if parts: write_csv(out/name, pd.concat(parts, ignore_index=True))
     return read_predictions(out/'predictions.csv')
 
-def _settings(bags, folds, task, t, level2, pool):
+def cross_settings(
+    bags,        # all bags
+    folds,       # splits of their ids
+    task,        # from `make_task`
+    t:Training,  # settings
+    level2,      # a `ViT` over grids, or None
+    pool:bool,   # whether bags are of patients
+)->dict:         # as in `config.json`
     "What decides about the result of a cross-validation"
     classes = getattr(task, 'classes', None)
     answers = {b.slide_id: (b.label, b.time, b.event) for b in bags}
