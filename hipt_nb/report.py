@@ -225,11 +225,13 @@ def _nearest_and_furthest(t, off, n):
             for what,rows in ends.items() for r in t.loc[rows].itertuples()]
 
 # %% ../nbs/15_report.ipynb #ab8dadfa
-def _region(run, row, k, weight):
-    "One region of a slide, read from its pixels"
+def _region(run, row, k, weight, cell=None):
+    "One region of a slide, or a patch of it, read from its pixels"
     with run.case(row) as case:
-        x, y = map(int, case.tiles.coords[k])
-        a = case.slide.read(x, y, 150, 150, case.tiles.region_size*case.tiles.mpp/150)
+        tiles = case.tiles
+        at, side = (tiles.coords[k], tiles.region_size) if cell is None else (tiles.patch_xy(k, *cell), tiles.patch_size)
+        x, y = map(int, at)
+        a = case.slide.read(x, y, 150, 150, max(side*tiles.mpp/150, tiles.slide_mpp))
     image = photo(a, f'region {k} of {row.slide_id}')
     return dict(slide_id=row.slide_id, region=k, weight=f'{weight:.2f}', image=image)
 
@@ -241,7 +243,8 @@ def _attended(run, rows, trained):
     def regions(slide_id):
         most = seen[seen.slide_id==slide_id].itertuples()
         there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]  # a region is read from its slide
-        return [_region(run, rows[r.slide], r.region, r.weight) for r in there]
+        patches = 'row' in seen
+        return [_region(run, rows[r.slide], r.region, r.weight, (r.row, r.col) if patches else None) for r in there]
     slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id))
         for title,r in _striking(trained.judged)]
     return dict(command=trained.command, slides=slides)

@@ -10,11 +10,10 @@ __all__ = ['trained_models', 'model_predictions', 'same_classes', 'same_labels',
            'evaluate_run']
 
 # %% ../nbs/12f_scores.ipynb #92456fd5
-from dataclasses import replace
 import numpy as np, pandas as pd
 from .core import HIPTError, params_hash, renamed, save_figure, write_csv
 from .run import Run
-from .features import by_patient, label_classes, load_bags, read_features
+from .features import by_patient, label_classes, load_bags, mean_bag, sample_patches
 from .evaluate import check_folds
 from .comparison import METRICS, compare, draw_folds, score_table
 from .metrics import classes_of, draw_confusion, draw_roc, kind_of, pool_patients
@@ -26,9 +25,10 @@ from .probe import mean_of_patches, outcome_baseline
 from .generalisation import draw_gap, draw_sharpness, gap_table, sharpness
 from .slide_models import collate
 from .tasks import knows, make_task
-from .training import apply_level2
+from .training import PATCHES, apply_level2
 from .finetune import patient_splits
 from .trained import Trained
+from .controls import run_controls
 
 # %% ../nbs/12f_scores.ipynb #514c2ffc
 def trained_models(
@@ -74,9 +74,9 @@ def baseline_of(
     "The mean-of-patches baseline on the encoder and the folds of a trained model"
     if not _has_baseline(trained): return None
     manifest, name = trained.trained_on(manifest), trained.encoder_name or trained.name
-    bags = load_bags(run, manifest, name, trained.level)
+    bags = load_bags(run, manifest, name, bags='patch')
     same_labels(trained, bags)
-    bags = [_mean_bag(b, read_features(run.features(name, b.slide_id))) for b in bags]
+    bags = [mean_bag(b) for b in bags]
     folds = match_splits(trained.folds, manifest)[0]
     if trained.kind in OUTCOMES:
         if trained.pooled: folds = patient_splits(folds, bags)
@@ -86,11 +86,6 @@ def baseline_of(
     return pool_patients(pred).drop(columns='slides') if trained.pooled else pred
 
 def _has_baseline(trained): return trained.classes or trained.kind=='regression'
-
-def _mean_bag(bag, features):
-    import torch
-    mean = torch.from_numpy(features.flat().mean(0, dtype=np.float32, keepdims=True))
-    return replace(bag, x=mean, mask=torch.ones(1, dtype=torch.bool))
 
 # %% ../nbs/12f_scores.ipynb #a14fe660
 def metrics_of(
@@ -173,6 +168,7 @@ def fold_sharpness(
     frozen = grids and level2 is not None and not model.config['tune_level2']   # then level 2 is run once
     if grids and not frozen: most = max(1, most//8)
     some = [bags[i] for i in sorted(np.random.default_rng(0).permutation(len(bags))[:most])]
+    some = [sample_patches(b, PATCHES) for b in some]
     if frozen: some = apply_level2(some, level2)
     some = sorted(some, key=lambda b: len(b.x))                              # of similar length: less padding
     batches, target = [collate(some[i:i+16]) for i in range(0, len(some), 16)], task.target(some)
@@ -202,7 +198,8 @@ def minimum_table(
     return gap.merge(t.assign(rho=rho), on='fold')
 
 def _training_bags(run, manifest, trained):
-    bags = load_bags(run, trained.trained_on(manifest), trained.encoder_name or trained.name, trained.level)
+    name = trained.encoder_name or trained.name
+    bags = load_bags(run, trained.trained_on(manifest), name, bags=trained.bag_kind)
     same_labels(trained, bags)
     return {b.slide_id: b for b in (by_patient(bags) if trained.pooled else bags)}
 
@@ -247,20 +244,24 @@ def evaluate_run(
     run:Run,              # the run folder
     manifest,             # table from `read_manifest`, with labels or times
     sharp:bool=False,     # measure the sharpness of each minimum too
+    controls:bool=True,   # train the controls that are missing, and evaluate them too
+    device='cpu',         # to train them on, or `cuda`, `auto`
 ):                        # the table of `evaluation.csv`
-    "Evaluate every trained model of a run beside its baseline, and write the results"
+    "Evaluate every trained model of a run beside its baseline and controls, and write the results"
     trained, out = trained_models(run), run.evaluation
-    found = {name: model_predictions(t) for name,t in trained.items()}
+    beside = run_controls(run, trained, manifest, device) if controls else {}
+    found = {name: model_predictions(t) for name,t in (trained | beside).items()}
     shared = _baselines(trained)
     baselines = {name: baseline_of(run, manifest, t) for name,t in shared.items()}
-    models = {name: pred for name,(pred,_) in found.items()} | baselines
-    table = _score(models, leak_notes(manifest, trained | shared))
+    predicted = {name: pred for name,(pred,_) in found.items()}
+    models = {name: predicted[name] for name in trained} | baselines | {name: predicted[name] for name in beside}
+    table = _score(models, leak_notes(manifest, trained | shared | beside))
     write_csv(run.table('evaluation'), table)
     write_csv(out/'comparisons.csv', comparisons(models))
     chosen = [used.assign(model=name) for name,(_,used) in found.items() if len(used)]
     if chosen: write_csv(out/'validation.csv', pd.concat(chosen)[['model', *chosen[0].columns.drop('model')]])
     _write_gaps(run, manifest, trained, out, sharp)
-    _write_models(models, _plots(models, trained | shared), out)
+    _write_models(models, _plots(models, trained | shared | beside), out)
     return table
 
 def _score(models, leaks):
