@@ -6,7 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/scores.html.md"""
 
 # %% auto #0
 __all__ = ['trained_models', 'model_predictions', 'same_classes', 'baseline_of', 'metrics_of', 'comparisons', 'leak_notes',
-           'draw_model', 'model_gap', 'fold_sharpness', 'minimum_table', 'slug', 'read_scores', 'evaluate_run']
+           'draw_model', 'model_gap', 'fold_sharpness', 'minimum_table', 'slug', 'read_scores', 'write_decisions',
+           'evaluate_run']
 
 # %% ../nbs/12f_scores.ipynb #92456fd5
 from dataclasses import replace
@@ -20,6 +21,7 @@ from .metrics import classes_of, draw_confusion, draw_roc, pool_patients
 from .survival import C_INDEX, draw_auc_over_time, draw_survival, survival_metrics
 from .splits import match_splits
 from .calibration import CALIBRATION_ERROR, decision_table, draw_reliability
+from .decisions import class_table, decision_curve, draw_decision_curve, draw_subgroups, groups_of, subgroup_table
 from .probe import mean_of_patches
 from .generalisation import draw_gap, draw_sharpness, gap_table, sharpness
 from .slide_models import collate
@@ -219,14 +221,50 @@ def _draw_gaps(gaps, minimum, name, trained):
     fig.tight_layout()
     return fig
 
+# %% ../nbs/12f_scores.ipynb #719ebe1d
+def write_decisions(
+    models:dict,  # name → predictions
+    manifest,     # table from `read_manifest`
+    out,          # folder
+    by=(),        # columns of the manifest to form subgroups by; `site` joins them where it has several values
+):
+    "What the models do at their threshold, by class and by subgroup, as tables and figures"
+    classes = class_table(models)
+    if len(classes): write_csv(out/'classes.csv', classes)
+    _write_curves(models, out)
+    sites = manifest.site.nunique(dropna=False) if 'site' in manifest else 0
+    by = list(dict.fromkeys([*['site']*(sites>1), *(c.lower() for c in by)]))
+    for old in out.glob('subgroups*'): old.unlink()   # of an evaluation by other columns
+    if not by: return
+    pooled = {name: pool_patients(p) if 'risk' in p else p for name,p in models.items()}
+    table = subgroup_table(pooled, manifest, by, metrics_of)
+    write_csv(out/'subgroups.csv', table)
+    for name,rows in table.groupby('model', sort=False):
+        figure = draw_subgroups(table, name, rows.metric.iloc[0]).figure
+        save_figure(out/f'subgroups-{slug(name)}.png', figure)
+
+def _write_curves(models, out):
+    "Decision curves of the models with two classes; those with the same classes share a figure"
+    sets = {}
+    for name,p in models.items():
+        if len(classes_of(p))==2: sets.setdefault(tuple(classes_of(p)), {})[name] = p
+    if not sets: return
+    curves = [decision_curve(p).assign(model=name) for some in sets.values() for name,p in some.items()]
+    write_csv(out/'decision_curves.csv', pd.concat(curves))
+    for names,some in sets.items():
+        path = out/f"decisions-{slug('-'.join(names))}.png"
+        save_figure(path, draw_decision_curve(some).figure)
+
 # %% ../nbs/12f_scores.ipynb #c564baa0
 def evaluate_run(
     run:Run,              # the run folder
     manifest,             # table from `read_manifest`, with labels or times
     sharp:bool=False,     # measure the sharpness of each minimum too
+    by=(),                # columns of the manifest to form subgroups by, see `write_decisions`
 ):                        # the table of `evaluation.csv`
     "Evaluate every trained model of a run beside its baseline, and write the results"
     trained, out = trained_models(run), run.evaluation
+    for column in by: groups_of(manifest, column)   # refuses one that is not there
     found = {name: model_predictions(t) for name,t in trained.items()}
     shared = _baselines(trained)
     baselines = {name: baseline_of(run, manifest, t) for name,t in shared.items()}
@@ -236,6 +274,7 @@ def evaluate_run(
     write_csv(out/'comparisons.csv', comparisons(models))
     chosen = [used.assign(model=name) for name,(_,used) in found.items() if len(used)]
     if chosen: write_csv(out/'validation.csv', pd.concat(chosen)[['model', *chosen[0].columns.drop('model')]])
+    write_decisions(models, manifest, out, by)
     _write_gaps(run, manifest, trained, out, sharp)
     _write_models(models, _plots(models, trained | shared), out)
     return table
