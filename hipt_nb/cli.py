@@ -459,6 +459,14 @@ def evaluate(
     no_baselines:Annotated[bool, typer.Option(
         '--no-baselines', help="Leave out the two baselines that have to be trained; models/controls/ keeps those "
                                "that are.")]=False,
+    by:Annotated[Optional[List[str]], _option(
+        "Every metric within each value of this column too, such as scanner; may be repeated. A column site is "
+        "always used. Writes evaluation/subgroups.csv.")]=None,
+    external:Annotated[Optional[Path], _option(
+        "Manifest of another cohort, that no model has seen: the models are applied to it as they are. "
+        "Writes evaluation/external-{name of the file}/.")]=None,
+    external_run:Annotated[Optional[Path], _option(
+        "Run folder with the features of that cohort; the same run if not given.")]=None,
     device:Device='auto',
 ):
     """Evaluate all trained models against the mean of patches, patch ABMIL and a random level 2.
@@ -469,9 +477,33 @@ def evaluate(
     run = _existing(out)
     manifest = _with_regions(run, read_manifest(slides))
     if resamples is not None: logger.info("--resamples has no effect: intervals are no longer computed by resampling")
-    _show(evaluate_run(run, manifest, sharpness, not no_baselines, device))
+    by = by or ()
+    if external_run and not external: raise HIPTError("--external-run holds the features of --external: name both")
+    other = _external(run, external, external_run, by) if external else None
+    _show(evaluate_run(run, manifest, sharpness, not no_baselines, device, by))
     print(f"evaluate: table in {run.table('evaluation')}, "
           f"comparisons, predictions per patient and figures in {run.evaluation}")
+    if other: _show_external(run, manifest, other, by, device)
+
+# %% ../nbs/16_cli.ipynb #a0dce5dd
+def _external(run, manifest, other, by):
+    "The other cohort, checked against the models of the run before anything is computed"
+    from hipt_nb.decisions import groups_of
+    from hipt_nb.external import external_cohort
+    other_run = _existing(other) if other else run
+    rows = _with_regions(other_run, read_manifest(manifest))
+    for column in by: groups_of(rows, column)
+    return external_cohort(run, rows, other_run, manifest.stem)
+
+def _show_external(run, manifest, cohort, by, device):
+    "Evaluate on the other cohort, and print both results of every metric and their difference"
+    from hipt_nb.external import evaluate_external
+    table = evaluate_external(run, manifest, cohort, by, device)
+    print(f'evaluate: cross-validation and {cohort.name} side by side')
+    for (model,metric),rows in table.groupby(['model','metric'], sort=False):
+        found = {r.cohort: _metric(r).removeprefix(metric).strip(': ') for r in rows.itertuples()}
+        print(f"  {model}, {metric}: {'; '.join(f'{where} {value}' for where,value in found.items())}")
+    print(f"evaluate: the external cohort is in {run.evaluation/f'external-{cohort.name}'}")
 
 # %% ../nbs/16_cli.ipynb #6af9082c
 @app.command()

@@ -170,6 +170,41 @@ def _model_pictures(folder, model):
     pictures = [_picture(folder/f'{slug(model)}{end}.png', f'{model}: {what}') for end,what in said.items()]
     return [p for p in pictures if p]
 
+# %% ../nbs/15_report.ipynb #aa757cc0
+def _threshold(rows):
+    "Sensitivity, specificity and predictive values, from `classes.csv`"
+    if not rows: return None
+    keys = list(dict.fromkeys((r.model, r._2) for r in rows))
+    metrics = list(dict.fromkeys(r.metric for r in rows))
+    cells = {(r.model, r._2, r.metric): _interval(r.value, r.low, r.high)+f', n = {r.of}' for r in rows}
+    share = {(r.model, r._2): f'{r.share:.0%}' for r in rows}
+    return _table(('model', 'class', 'share of patients', *metrics),
+        [(*key, share[key], *(cells.get((*key, m), '') for m in metrics)) for key in keys])
+
+def _subgroups(rows):
+    "Every metric within every subgroup, from `subgroups.csv`"
+    if not rows: return None
+    metrics = list(dict.fromkeys(r.metric for r in rows))
+    cells = {(r.model, r.by, r.group, r.metric): _interval(r.value, r.low, r.high) for r in rows}
+    keys = dict.fromkeys((r.model, r.by, r.group, r.slides, r.patients) for r in rows)
+    return _table(('model', 'column', 'value', 'slides', 'patients', *metrics),
+        [(*key, *(cells.get((*key[:3], m), '') for m in metrics)) for key in keys])
+
+def _external(folder):
+    "One external cohort: both results and their difference, and its tables and figures"
+    rows, name = _rows(folder/'scores.csv'), folder.name.removeprefix('external-')
+    cohorts = list(dict.fromkeys(r.cohort for r in rows))
+    cells = {(r.model, r.metric, r.cohort): _interval(r.value, r.low, r.high) for r in rows}
+    counts = {(r.model, r.cohort): int(r.patients) for r in rows if r.patients==r.patients}
+    keys = dict.fromkeys((r.model, r.metric) for r in rows)
+    def line(model, metric):
+        patients = ' and '.join(str(counts[model,c]) for c in cohorts if (model,c) in counts)
+        return model, metric, *(cells.get((model,metric,c), '') for c in cohorts), patients
+    return dict(name=name, scores=_table(('model', 'metric', *cohorts, 'patients'), [line(*k) for k in keys]),
+        notes=_notes([r for r in rows if r.cohort==name]), threshold=_threshold(_rows(folder/'classes.csv')),
+        subgroups=_subgroups(_rows(folder/'subgroups.csv')),
+        pictures=[_picture(p, f'both cohorts side by side, {p.stem}') for p in sorted(folder.glob('models-*.png'))])
+
 # %% ../nbs/15_report.ipynb #544e3dad
 def scores_section(
     run:Run,  # the run folder
@@ -184,6 +219,10 @@ def scores_section(
         together=[_picture(p, f'the models side by side, {p.stem}') for p in sorted(extra.glob('models-*.png'))],
         comparisons=_comparisons(_rows(extra/'comparisons.csv')),
         chosen=_chosen(_rows(extra/'validation.csv')),
+        threshold=_threshold(_rows(extra/'classes.csv')),
+        decisions=[_picture(p, f'net benefit, {p.stem}') for p in sorted(extra.glob('decisions-*.png'))],
+        subgroups=_subgroups(_rows(extra/'subgroups.csv')),
+        external=[_external(p.parent) for p in sorted(extra.glob('external-*/scores.csv'))],
         minima=_minima(_rows(extra/'minima.csv')),
         models={m: _model_pictures(extra, m) for m in dict.fromkeys(r.model for r in scores)},
         curves={name: _picture(p, 'metrics against the number of training slides') for name,p in curves.items()},
