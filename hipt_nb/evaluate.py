@@ -29,7 +29,7 @@ def label_problems(
     columns = ('label','site') if by_site else ('label',)
     absent = [c for c in ('slide_id','patient',*columns) if c not in df]
     if absent: return [f"the table has no column {', '.join(absent)}"]
-    res = _missing(df, columns) + _twice(df)
+    res = _missing(df, ('patient',*columns)) + _twice(df)
     df = df[df.label.notna()]
     res += _spelling(df) + sum((_one_each(df, c) for c in columns), [])
     return res + _too_few(df, n_folds, val) + (_too_few_sites(df, n_folds) if by_site else [])

@@ -6,20 +6,22 @@ Docs: https://hipt-nb.github.io/hipt_nb/features.html.md"""
 
 # %% auto #0
 __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'BAG_KINDS', 'KIND_OF_LEVEL', 'Features', 'any_in_squares', 'write_features',
-           'from_schema1', 'read_features', 'linked_to', 'differences', 'check_kind', 'Bag', 'below', 'as_bag',
-           'patch_array', 'StoredTokens', 'StoredGrids', 'StoredPatches', 'sample_patches', 'mean_bag', 'check_alike',
-           'load_features', 'bag_memory', 'load_bags', 'describe_bags', 'has_regions', 'label_classes', 'by_patient',
-           'draw_features']
+           'from_schema1', 'read_features', 'open_tokens', 'linked_to', 'differences', 'check_kind', 'Bag', 'below',
+           'as_bag', 'patch_array', 'StoredTokens', 'StoredGrids', 'StoredPatches', 'sample_patches', 'mean_bag',
+           'check_alike', 'load_features', 'bag_memory', 'load_bags', 'describe_bags', 'has_regions', 'label_classes',
+           'by_patient', 'draw_features']
 
 # %% ../nbs/07_features.ipynb #dcdee6d1
-import os, zlib
+import json, os, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, changed, read_h5, write_h5
+from .cohort import check_filled
 from .run import Case
+from .inplace import LinkedGrids
 
 # %% ../nbs/07_features.ipynb #8dde200c
 @dataclass
@@ -73,12 +75,17 @@ def write_features(
     arrays = {k: getattr(f, k) for k in ('patch','region','coords','tissue')}
     arrays |= {f'level{k}': v for k,v in f.between.items()}
     if patch_from: arrays['patch'] = _link(patch_from, path)
+    elif isinstance(f.patch, LinkedGrids): arrays |= _index(arrays.pop('patch'))
     write_h5(path, arrays, dict(slide_id=f.slide_id, made_by=f.made_by))
 
 def _link(source, path):
     "The patch tokens of another file, as a link that moves with the run folder"
     import h5py
     return h5py.ExternalLink(Path(os.path.relpath(source, Path(path).parent)).as_posix(), '/patch')
+
+def _index(grids):
+    "The index of rows of another tool's file, in place of the tokens"
+    return {'patch/cells': np.asarray(grids.cells), 'patch/link': json.dumps(grids.link, sort_keys=True)}
 
 # %% ../nbs/07_features.ipynb #6d255a40
 OLD_NAMES = dict(encoder='encoder_name', mpp_level0='slide_mpp')  # what schema 1 called them
@@ -95,14 +102,45 @@ def read_features(
     patches=True,   # read the tokens below the top level too (the larger part)
 )->Features:
     "Read a features file"
-    skip = () if patches else ('patch', *(f'level{k}' for k in range(2, 10)))
-    try: arrays, meta = read_h5(path, 'features', 'embed', skip)
-    except TypeError: raise HIPTError(_without_source(path)) from None  # a link that leads nowhere is None
+    skip = ('patch',) if patches else ('patch', *(f'level{k}' for k in range(2, 10)))
+    arrays, meta = read_h5(path, 'features', 'embed', skip)
+    if patches: arrays['patch'] = _all_tokens(path)
     slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
     made_by = from_schema1(meta) if schema==1 else meta['made_by']
     between = {int(k[5:]): v for k,v in arrays.items() if k.startswith('level')}
     return Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'],
                     made_by, between)
+
+# %% ../nbs/07_features.ipynb #ae60643c
+def open_tokens(
+    path,    # a features file
+    k:int=1, # level
+):           # `[M, rows, cols, D]`, float16: a dataset of HDF5, or `LinkedGrids`; None if the file has no such tokens
+    "The tokens of a level, left where they are until they are sliced"
+    import h5py
+    name = 'patch' if k==1 else f'level{k}'
+    f = h5py.File(path)
+    if name not in f.keys(): return None
+    try: found = f[name]
+    except (KeyError, OSError): raise HIPTError(_without_source(path)) from None
+    if isinstance(found, h5py.Dataset): return found
+    link = json.loads(found['link'].asstr()[()])
+    _check_made_of(path, f, link)
+    return LinkedGrids(found['cells'], link, Path(found.file.filename).parent)
+
+def _check_made_of(path, f, link):
+    "Refuse features whose levels above were made of another version of the file that their patch tokens are read from"
+    if json.loads(f.attrs['hipt_nb'])['made_by'].get('file')==link['hash']: return
+    raise HIPTError(f"'{path}' was made of an earlier version of '{link['file']}': delete it and run "
+                    "'hipt embed' again")
+
+def _all_tokens(path):
+    try:
+        found = open_tokens(path)
+        return None if found is None else found[:]
+    except (OSError, KeyError, ValueError):
+        message = f"'{path}' is damaged, or is not a features file: delete it and run 'hipt embed' again"
+        raise HIPTError(message) from None
 
 # %% ../nbs/07_features.ipynb #07a0c003
 def linked_to(
@@ -194,11 +232,12 @@ def patch_array(
     path,  # a features file
 ):         # array-like `[M, rows, cols, D]`, to be read by regions
     "The patch tokens of a file, to be read in parts"
-    import h5py
     if not Path(path).exists(): raise HIPTError(f"there is no features file '{path}': run 'hipt embed' first")
-    with h5py.File(path) as f:
-        stored = f.get('patch')
-        if stored is None: raise HIPTError(_without_source(path))
+    stored = open_tokens(path)
+    if isinstance(stored, LinkedGrids):
+        yield stored
+        return
+    with stored.file:
         offset = stored.id.get_offset()
         mapped = offset is not None and stored.size
         yield np.memmap(stored.file.filename, stored.dtype, 'r', offset, stored.shape) if mapped else stored
@@ -268,6 +307,7 @@ class StoredPatches(StoredTokens):
     def _read(self, a, mask, rows):
         places = np.flatnonzero(mask)[rows]
         if isinstance(a, np.memmap): return a.reshape(-1, a.shape[-1])[places]
+        if isinstance(a, LinkedGrids): return a.read(np.asarray(a.cells).ravel()[places]).astype(np.float16, copy=False)
         region, cell = np.divmod(places, mask[0].size)
         read = {m: a[m].reshape(mask[0].size, -1)[cell[region==m]] for m in np.unique(region)}  # rows are in order
         return np.concatenate(list(read.values()))
@@ -387,6 +427,7 @@ def load_bags(
     bags:str=None,       # one of `BAG_KINDS`; goes before `level`
 )->list:                 # of `Bag`
     "The bags of a cohort, in the manifest's order"
+    check_filled(manifest, 'patient')
     kind = check_kind(bags or KIND_OF_LEVEL.get(level, level))
     feats = load_features(run, manifest, encoder_name, patches=False)
     paths = [run.features(encoder_name, s) for s in manifest.slide_id]

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 import pandas as pd
 from .core import HIPTError, write_csv
-from .cohort import slide_id_of
+from .cohort import check_filled, slide_id_of
 from .evaluate import check_folds, label_problems, listed, patient_folds
 from .survival import survival_folds, survival_problems
 
@@ -112,6 +112,7 @@ def make_folds(
 )->tuple:                 # list of splits, and notes on them, one line each
     "Folds that have been checked"
     given = splits is not None or 'split' in df
+    check_filled(df, 'patient', *['site']*bool(kwargs.get('by_site')))
     if given: folds, notes = _given_folds(df, splits, survival)
     else: folds, notes = (survival_folds if survival else patient_folds)(df, n_folds, seed=seed, **kwargs), []
     leaks = check_folds(folds, dict(zip(df.slide_id, df.patient)), allow_leakage)

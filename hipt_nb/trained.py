@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .core import HIPTError, atomic, logger, pick_device, quick_hash, renamed, write_csv
-from .cohort import map_paths, read_manifest
+from .cohort import map_paths, read_events, read_manifest
 from .run import Run
 from .tiling import read_tiles
 from .features import by_patient, check_kind, describe_bags, differences, has_regions, label_classes, load_bags
@@ -325,8 +325,20 @@ def name_columns(
                         "whose columns can be named")
     found = {k: manifest[v.lower()] for k,v in wanted.items()}
     if task=='classify': found['label'] = found['label'].map(str, na_action='ignore').astype(object)
-    else: found = {k: pd.to_numeric(v, errors='coerce') for k,v in found.items()}
+    else:
+        ids = manifest.get('slide_id', manifest.index.to_series())
+        found = dict(time=_times(found['time'], ids), event=read_events(found['event'], ids))
     return manifest.drop(columns=['label','time','event'], errors='ignore').assign(**found)
+
+def _times(column, ids):
+    "Times as numbers; what is neither a number above 0 nor empty is refused"
+    times = pd.to_numeric(column, errors='coerce')
+    wrong = ids[column.notna() & ~(times>0)].tolist()
+    if not wrong: return times
+    value = column[ids==wrong[0]].iloc[0]
+    more = f' and {len(wrong)-1} more' if len(wrong)>1 else ''
+    raise HIPTError(f"column {column.name} holds '{value}' for slide {wrong[0]}{more}, which is not a time above 0: "
+                    "correct it, or leave the slide out of the manifest")
 
 # %% ../nbs/12e_trained.ipynb #271785f7
 MODEL_NAMES = dict(hipt='HIPT', hipt_n='HIPT_N', mean='mean of regions', max='maximum over regions', abmil='ABMIL',
