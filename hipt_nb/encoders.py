@@ -53,9 +53,9 @@ def resized(
     "Images as large as an encoder reads them"
     if x.shape[-2:]==(size, size): return x
     mode = 'bilinear' if interpolation=='bilinear' else 'bicubic'
-    return F.interpolate(x.float(), (size, size), mode=mode, antialias=True).to(x.dtype)  # torch resizes in float32 only
+    return F.interpolate(x.float(), (size, size), mode=mode, antialias=True).to(x.dtype)  # resized in float32 only
 
-# %% ../nbs/05a_encoders.ipynb #b5b9dcc2
+# %% ../nbs/05a_encoders.ipynb #8e66d080
 def _timm():
     "The library, or how to install it"
     try: import timm, timm.data

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, changed, read_h5, write_h5
+from .cohort import check_filled
 from .run import Case
 from .inplace import LinkedGrids
 
@@ -299,6 +300,7 @@ def load_bags(
     memory:float=None,   # GB that patch grids may fill before they stay on disk; a quarter of the machine's by default
 )->list:                 # of `Bag`
     "The bags of a cohort, in the manifest's order"
+    check_filled(manifest, 'patient')
     feats = load_features(run, manifest, encoder_name, patches=False)
     paths = [run.features(encoder_name, s) for s in manifest.slide_id]
     on_disk = level=='patch' and _grid_gb(feats, paths) > (bag_memory() if memory is None else memory)

@@ -15,17 +15,19 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .core import HIPTError, atomic, logger, pick_device, quick_hash, write_csv
-from .cohort import map_paths, read_manifest
+from .cohort import map_paths, read_events, read_manifest
 from .run import Run
 from .tiling import read_tiles
 from .features import by_patient, differences, label_classes, load_bags
 from .evaluate import slides_in
-from .metrics import classes_of, likeliest, prediction_table, read_predictions
+from .metrics import classes_of, decided, kind_of, prediction_table, read_predictions
+from .outcomes import OUTCOMES
+from .outcome_folds import label_texts
 from .calibration import learn_decision, with_decisions
 from .embed import get_model, model_name
 from .slide_models import BagModel, misfit
 from .baselines import model_class
-from .tasks import make_task
+from .tasks import TASKS, knows, make_task, task_of
 from .training import Training, logits_of
 from .finetune import cross_validate, load_slide_model, read_config
 
@@ -158,7 +160,8 @@ def _validation(self:Trained, fold):
 def judged(self:Trained):  # DataFrame
     "Predictions of all test slides at the temperature and threshold of their fold, as they are evaluated"
     p = self.predictions
-    return p if 'risk' in p else with_decisions(p, {k: self.decision(k) for k in np.unique(p.fold)})
+    if kind_of(p)!='classes': return p
+    return with_decisions(p, {k: self.decision(k) for k in np.unique(p.fold)})
 
 # %% ../nbs/12e_trained.ipynb #2d58d004
 @patch
@@ -192,6 +195,7 @@ def _answers(model, config, bags, fold, decision):
     "What one network says, at its temperature and threshold"
     task = make_task(config['task'])
     table = task.table(bags, task.answers(logits_of(model, bags)), fold)
+    if kind_of(table) in OUTCOMES: return table
     if 'risk' not in table:
         extra = {k: v for k,v in decision.items() if k!='validation_slides'}
         return with_decisions(table, {fold: decision}).assign(**extra)
@@ -203,10 +207,14 @@ def _average(table):
     groups = table.groupby('slide_id', sort=False)
     n = groups.size()
     res = groups.first()
-    numbers = [c for c in table if c.startswith('prob_') or c in ('risk','temperature','threshold')]
+    averaged = 'risk', 'predicted', 'expected', 'temperature', 'threshold'
+    numbers = [c for c in table if c.startswith('prob_') or c in averaged]
     res[numbers] = groups[numbers].mean()
     res['fold'] = res.fold.astype(object).where(n==1, 'mean')
-    if 'label' in table: res['label'] = groups.label.agg(lambda o: o.iloc[0])  # `first` would pass over None
+    for c in {'label','labels'} & set(table): res[c] = groups[c].agg(lambda o: o.iloc[0])  # `first` would pass over None
+    if 'predicted' in table:
+        spread = (groups.predicted.max()-groups.predicted.min()).where(n>1)
+        return res.assign(spread=spread, slide_id=res.index)[[*table.columns, 'spread']]
     if 'risk' in table: res['rank_spread'] = (groups.rank_spread.max()-groups.rank_spread.min()).where(n>1)
     else: res['pred'] = _decided(res)
     if 'risk' not in table:
@@ -218,7 +226,7 @@ def _decided(table):
     "The predicted class: by the threshold where there is one, else the likeliest"
     names = classes_of(table)
     if 'threshold' in table: return np.where(table[f'prob_{names[1]}']>=table.threshold, names[1], names[0])
-    return likeliest(table)
+    return decided(table)
 
 # %% ../nbs/12e_trained.ipynb #07c01a96
 @patch
@@ -229,9 +237,7 @@ def check(self:Trained,
     empty = [b.slide_id for b in bags if not b.mask.any()]
     if empty: raise HIPTError(f"slides without any region with tissue: {', '.join(empty)}. Leave them out")
     for b in bags: _same_features(self, b)
-    task = make_task(self.config['task'])
-    if hasattr(task, 'index'):
-        for b in bags: task.index(b)  # refuses a label that the model does not know
+    knows(make_task(self.config['task']), bags)
 
 def _same_features(trained, bag):
     diff = differences(trained.made_by, bag.made_by, floats=True)
@@ -306,22 +312,39 @@ def _say_which(trained, same):
 # %% ../nbs/12e_trained.ipynb #0d0443cb
 def name_columns(
     manifest,           # table from `read_manifest`
-    task='classify',    # `classify`, `hazards` or `cox`
-    label='label',      # column with the classes
+    task='classify',    # one of `TASKS`
+    label='label',      # column with the classes, numbers, grades or labels
     time='time',        # column with the time until the event, or until last seen
     event='event',      # column with 1 for an event and 0 for a censored patient
 ):                      # the manifest with the task's columns under their usual names, and without those of other tasks
     "Find the labels, whatever their columns are called"
-    wanted = dict(label=label) if task=='classify' else dict(time=time, event=event)
+    if task not in TASKS: raise HIPTError(f"unknown task '{task}': use {', '.join(TASKS)}")
+    wanted = dict(time=time, event=event) if task in ('hazards','cox') else dict(label=label)
     absent = [c for c in wanted.values() if c.lower() not in manifest]
     if absent:
         raise HIPTError(f"the manifest has no column {', '.join(map(repr, absent))} "
                         f"(it has {', '.join(manifest.columns)}): task '{task}' needs {' and '.join(wanted)}, "
                         "whose columns can be named")
     found = {k: manifest[v.lower()] for k,v in wanted.items()}
-    if task=='classify': found['label'] = found['label'].map(str, na_action='ignore').astype(object)
-    else: found = {k: pd.to_numeric(v, errors='coerce') for k,v in found.items()}
+    if task in OUTCOMES: found['label'] = _outcome_texts(found['label'], manifest, task, label)
+    elif task=='classify': found['label'] = found['label'].map(str, na_action='ignore').astype(object)
+    else:
+        ids = manifest.get('slide_id', manifest.index.to_series())
+        found = dict(time=_times(found['time'], ids), event=read_events(found['event'], ids))
     return manifest.drop(columns=['label','time','event'], errors='ignore').assign(**found)
+
+def _times(column, ids):
+    "Times as numbers; what is neither a number above 0 nor empty is refused"
+    times = pd.to_numeric(column, errors='coerce')
+    wrong = ids[column.notna() & ~(times>0)].tolist()
+    if not wrong: return times
+    value = column[ids==wrong[0]].iloc[0]
+    more = f' and {len(wrong)-1} more' if len(wrong)>1 else ''
+    raise HIPTError(f"column {column.name} holds '{value}' for slide {wrong[0]}{more}, which is not a time above 0: "
+                    "correct it, or leave the slide out of the manifest")
+
+def _outcome_texts(values, manifest, task, column):
+    return pd.Series(label_texts(values, manifest.slide_id, task, column), manifest.index, dtype=object)
 
 # %% ../nbs/12e_trained.ipynb #271785f7
 MODEL_NAMES = dict(hipt='HIPT', hipt_n='HIPT_N', mean='mean of regions', max='maximum over regions', abmil='ABMIL',
@@ -331,7 +354,7 @@ def default_name(
     encoder_name:str,   # whose features
     model='hipt',       # one of `MODELS`
     level2='none',      # `frozen` or `tuned`
-    task='classify',    # `classify`, `hazards` or `cox`
+    task='classify',    # one of `TASKS`
     columns:dict=None,  # the task's columns → how the manifest calls them
     pool=False,         # answers by patient
 )->str:                 # folder below `models/slide/`
@@ -348,12 +371,17 @@ def columns(self:Trained)->dict:
     return self._settings.get('columns') or {}
 
 @patch(as_prop=True)
+def kind(self:Trained)->str:
+    "Its task: one of `TASKS`"
+    return (self._settings.get('task') or {}).get('kind', 'classify')
+
+@patch(as_prop=True)
 def title(self:Trained)->str:
     "What it is called in tables and figures"
     s, encoder = self._settings, self.encoder_name or self.name
     model = s.get('model') or 'hipt'
     if isinstance(model, dict): model = model['kind']  # a fold without its cross-validation
-    task = (s.get('task') or {}).get('kind', 'classify')
+    task = self.kind
     level2 = 'none' if not s.get('level2') else 'tuned' if s.get('tune_level2') else 'frozen'
     other = [c for k,c in self.columns.items() if c.lower()!=k]
     parts = [MODEL_NAMES[model], f'{encoder} features', f'{level2} level 2'*(level2!='none'), task*(task!='classify'),
@@ -398,7 +426,7 @@ def train_cohort(
     manifest,           # table from `name_columns`
     encoder_name:str,   # folder below `features/`
     folds,              # splits of slide ids
-    task='classify',    # `classify`, `hazards` or `cox`
+    task='classify',    # one of `TASKS`
     level2='none',      # `frozen` or `tuned`: level 2 in front, on patch grids
     pyramid=None,       # the pyramid whose level 2 that is; by default the one that made the features
     name=None,          # folder below `models/slide/`
@@ -407,6 +435,7 @@ def train_cohort(
     device='cpu',       # or `cuda`, `auto`
     workers:int=1,      # folds at a time, see `cross_validate`
     columns:dict=None,  # the task's columns → how the manifest calls them, such as `dict(label='grade')`; kept
+    order=None,         # of grades, lowest first, where they are no whole numbers, see `grade_order`
     **training,         # see `Training`
 )->Trained:
     "Train a slide model on the features of a run; writes `models/slide/{name}/`"
@@ -417,7 +446,7 @@ def train_cohort(
     classes = label_classes(bags) if task=='classify' else None
     usual, former = (default_name(encoder_name, t.model, level2, task, c, pool) for c in (columns, None))
     out = run.slide_model(name or (former if _begun_before(run, usual, former, classes) else usual))
-    if task=='classify': task = classes
+    task = classes or task_of(task, bags, order)
     cross_validate(bags, folds, out, task, top, device, pool, workers, columns, **asdict(t))
     _keep_slides(run, out, bags)
     if options is not None: _keep_command(out, manifest, options)

@@ -318,7 +318,7 @@ def new_model(
 )->BagModel:
     "A slide model with fresh weights that fits the bags"
     if t.model=='clam_sb' and task.kind!='classify':
-        raise HIPTError("clam_sb separates regions by class, and survival has none: use another model")
+        raise HIPTError(f"clam_sb separates regions by class, and the task '{task.kind}' has none: use another model")
     if level2 is None: return make_slide_model(t.model, bag.x.shape[-1], task.n_out, t.dim, t.dropout, t.seed)
     copy = load_strict(make_vit(vit_config(level2)), level2.state_dict(), 'level 2')
     return make_slide_model(t.model, level2.embed_dim, task.n_out, t.dim, t.dropout, t.seed,
