@@ -11,13 +11,13 @@ __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Work
            'export', 'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
-import logging, os, signal, sys, time
+import logging, os, signal, sys, time, warnings
 from pathlib import Path
 from typing import Annotated, List, Literal, Optional
 import typer
-from .core import HIPTError, check_interrupt, logger, remember_interrupt, save_figure, write_csv
-from .cohort import read_manifest
-from .run import Run
+from .core import HIPTError, check_interrupt, logger, not_now, remember_interrupt, save_figure, write_csv
+from .cohort import read_manifest, table_encoding
+from .run import Run, versions
 
 # %% ../nbs/16_cli.ipynb #f41f330e
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
@@ -27,7 +27,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 def _option(help, *names, **kw): return typer.Option(*names, help=help, show_default=False, **kw)
 def _argument(help): return typer.Argument(help=help, show_default=False)
 
-Slides   = Annotated[List[Path], _argument("Slides, a folder of slides, or a manifest (.csv with a column path).")]
+Slides   = Annotated[List[Path], _argument(
+    "Slides, a folder of slides, or a manifest (.csv, .tsv or .xlsx with a column path).")]
 Cohort   = Annotated[List[Path], _argument(
     "Manifest: a .csv with columns path, label and, where patients have several slides, patient.")]
 Out      = Annotated[Path, _option(
@@ -40,7 +41,8 @@ Weights  = Annotated[Optional[Path], _option(
     "File of a foundation model's weights, on machines that the Hugging Face hub cannot be reached from.")]
 Device   = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Workers  = Annotated[int, typer.Option(help="Slides at a time.", min=1)]
-SlideMpp = Annotated[Optional[float], _option("µm per level-0 pixel for slides whose file does not say.", min=.001)]
+SlideMpp = Annotated[Optional[float], _option(
+    "µm per level-0 pixel, whatever the files say; a manifest's column slide_mpp goes before it.", min=.001)]
 Encoder  = Annotated[Optional[str], _option(
     "Which features, by the name of the model that made them; the only ones if not given.")]
 OldModel = Annotated[Optional[str], typer.Option('--model', '-m', hidden=True)]
@@ -77,28 +79,49 @@ def _encoder_or_model(encoder, model):
     return encoder or model
 
 # %% ../nbs/16_cli.ipynb #f3c6701d
+def _print_version(wanted):
+    if not wanted: return
+    found = versions()
+    print(f"hipt {found.pop('hipt_nb')} ({', '.join(f'{k} {v}' for k,v in found.items())})")
+    raise typer.Exit()
+
 @app.callback()
-def _all(): pass  # so that a single command keeps its name
+def _all(version:Annotated[bool, typer.Option(
+        '--version', help="Print the versions of hipt_nb and of what it computes with.", callback=_print_version,
+        is_eager=True)]=False,
+    encoding:Annotated[Optional[str], _option(
+        "Encoding of manifests that are not UTF-8, such as gb18030, cp1252 or shift_jis, where it cannot be told. May "
+        "follow the command.")]=None,
+):
+    table_encoding.set(encoding)
 
 @app.command()
 def info(
     slides:Slides,
     slide_mpp:SlideMpp=None,
+    as_json:Annotated[bool, typer.Option(
+        '--json', help="Print a JSON list instead, with the path of each slide.")]=False,
 ):
-    "Print what is in slide files. Size, levels, µm per pixel and where it was found."
-    from hipt_nb.slide import slide_info
-    from hipt_nb.tiling import open_row
-    rows, failed = read_manifest(slides), 0
+    "Print what is in slide files. Size, levels, µm per pixel and where it was found, objective, scanner."
+    import json
+    rows, failed, all_found = read_manifest(slides), 0, []
     for row in rows.itertuples(index=False):
-        try:
-            with open_row(row, slide_mpp) as slide: found = slide_info(slide) | dict(slide_id=row.slide_id)
+        try: found = _info(row, slide_mpp)
         except HIPTError as e:
             failed += 1
             print(f'{row.slide_id}: {e}', file=sys.stderr)
-            continue
+            found = dict(slide_id=row.slide_id, error=str(e))
+        all_found.append(found | dict(path=str(row.path)))
+        if as_json or 'error' in found: continue
         print(found.pop('slide_id'))
-        for k,v in found.items(): print(f'  {k:<11} {"unknown" if v is None else v}')
+        for k,v in found.items(): print(f'  {k:<15} {"unknown" if v is None else v}')
+    if as_json: print(json.dumps(all_found, indent=1, ensure_ascii=False))
     if failed==len(rows): raise HIPTError(f'none of the {failed} slides could be opened')
+
+def _info(row, slide_mpp):
+    from hipt_nb.slide import slide_info
+    from hipt_nb.tiling import open_row
+    with open_row(row, slide_mpp) as slide: return slide_info(slide) | dict(slide_id=row.slide_id)
 
 # %% ../nbs/16_cli.ipynb #8341e7bb
 def _settings(
@@ -131,6 +154,9 @@ def tile(
         "A number that differs from the preset, as in saturation=12 or min_area=50000 (µm²); several times for "
         "several.")]=None,
     mask:Annotated[Optional[Path], Areas('the tissue itself, instead of looking for it')]=None,
+    mask_value:Annotated[Optional[List[int]], _option(
+        "Value of the tissue's class in masks that hold several; several times for several. Without it everything "
+        "that is not 0 counts.", min=0)]=None,
     include:Annotated[Optional[Path], Areas('the area to stay within')]=None,
     exclude:Annotated[Optional[Path], Areas('the area to leave out')]=None,
     min_tissue:Annotated[float, typer.Option(
@@ -150,7 +176,7 @@ def tile(
     run, manifest = Run(out), read_manifest(slides)
     areas = {k: v for k,v in dict(mask=mask, include=include, exclude=exclude).items() if v}
     tiling = Tiling(tissue, region_size, patch_size, mpp, overlap, min_tissue, min_region, blur, upsample,
-                    _settings(setting), areas)
+                    _settings(setting), areas, tuple(mask_value or ()))
     counts = tile_cohort(run, manifest, tiling, slide_mpp, workers, previews)
     table = tile_table(run, manifest)
     write_csv(run.table('tiles'), table)
@@ -225,13 +251,17 @@ def embed(
         "Patches at a time; what a short measurement finds fastest if not given.")]=None,
     precision:Annotated[str, typer.Option(
         help="Arithmetic: float32, bfloat16 (half the digits), or auto: bfloat16 where it is clearly faster.")]='auto',
+    skip_bad_regions:Annotated[bool, typer.Option(
+        '--skip-bad-regions',
+        help="Leave out regions that cannot be read, each named, instead of the whole slide.")]=False,
     device:Device='auto',
 ):
     "Turn tiled slides into features. Writes features/{model}/{slide}.h5."
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
     hipt = get_model(model, run, device, weights)
-    counts = embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision)
+    counts = embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision,
+                          skip_bad=skip_bad_regions)
     _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}')
 
 # %% ../nbs/16_cli.ipynb #16ca0002
@@ -306,8 +336,11 @@ def train(
         help="hipt (slide transformer), hipt_n (no transformer), or a baseline: mean, max, abmil, clam_sb, "
              "transmil.")]='hipt',
     task:Annotated[str, typer.Option(
-        help="classify (column label), or survival (columns time, event): hazards or cox.")]='classify',
-    label:Annotated[str, typer.Option(help="Column with the classes.")]='label',
+        help="classify (column label); regression (a number), ordinal (a grade) or multilabel (names separated by ;); "
+             "or survival (columns time, event): hazards or cox.")]='classify',
+    label:Annotated[str, typer.Option(help="Column with the classes, numbers, grades or labels.")]='label',
+    order:Annotated[Optional[str], _option(
+        "With --task ordinal: the grades, lowest first, with commas, as in low,mid,high. Whole numbers need none.")]=None,
     time:Annotated[str, typer.Option(
         help="Column with the time until the event, or until last seen; any unit.")]='time',
     event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
@@ -342,13 +375,13 @@ def train(
     run = _existing(out)
     manifest = _patients_named(name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event))
     options['encoder'] = encoder = run.encoder_name(encoder)
-    splits = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits,
+    splits = _folds(manifest, folds, seed, task=task, order=order, repeats=repeats, by_site=by_site, splits=splits,
                     allow_leakage=allow_leakage)
-    columns = dict(label=label) if task=='classify' else dict(time=time, event=event)
+    columns = dict(time=time, event=event) if task in ('hazards','cox') else dict(label=label)
     settings = dict(model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout,
                     patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
     trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
-                           by_patient, device, workers, columns, **settings)
+                           by_patient, device, workers, columns, order, **settings)
     print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder}")
 
 # %% ../nbs/16_cli.ipynb #43df9388
@@ -529,14 +562,25 @@ def _maps_name(run, name):
 @app.command()
 def export(
     slides:Slides, out:Out,
-    to:Annotated[Literal['qupath','clam','trident'], typer.Option(
-        help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own "
-             "layout.")]='qupath',
+    to:Annotated[Literal['qupath','clam','trident','stamp','slide2vec','anndata','spatialdata'], typer.Option(
+        help="qupath: outline and regions as GeoJSON. clam, trident: patch coordinates, in each tool's own layout. "
+             "All but qupath: with --features.")]='qupath',
+    features:Annotated[bool, typer.Option(
+        '--features', help="Features, in each tool's own layout, with what made them: of patches, and of regions and "
+                           "slides where there are any. MOOZY reads trident, LazySlide spatialdata.")]=False,
+    encoder:Encoder=None,
 ):
-    "Tissue, regions or patches for other programs. Writes into export/."
-    from hipt_nb.exchange import export_cohort
-    run = _existing(out)
-    _say('export', export_cohort(run, read_manifest(slides), to), run, f'export/{to}')
+    "Tissue, regions, patches or features for other programs. Writes into export/."
+    run, manifest = _existing(out), read_manifest(slides)
+    if features:
+        from hipt_nb.export import export_features_cohort
+        counts, name = export_features_cohort(run, manifest, to, encoder), run.encoder_name(encoder)
+        _say(f'export {name}', counts, run, f'export/{to}/{name}')
+    else:
+        from hipt_nb.exchange import FORMATS, export_cohort
+        if to not in FORMATS: raise HIPTError(f"files of {to} hold features: add --features")
+        _say('export', export_cohort(run, manifest, to), run, f'export/{to}')
+    print(f"export: files in {run.root/'export'}")
 
 # %% ../nbs/16_cli.ipynb #fc6a2ed8
 @app.command('import')
@@ -657,16 +701,41 @@ def _show_log():
     logger.setLevel(logging.INFO)
     logger.propagate = False
 
+def _plain_output():
+    "Nothing printed ends in a traceback for want of a letter, and no warning names a file and a line of a library"
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
+    warnings.showwarning = lambda message, *_, **__: logger.debug(' '.join(str(message).split()))
+    os.environ.setdefault('PYTHONWARNINGS', 'ignore')  # of worker processes
+
 # %% ../nbs/16_cli.ipynb #7d3da91c
+def _closed_pipe():
+    "Whoever read the output has seen enough, as in `hipt info | head`"
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+
+def _encoding_first(args):
+    "`--encoding`, which belongs to all commands, before the command"
+    at = next((i for i,a in enumerate(args) if a.split('=')[0]=='--encoding'), None)
+    if at is None: return args
+    n = 1 if '=' in args[at] else 2
+    return args[at:at+n] + args[:at] + args[at+n:]
+
 def main():
     "The entry point: input errors are one line and exit code 1, Ctrl-C one line and 130"
     os.environ.setdefault('MPLBACKEND', 'Agg')  # figures go to files; a server has no windows
     stopped = 'hipt: stopped; what was finished is kept, the same command goes on from there'
     signal.signal(signal.SIGINT, remember_interrupt)
     _show_log()
+    _plain_output()
     try: app()
     except HIPTError as e:
         print(f'hipt: {e}', file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError: _closed_pipe()
+    except OSError as e:
+        if not not_now(e): raise
+        print(f"hipt: {e.filename or 'a file'}: {not_now(e)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
