@@ -643,28 +643,39 @@ def export(
 # %% ../nbs/16_cli.ipynb #fc6a2ed8
 @app.command('import')
 def import_(
-    slides:Slides, out:Out,
+    out:Out,
     coords:Annotated[Path, _option(
-        "Folder with the other tool's files, found by slide id: CLAM, TRIDENT, STAMP or hs2p.", '--from')],
+        "Folder that another tool wrote into; files are found below it by slide id. TRIDENT, CLAM, STAMP 2, "
+        "AtlasPatch, slide2vec, hs2p, or any {slide}.h5 or .npz with features and coords.", '--from')],
+    slides:Annotated[Optional[List[Path]], _argument(
+        "Slides, a folder of slides, or a manifest (.csv with a column path); for features the slides need not exist. "
+        "All slides that the folder has files of, if not given.")]=None,
     grid:Annotated[int, typer.Option(help="Patches along the side of a region.", min=1)]=16,
     slide_mpp:SlideMpp=None,
-    features:Annotated[bool, typer.Option(
-        '--features', help="Features too: TRIDENT's, or any {slide}.h5 or .npz with features and coords. The slides "
-                           "need not exist.")]=False,
+    features:Annotated[Optional[bool], typer.Option(
+        help="Features too, or coordinates alone. By default features where the folder has any.")]=None,
     encoder:Annotated[Optional[str], _option(
-        "With --features: the encoder that made them, such as uni2-h, where files do not say.")]=None,
+        "The encoder that made the features, such as uni2-h, where files do not say, or which of several.")]=None,
     patch_width:Annotated[Optional[float], _option(
-        "With --features: width of a patch in level-0 pixels, where files do not say.", min=1)]=None,
+        "Width of a patch in level-0 pixels, where files of features do not say.", min=1)]=None,
+    link:Annotated[bool, typer.Option(
+        '--link', help="Leave features where they are and write an index of them, in place of a copy.")]=False,
 ):
-    "Patches of another program as tiles. Writes tiles/{slide}.h5, with --features also features/{encoder}/{slide}.h5."
-    run, manifest = Run(out), read_manifest(slides)
+    "Patches of another program, and their features. Writes tiles/{slide}.h5 and features/{encoder}/{slide}.h5."
+    from hipt_nb.layouts import holds_features, import_features_cohort, slides_of
+    manifest = read_manifest(slides) if slides else slides_of(coords)
+    run = Run(out)
+    if features is None: features = holds_features(coords, manifest.slide_id)
     if features:
-        from hipt_nb.foreign import import_features_cohort
-        counts = import_features_cohort(run, manifest, coords, encoder, grid, slide_mpp, patch_width)
+        counts = import_features_cohort(run, manifest, coords, encoder, grid, slide_mpp, patch_width, link)
     else:
         from hipt_nb.exchange import import_cohort
+        if not slides:
+            raise HIPTError(f"'{coords}' holds coordinates alone, which need the slides: give them, or a manifest")
         counts = import_cohort(run, manifest, coords, grid, slide_mpp)
     _say('import', counts, run)
+    print(f"import: {('features, left in place' if link else 'features') if features else 'coordinates alone'}")
+    if not slides: print(f"import: the slides are listed in {run.table('manifest')}")
 
 # %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20, attended=4)

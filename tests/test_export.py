@@ -15,7 +15,8 @@ from receivers_run import NAME, make_run
 
 from hipt_nb.export import export_features_cohort, to_export
 from hipt_nb.features import read_features
-from hipt_nb.foreign import place_features, read_flat
+from hipt_nb.foreign import place_features
+from hipt_nb.layouts import read_flat
 from hipt_nb.tiling import read_tiles
 
 receivers = json.loads((Path(__file__).parent/'golden'/'receivers.json').read_text())
