@@ -181,10 +181,19 @@ def _regions(p, grids, n):
     return regions
 
 # %% ../nbs/04a_exchange.ipynb #c2dfb710
+def _step(xy, side):
+    "From a patch to the next in its row, where that is less than their side for a quarter of them; else the side"
+    if len(xy)<2: return side
+    rows = xy[np.lexsort((xy[:,0], xy[:,1]))]
+    gaps = np.diff(rows[:,0])[np.diff(rows[:,1])==0].round()
+    steps, counts = np.unique(gaps[(gaps>0) & (gaps<side)], return_counts=True)
+    return steps[counts.argmax()] if len(steps) and counts.max()>=len(xy)/4 else side
+
 def _common_grids(p, slide):
     "The grid of each patch; overlapping or scattered patches are refused"
-    if p.overlap>max(2., TOLERANCE*p.side):
-        problem = f'overlap by {p.overlap:.0f} of {p.side:.0f} level-0 px'
+    overlap = p.overlap or p.side-_step(p.xy, p.side)
+    if overlap>max(2., TOLERANCE*p.side):
+        problem = f'overlap by {overlap:.0f} of {p.side:.0f} level-0 px'
     elif (grids := _grids(p.xy, p.side)) is None: problem = 'share no common grid'
     else: return grids
     raise HIPTError(f"the {p.source} patches of slide '{slide.name}' {problem}: "
