@@ -241,7 +241,8 @@ def pretrain(
     run, manifest = Run(out), read_manifest(slides)
     t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
                     save_memory=save_memory, graphs=not no_graphs, compile=compile)
-    if model and encoder: raise HIPTError("--model embeds the slides, --encoder takes features that are there: give one")
+    if model and encoder:
+        raise HIPTError("--model embeds the slides, --encoder takes features that are there: give one")
     if model: encoder = embed_encoder(run, manifest, model, device, weights)
     hipt = pretrain_pyramid(run, manifest, preset, level, {1: samples1, 2: samples2}, start, t, encoder)
     if level in ('all', str(len(hipt.levels))) and not ranks()[0]: print(f"pretrain: model in {run.pyramid(hipt.name)}")
