@@ -12,7 +12,7 @@ __all__ = ['LAYOUTS', 'FlatFeatures', 'check_flat', 'Lattice', 'find_lattice', '
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, quick_hash
+from .core import HIPTError, quick_hash, not_now
 from .run import Run, each_slide
 from .tiling import Tiles, open_row, read_tiles, write_tiles
 from .features import Features, differences, read_features, write_features
@@ -230,6 +230,7 @@ def read_flat(
         arrays, attrs = _contents(path)
         x, coords = (_flat(arrays.pop(k)) for k in ('features','coords'))
     except (OSError, EOFError, KeyError, ValueError) as e:
+        if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
         raise HIPTError(f"'{path}' is damaged, or holds no features and coords ({type(e).__name__}: {e})") from None
     said = next(found for layout in LAYOUTS if (found := layout(arrays, attrs)) is not None)
     known = {k: v for o in (said, given) for k,v in o.items() if v is not None}
