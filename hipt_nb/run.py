@@ -38,6 +38,7 @@ class Run:
     def pyramid(self, name): return self.root/'models'/name
     def level(self, name, k): return self.root/'models'/f'{name}-level{k}'
     def slide_model(self, name): return self.root/'models'/'slide'/name
+    def control(self, name): return self.root/'models'/'controls'/name
     def predictions(self, name): return self.root/'predictions'/f'{name}.csv'
     def viewer(self, encoder_name): return self.root/'viewer'/encoder_name
     def notes(self, slide_id): return self.root/'notes'/f'{slide_id}.geojson'

@@ -209,7 +209,8 @@ def _no_weights(e, error):
               f"agree to its terms on {page}{', with an institutional e-mail address,' if 'mail' in e.access else ''} " \
               "and run 'hf auth login'"
     raise HIPTError(f"the weights of '{e.name}' could not be downloaded ({type(error).__name__}): {consent}. Without a "
-                    f"connection, copy {' or '.join(e.files)} from that page and give it with --weights FILE") from None
+                    f"connection, download {' or '.join(e.files)} from that page elsewhere, copy it here, and give it "
+                    "with --weights FILE") from None
 
 # %% ../nbs/05b_weights.ipynb #05b0a00a
 def load_encoder(
