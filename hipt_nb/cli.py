@@ -787,6 +787,7 @@ def main():
     signal.signal(signal.SIGINT, remember_interrupt)
     _show_log()
     _plain_output()
+    sys.argv[1:] = _encoding_first(sys.argv[1:])
     try: app()
     except HIPTError as e:
         print(f'hipt: {e}', file=sys.stderr)

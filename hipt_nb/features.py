@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, changed, read_h5, write_h5
+from .core import DamagedError, HIPTError, changed, not_now, read_h5, write_h5
 from .cohort import check_filled
 from .run import Case
 from .inplace import LinkedGrids
@@ -138,9 +138,10 @@ def _all_tokens(path):
     try:
         found = open_tokens(path)
         return None if found is None else found[:]
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError) as e:
+        if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
         message = f"'{path}' is damaged, or is not a features file: delete it and run 'hipt embed' again"
-        raise HIPTError(message) from None
+        raise DamagedError(message) from None
 
 # %% ../nbs/07_features.ipynb #07a0c003
 def linked_to(

@@ -13,7 +13,7 @@ import base64, io
 from pathlib import Path
 from urllib.parse import quote
 import numpy as np
-from .core import HIPTError, atomic, progress
+from .core import HIPTError, atomic, progress, logger
 from .run import Run
 from .viewer import templates
 
@@ -58,13 +58,16 @@ def slide_card(
     "One slide, small, with the grid of its regions"
     from hipt_nb.tiling import preview
     label = getattr(row, 'label', None)
-    card = dict(slide_id=row.slide_id, patient=row.patient, label=label if isinstance(label, str) else '', image=None)
+    patient = row.patient if isinstance(row.patient, str) else ''
+    card = dict(slide_id=row.slide_id, patient=patient, label=label if isinstance(label, str) else '', image=None)
     try:
         with run.case(row) as case:
             tiles = case.tiles
             card |= dict(regions=len(tiles), patches=int(tiles.mask().sum()))
             image, width = case.slide.thumbnail(300), case.slide.dimensions[0]
-    except HIPTError: return card
+    except HIPTError as e:
+        if 'regions' in card: logger.warning(f'note: no picture in the report: {e}')
+        return card
     drawn = preview((image, width/image.shape[1]), tiles, max_side=300)
     image = photo(drawn, f'{row.slide_id} with its grid')
     return card | dict(image=image)
@@ -265,12 +268,15 @@ def _nearest_and_furthest(t, off, n):
 
 # %% ../nbs/15_report.ipynb #ab8dadfa
 def _region(run, row, k, weight, cell=None):
-    "One region of a slide, or a patch of it, read from its pixels"
-    with run.case(row) as case:
-        tiles = case.tiles
-        at, side = (tiles.coords[k], tiles.region_size) if cell is None else (tiles.patch_xy(k, *cell), tiles.patch_size)
-        x, y = map(int, at)
-        a = case.slide.read(x, y, 150, 150, max(side*tiles.mpp/150, tiles.slide_mpp))
+    "One region of a slide, or a patch of it, read from its pixels; None where they cannot be read"
+    try:
+        with run.case(row) as case:
+            tiles = case.tiles
+            whole = tiles.coords[k], tiles.region_size
+            at, side = whole if cell is None else (tiles.patch_xy(k, *cell), tiles.patch_size)
+            x, y = map(int, at)
+            a = case.slide.read(x, y, 150, 150, max(side*tiles.mpp/150, tiles.slide_mpp))
+    except HIPTError: return None  # said with the slide's own picture
     image = photo(a, f'region {k} of {row.slide_id}')
     return dict(slide_id=row.slide_id, region=k, weight=f'{weight:.2f}', image=image)
 
@@ -281,9 +287,10 @@ def _attended(run, rows, trained):
     if seen is None: return None
     def regions(slide_id):
         most = seen[seen.slide_id==slide_id].itertuples()
-        there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]  # a region is read from its slide
-        patches = 'row' in seen
-        return [_region(run, rows[r.slide], r.region, r.weight, (r.row, r.col) if patches else None) for r in there]
+        there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]
+        cell = lambda r: (r.row, r.col) if 'row' in seen else None
+        found = [_region(run, rows[r.slide], r.region, r.weight, cell(r)) for r in there]
+        return [r for r in found if r]
     slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id))
         for title,r in _striking(trained.judged)]
     return dict(command=trained.command, slides=slides)

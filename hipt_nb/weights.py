@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np, torch
 from torch import nn, Tensor
 from .core import HIPTError, atomic
+from .cohort import file_kind
 from .catalogue import Encoder
 from .encoders import KnownEncoder
 
@@ -73,9 +74,12 @@ def read_checkpoint(
     "Read a PyTorch checkpoint that may hold tensors, plain values and little else"
     path = Path(path)
     if not path.exists(): raise HIPTError(f"no file {path}")
-    with open(path, 'rb') as f: start = f.read(40)
-    if start.startswith(b'version https://git-lfs'):
+    kind = file_kind(path)
+    if kind=='a Git LFS pointer':
         raise HIPTError(f"{path.name} is a Git LFS pointer, not the weights: fetch the file itself with 'git lfs pull'")
+    if kind=='a web page':
+        raise HIPTError(f"{path.name} is a web page, not the weights: the download failed; open the address in a browser "
+                        "to see why")
     try:
         with torch.serialization.safe_globals(_allowed()):
             state = torch.load(path, map_location='cpu', weights_only=True)
