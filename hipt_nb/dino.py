@@ -301,6 +301,7 @@ class Recipe:
     loss:GridLoss=field(default_factory=GridLoss)           # the other parts of the loss on grids
     network:GridNetwork=field(default_factory=GridNetwork)  # of grids, in `pretrain_pyramid`
     standardise:bool=False        # train on standardised features of grids; folded into the first layer afterwards
+    components:int=0              # of them only the principal components, folded in too; 0: all features
     batch_size:int=64             # samples of one optimiser step
 
     @property
@@ -329,6 +330,7 @@ RECIPES = dict(
         warmup_teacher_temp=.04, teacher_temp=.07, warmup_teacher=.15))
 RECIPES['grids'] = replace(
     RECIPES['small'], grids=GridViews(n_local=4, turns=True), masked_tokens=0.,
+    components=96,
     loss=GridLoss(dino=0., clusters=1., augmented=True), network=GridNetwork('sincos', readout='both'))
 
 DEFAULT_RECIPES = {1: 'small', 2: 'grids'}          # by level; those above have the recipe of level 2

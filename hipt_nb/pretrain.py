@@ -139,7 +139,7 @@ def _one_koleo(r): return r.get('recipe.koleo', 0.) if r.get('vit.patch_size')==
 
 # key → what versions did that did not record it; a function of the record where it depends
 FORMER_DEFAULTS = {
-    'precision': 'float32', 'accumulate': 1, 'recipe.standardise': False, 'recipe.koleo_grids': _one_koleo,
+    'precision': 'float32', 'accumulate': 1, 'recipe.standardise': False, 'recipe.components': 0, 'recipe.koleo_grids': _one_koleo,
     'vit.antialias': False, 'vit.registers': 0, 'vit.readout': 'class',
     'recipe.grids.shift': 0., 'recipe.grids.components': False, 'recipe.grids.min_tissue': 0.,
     'recipe.grids.posterise': 0, 'recipe.grids.anywhere': False, 'recipe.grids.side': None,
@@ -227,7 +227,7 @@ def learner_of(
 ):                  # from `dino_learner`
     "The learner of a training"
     r,stream = get_recipe(t.recipe),stream_of(t, source)
-    if r.standardise: vit = source.standardise(vit)
+    if r.standardise: vit = source.standardise(vit, components=r.components)
     between = source.between(r.grids.components) if r.grids.shift else None
     cells = source(source.some(1000)) if r.loss.fitted and source.level>1 else None
     steps = stream.sampler.steps

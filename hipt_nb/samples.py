@@ -20,6 +20,7 @@ from fastcore.basics import patch
 from .core import HIPTError, logger, params_hash, prefetch
 from .tiling import read_tiles
 from .features import any_in_squares, check_alike, read_features
+from .vit import GridTokens
 from .views import uniforms
 from .grids import join_window, lattice_places
 
@@ -134,7 +135,7 @@ class SampleSource:
     def __len__(self): return int(self.counts.sum())
 
     # These four matter for grids alone, see below
-    def standardise(self, vit): return vit
+    def standardise(self, vit, components=0): return vit
     def as_given(self, vit): return vit
     def scaled(self, *inputs): return inputs
     def between(self, components=False): return None
@@ -245,6 +246,7 @@ class GridSource(SampleSource):
     "The regions of a cohort, or their squares, as grids of features"
     window = 4096
     mean,std = None,None  # of features, once they are standardised
+    turn = None           # of standardised features to components `[D,n]`
 
     def __init__(self,
         features,             # paths of features files
@@ -312,6 +314,9 @@ def scaled(self:GridSource,
 )->tuple:        # features, standardised if this source does so and then zero without tissue; the mask
     "Grids on the scale of this source"
     if self.std is None: return x, mask
+    if self.turn is not None:
+        z = ((x.movedim(1, -1)-self.mean)/self.std) @ self.turn
+        return (z*mask[...,None]).movedim(-1, 1).contiguous(), mask
     return (x-self.mean[:,None,None])/self.std[:,None,None]*mask[:,None], mask
 
 # %% ../nbs/10_samples.ipynb #10a10002
@@ -367,13 +372,15 @@ def some(self:GridSource,
 
 @patch
 def standardise(self:GridSource,
-    vit:nn.Module, # to be trained; not changed
-    n:int=1000,    # regions that mean and standard deviation are computed from
-)->nn.Module:      # a copy for standardised features; trained weights compute what they did
+    vit:nn.Module,    # to be trained; not changed
+    n:int=1000,       # regions that mean and standard deviation are computed from
+    components:int=0, # principal components to give, in place of more features; 0: all features
+)->nn.Module:         # a copy for standardised features; trained weights compute what they did
     "From now on give every feature with mean 0 and standard deviation 1 over tissue"
     x,mask = self(self.some(n))
     x = x.movedim(1, -1)[mask]
     self.mean,self.std = x.mean(0),x.std(0, correction=0).clamp(min=1e-3)
+    if 0<components<x.shape[1]: return self._reduce(vit, (x-self.mean)/self.std, components)
     vit = deepcopy(vit)
     phi = vit.phi[0]
     with torch.no_grad():
@@ -388,12 +395,37 @@ def as_given(self:GridSource,
 )->nn.Module:      # a copy, unless features are given as they are
     "The same ViT for features as they are in the files"
     if self.std is None: return vit
+    if self.turn is not None: vit = _reading(vit, vit.phi[0].weight @ self.turn.to(vit.phi[0].weight).T)
     vit = deepcopy(vit)
     phi = vit.phi[0]
     with torch.no_grad():
         phi.weight /= self.std.to(phi.weight)
         phi.bias -= phi.weight@self.mean.to(phi.weight)
     return vit
+
+# %% ../nbs/10_samples.ipynb #10a20002
+@patch
+@torch.no_grad()
+def _reduce(self:GridSource, vit, z, n):
+    "Give components of standardised features, and return a ViT that reads them"
+    some = z[torch.from_numpy(np.random.default_rng(0).permutation(len(z))[:10_000])]
+    v = torch.linalg.svd(some, full_matrices=False)[2][:n].T
+    v = v @ torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(n, n))))[0].to(v)
+    self.turn = v/(z@v).std(0, correction=0)
+    phi = vit.phi[0]
+    if not phi.bias.any(): return _reading(vit, phi.weight[:,:n])
+    scaled = phi.weight*self.std.to(phi.weight)
+    return _reading(vit, scaled @ torch.linalg.pinv(self.turn).T.to(scaled), phi.bias + phi.weight@self.mean.to(phi.weight))
+
+@torch.no_grad()
+def _reading(vit, weight, bias=None):
+    "A copy of a ViT whose first layer has these weights, for as many features as they read"
+    vit,old = deepcopy(vit),vit.phi[0]
+    vit.phi = GridTokens(weight.shape[0], weight.shape[1]).to(weight)
+    vit.in_dim = weight.shape[1]
+    vit.phi[0].weight.copy_(weight)
+    vit.phi[0].bias.copy_(old.bias if bias is None else bias)
+    return vit.train(vit.training)
 
 # %% ../nbs/10_samples.ipynb #a947987a
 @patch
