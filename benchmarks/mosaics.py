@@ -149,7 +149,7 @@ def as_grids(bank, g):
 
 class Data:
     "Everything that one seed makes of the patches"
-    def __init__(self, cache, kinds, n, seed, left_out=(), components=96):
+    def __init__(self, cache, kinds, n, seed, left_out=()):
         d = np.load(cache)
         self.bank, (a, b), self.n = d['X'].astype(np.float32), kinds, n
         pre, self.probe_patches, self.test_patches = split(d['label'], d['group'], kinds, seed)
@@ -162,13 +162,6 @@ class Data:
         self.test = {p: make(2, i, p, self.test_patches, count) for i,p in enumerate(PAIRS)}
         x = self.bank[np.concatenate([pre[a], pre[b]])]
         self.standard = (self.bank-x.mean(0))/(x.std(0)+1e-3)
-        if components: self.bank = reduced(self.standard, np.concatenate([pre[a], pre[b]]), components)
-
-def reduced(z, pre, n):
-    "The first principal components of pretraining patches, turned at random so that none has a variance of its own"
-    v = np.linalg.svd(z[pre], full_matrices=False)[2][:n]
-    turn = np.linalg.qr(np.random.default_rng(99).normal(size=(n,n)))[0]
-    return (z@v.T@turn).astype(np.float32)
 
 def auc_of(a, ya, b, yb):
     "AUC of a logistic regression, its strength fixed beforehand"
@@ -239,6 +232,9 @@ ARMS = {   # recipe, positions
     '64 clusters, sine-cosine':       (loss(n_clusters=64), 'sincos'),
     'clusters not relative, sine-cosine': (loss(relative=False), 'sincos'),
     'clusters, not mirrored, sine-cosine': (loss(augmented=False), 'sincos'),
+    'clusters, 32 components read, sine-cosine': (replace(grids, components=32), 'sincos'),
+    'clusters, all features read, sine-cosine': (replace(grids, components=0), 'sincos'),
+    'clusters, twice the rate, sine-cosine': (replace(grids, lr=16e-3), 'sincos'),
 }
 NOTHING_LEARNED = ['mean of patches', 'cosine of neighbours']
 
@@ -272,30 +268,30 @@ def measure(arm, data, seed, steps):
     return dict(auc=probed(describe, data), shuffled={p: o['both'] for p,o in probed(describe, data, shuffle=True).items()},
                 curve=curve, log=log, seconds=round(took, 1))
 
-def name_of(arm, kinds, n, seed, left_out, components, steps):
-    parts = [arm, *([] if components==96 else [f'{components or "all"} features']), *([] if steps==400 else [f'{steps} steps']), *(kinds if kinds!=['lung_aca','lung_n'] else []), f'{n}x{n}', *(f'without {p}' for p in left_out), f'seed {seed}']
+def name_of(arm, kinds, n, seed, left_out, steps):
+    parts = [arm, *([] if steps==400 else [f'{steps} steps']), *(kinds if kinds!=['lung_aca','lung_n'] else []), f'{n}x{n}', *(f'without {p}' for p in left_out), f'seed {seed}']
     return '_'.join(parts).replace(',', '').replace(' ', '-')+'.json'
 
-def run(cache, arms, seeds, n, steps, kinds, left_out, components, test):
+def run(cache, arms, seeds, n, steps, kinds, left_out, test):
     torch.set_num_threads(1)
     RESULTS.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         if (seed in TEST)!=test: raise SystemExit(f'seed {seed}: test seeds are run once, with --test')
         data = None
         for arm in arms:
-            path = RESULTS/name_of(arm, kinds, n, seed, left_out, components, steps)
+            path = RESULTS/name_of(arm, kinds, n, seed, left_out, steps)
             if path.exists(): continue
-            data = data or Data(cache, kinds, n, seed, left_out, components)
-            res = dict(arm=arm, seed=seed, n=n, kinds=kinds, left_out=left_out, components=components, steps=steps) | measure(arm, data, seed, steps)
+            data = data or Data(cache, kinds, n, seed, left_out)
+            res = dict(arm=arm, seed=seed, n=n, kinds=kinds, left_out=left_out, steps=steps) | measure(arm, data, seed, steps)
             write_json(path, res)
             auc = {p: o if isinstance(o, float) else o['both'] for p,o in res['auc'].items()}
             print(seed, arm, auc, res.get('seconds'), flush=True)
 
-def table(n=8, seeds=DEVELOPMENT, steps=400, components=96):
+def table(n=8, seeds=DEVELOPMENT, steps=400):
     "A row for each arm: AUC of every pair, mean over seeds and each seed"
     rows = [json.loads(p.read_text()) for p in RESULTS.glob('*.json')]
     rows = [r for r in rows if r['n']==n and r['seed'] in seeds and r['kinds']==['lung_aca','lung_n'] and not r['left_out']
-            and r['steps']==steps and r['components']==components]
+            and r['steps']==steps]
     print('| arm | seeds | '+' | '.join(PAIRS)+' | seconds |\n|'+'---|'*(len(PAIRS)+3))
     for arm in [*NOTHING_LEARNED, *ARMS]:
         mine = sorted((r for r in rows if r['arm']==arm), key=lambda r: r['seed'])
@@ -317,7 +313,6 @@ if __name__=='__main__':
     r.add_argument('--steps', type=int, default=400)
     r.add_argument('--kinds', nargs=2, default=['lung_aca','lung_n'])
     r.add_argument('--left-out', nargs='*', default=[], choices=PAIRS, help='pairs that are not pretrained on')
-    r.add_argument('--components', type=int, default=96, help='principal components of the features; 0: all features')
     r.add_argument('--test', action='store_true', help='the test seeds, once')
     t = sub.add_parser('table'); t.add_argument('--n', type=int, default=8); t.add_argument('--test', action='store_true')
     a = vars(p.parse_args()); what = a.pop('what')

@@ -7,13 +7,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/dino.html.md"""
 # %% auto #0
 __all__ = ['RECIPES', 'DEFAULT_RECIPES', 'FORMER_RECIPES', 'N_BLOCKS', 'MAX_CELLS', 'Cosines', 'Prototypes', 'DINOHead',
            'entropy', 'CrossEntropy', 'ranks', 'all_sum', 'all_logsumexp', 'sinkhorn', 'DINOLoss', 'cosine_scheduler',
-           'GridLoss', 'GridNetwork', 'Recipe', 'default_recipe', 'get_recipe', 'schedules', 'MultiCrop', 'drop_paths',
-           'make_teacher', 'ema_update', 'random_mask', 'block_sides', 'block_order', 'standardise_region',
-           'MaskedTokens', 'mean_of_regions', 'IBOTLoss', 'koleo_loss']
+           'GridLoss', 'GridNetwork', 'Recipe', 'default_recipe', 'get_recipe', 'override', 'schedules', 'MultiCrop',
+           'drop_paths', 'make_teacher', 'ema_update', 'random_mask', 'block_sides', 'block_order',
+           'standardise_region', 'MaskedTokens', 'mean_of_regions', 'IBOTLoss', 'koleo_loss']
 
 # %% ../nbs/09b_dino.ipynb #d02e9437
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 import math
 import numpy as np, torch
 from torch import nn, Tensor
@@ -351,6 +351,28 @@ def get_recipe(
     if name not in RECIPES:
         raise HIPTError(f"unknown recipe '{name}': choose one of {', '.join(RECIPES)}, or give a Recipe")
     return RECIPES[name]
+
+# %% ../nbs/09b_dino.ipynb #09b30002
+def override(
+    r:Recipe,     # to start from; not changed
+    changes:dict, # such as `{'lr': .01, 'loss.ibot': 1}`
+)->Recipe:
+    "A recipe with some values changed"
+    for name,value in (changes or {}).items():
+        part,_,last = name.rpartition('.')
+        holder = getattr(r, part, None) if part else r
+        if not is_dataclass(holder) or last not in {f.name for f in fields(holder)} or is_dataclass(getattr(holder, last)):
+            raise HIPTError(f"a recipe has no value '{name}': choose one of {', '.join(_values(r))}")
+        value = tuple(value) if isinstance(value, list) else value
+        changed = replace(holder, **{last: value})
+        r = replace(r, **{part: changed}) if part else changed
+    return r
+
+def _values(o, prefix=''):
+    "Names of all values of a recipe"
+    for f in fields(o):
+        v = getattr(o, f.name)
+        yield from _values(v, f'{f.name}.') if is_dataclass(v) else [prefix+f.name]
 
 # %% ../nbs/09b_dino.ipynb #5d2e33cc
 def schedules(

@@ -6,9 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/pretrain.html.md"""
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'FORMER_DEFAULTS', 'Pretraining', 'with_recipe', 'recipe_of', 'whole_steps', 'resolve', 'record_of',
-           'flat', 'complete', 'begun', 'labelled_samples', 'monitor_of', 'stream_of', 'learner_of', 'train_level',
-           'pretrain_patches', 'pretrain_grid', 'load_level', 'start_from', 'pick_levels', 'samples_of',
-           'pretrain_pyramid']
+           'flat', 'complete', 'begun', 'labelled_samples', 'monitor_of', 'stream_of', 'learner_of', 'initial_share',
+           'say_length', 'train_level', 'pretrain_patches', 'pretrain_grid', 'load_level', 'start_from', 'pick_levels',
+           'samples_of', 'pretrain_pyramid']
 
 # %% ../nbs/11a_pretrain.ipynb #d4dcdbe1
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +21,8 @@ from .precision import pick_dtype
 from .hipt import HIPT, create_hipt, level_hash
 from .encoders import vit_config
 from .views import GridViews, ImageViews
-from .dino import FORMER_RECIPES, GridLoss, GridNetwork, Recipe, default_recipe, get_recipe, ranks
+from .dino import FORMER_RECIPES, GridLoss, GridNetwork, Recipe, default_recipe, get_recipe, override, ranks
+from .dino import schedules
 from .loop import dino_learner
 from .monitor import CollapseWarning, KNNMonitor, read_log
 from .samples import GridSource, PatchSource, SampleOrder, Sampler, Stream
@@ -48,9 +49,11 @@ class Pretraining:
     every:int=None           # steps between checkpoints; default: 100, on a GPU up to 1000 (about a minute)
     mean:tuple=None          # what images are normalised with; default: the recipe's
     std:tuple=None           # and divided by
+    setting:dict=None        # single values of the recipe to change, such as `{'loss.ibot': 1}`
 
     def __post_init__(self):
         if self.recipe is not None: get_recipe(self.recipe)
+        override(get_recipe(self.recipe or default_recipe(1)), self.setting)
         if self.samples<1: raise HIPTError(f"{self.samples} samples: at least 1 is needed")
         if self.precision not in PRECISIONS:
             raise HIPTError(f"unknown precision '{self.precision}': choose {', '.join(PRECISIONS[1:])} or auto")
@@ -62,11 +65,12 @@ def with_recipe(
     out,            # folder of the training, which may have been begun
 )->Pretraining:     # with a recipe
     "Settle the recipe of a training"
+    recipe = t.recipe or default_recipe(level)
     path = Path(out)/'config.json'
-    if isinstance(t.recipe, Recipe) or not path.exists(): return replace(t, recipe=t.recipe or default_recipe(level))
-    begun = recipe_of(read_json(path))
-    if t.recipe is None or begun==FORMER_RECIPES.get(t.recipe): return replace(t, recipe=begun)
-    return t
+    if path.exists() and not isinstance(t.recipe, Recipe):
+        begun = recipe_of(read_json(path))
+        if t.recipe is None or begun==FORMER_RECIPES.get(t.recipe): recipe = begun
+    return replace(t, recipe=override(get_recipe(recipe), t.setting), setting=None) if t.setting else replace(t, recipe=recipe)
 
 _nested = dict(images=ImageViews, grids=GridViews, loss=GridLoss, network=GridNetwork)
 
@@ -234,6 +238,28 @@ def learner_of(
     own = [CollapseWarning(r.out_dim, int(r.warmup*steps)), *monitor_of(source, judge)]
     return dino_learner(stream, vit, t, steps, between, stream.sampler.share, [*own, *cbs], cells)
 
+# %% ../nbs/11a_pretrain.ipynb #11a20002
+def initial_share(
+    t:Pretraining,  # from `resolve`
+    steps:int,      # of the whole training
+)->float:           # between 0 and 1
+    "The share of the saved network that will still be initial weights"
+    return float(np.prod(schedules(get_recipe(t.recipe), steps, t.batch_size)['momentum']))
+
+def say_length(
+    t:Pretraining,  # from `resolve`
+    n:int,          # samples in the data
+    level:int,      # to train
+):
+    "Log how long a training is, and warn if it is too short for its recipe"
+    steps = -(-t.samples//t.batch_size)
+    share = initial_share(t, steps)
+    text = (f"level {level}: {steps:,} steps of {t.batch_size} samples, {t.samples/n:.1f} passes over {n:,}; "
+            f"{100*share:.1f} % of the saved network will be its initial weights")
+    if share<=.05: return logger.info(text)
+    logger.warning(f"{text}: it will hardly have learnt anything. Show more samples, use a smaller batch, "
+                   "or a recipe for short trainings (small, grids)")
+
 # %% ../nbs/11a_pretrain.ipynb #0cfd5ae4
 def train_level(
     source,          # `PatchSource` or `GridSource`
@@ -249,7 +275,7 @@ def train_level(
     record = begun(out, record_of(t, source, vit))
     if (out/'config.json').exists() and (out/'model.safetensors').exists(): return read_log(out/'log.csv')
     learn = learner_of(t, source, vit, judge, [Checkpoint(out, record), *cbs])
-    resume(learn)
+    if not resume(learn): first_does(lambda: say_length(t, len(source), source.level))
     first_does(lambda: write_json(out/'config.json', record))
     fit_to(learn, learn.dls.train.sampler.steps, t.every, f'pretrain level {source.level}')
     first_does(lambda: save_weights(out/'model.safetensors', source.as_given(learn.teacher.backbone)))
@@ -427,7 +453,7 @@ def pretrain_pyramid(
 def _network(out, level, t):
     "What the network of a grid level is built with: as it was begun, or as the recipe says"
     path,keys = out/'config.json',asdict(GridNetwork())
-    if not path.exists(): return asdict(get_recipe(t.recipe or default_recipe(level)).network)
+    if not path.exists(): return asdict(get_recipe(with_recipe(t, level, out).recipe).network)
     record = complete(read_json(path))
     return {k: record[f'vit.{k}'] for k in keys}
 
@@ -452,6 +478,7 @@ def _record(run, preset, t, plan):
     for k,p in plan.items():
         step = f'pretrain/{preset}-level{k}'
         given = dict(batch_size=t.batch_size, seed=t.seed, recipe=_recipe_name(run.recorded(step), k, t))
+        if t.setting: given['setting'] = t.setting
         run.record(step, given | p, run.level(preset, k).relative_to(run.root))
 
 def _recipe_name(before, level, t):
