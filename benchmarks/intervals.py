@@ -1,6 +1,6 @@
 """Coverage of the confidence intervals on simulated cross-validated studies: scores are drawn, nothing is trained.
 
-    python benchmarks/intervals.py auc|paired|metrics|c-index [--studies 2000]     # replaces its rows in the results
+    python benchmarks/intervals.py auc|paired|metrics|outcomes|c-index [--studies 2000]     # replaces its rows in the results
 
 `above` is the share of studies whose true value lies above the interval, `below` below it; .025 each would be exact.
 The constants of the method (weight of the prior 8, skew 1/4, 1/2 added before the arcsine, t with 2/rate degrees of
@@ -16,7 +16,8 @@ from scipy.special import log_ndtr
 from scipy.stats import norm
 from hipt_nb.intervals import class_rate, estimate, interval, jackknife_covariance, jackknife_strata
 from hipt_nb.intervals import pair_rate, paired_interval
-from hipt_nb.metrics import auc, average_precision, balanced_accuracy, f1
+from hipt_nb.metrics import auc, average_precision, balanced_accuracy, f1, nanmean
+from hipt_nb.outcomes import correlation_rate, mae, quadratic_kappa, r2, spearman
 from hipt_nb.survival import c_index
 
 SEED = 20261127
@@ -187,6 +188,65 @@ def metrics_table(studies=1000):
             rows.append(row('metrics', cell, low, high, truth[k], value, mean=value.mean()))
     return pd.DataFrame(rows)
 
+# -- numbers, grades and several labels -------------------------------------------------------------
+
+def numbers(kind, strength, n, rng):
+    "True and predicted numbers: bivariate normal, t with 3 degrees of freedom, lognormal, or six grades"
+    z = rng.standard_normal((2,n))
+    pair = np.array([z[0], strength*z[0]+np.sqrt(1-strength**2)*z[1]])
+    if kind=='heavy': return pair/np.sqrt(rng.chisquare(3, n)/3)
+    if kind=='skewed': return np.exp(pair)
+    return np.digitize(pair, [-1.2,-.4,.2,.7,1.3]) if kind=='grades' else pair
+
+def number_functions(kind, y, p, fold):
+    "name → metric of rows and weights, whether pooled, reference rate, bounds, loss of the imagined patient"
+    n, of = len(y), lambda metric: lambda rows,w: metric(y[rows], p[rows], w)
+    if kind=='grades': return {
+        'quadratic kappa': (of(quadratic_kappa), True, correlation_rate([n]), (-1,1), None),
+        'grades off': (of(mae), True, 1/n, (0,np.inf), 1.)}
+    return {'R²': (of(r2), True, 1/n, (-np.inf,1), 1.),
+            'MAE': (of(mae), True, 1/n, (0,np.inf), np.abs(y-np.median(y)).mean()),
+            'Spearman': (of(spearman), False, correlation_rate(np.bincount(fold)), (-1,1), None)}
+
+def label_functions(y, p, fold):
+    counts = [(np.bincount(fold, has), np.bincount(fold, 1-has)) for has in y.T]
+    both = [(m[there], k[there]) for m,k in counts if (there := (m>0) & (k>0)).any()]
+    rate = lambda v: sum(pair_rate(m, k, v) for m,k in both)/len(both)
+    macro = lambda metric: lambda rows,w: nanmean([metric(y[rows,c], p[rows,c], w) for c in range(y.shape[1])])
+    precision = np.mean([(1/np.maximum(m, 1)).mean()/len(m) for m,_ in counts])
+    return {'macro AUC': (macro(auc), False, rate, (0,1), None),
+            'macro average precision': (macro(average_precision), False, precision, (0,1), None)}
+
+def several_labels(separation, n, folds, rng):
+    "Three correlated findings of half, a third and a sixth of the patients, and a score for each"
+    common = rng.standard_normal(n)
+    y = 1.*(.6*common[:,None]+.8*rng.standard_normal((n,3)) > norm.ppf([1/2,2/3,5/6]))
+    return y, separation*y+rng.standard_normal((n,3))
+
+def outcomes_table(studies=1000):
+    cells = [(k,s,n) for k in ('normal','heavy','skewed','grades') for s in (0.,.5,.8,.95) for n in (18,40,100,200)]
+    cells += [('labels',s,n) for s in (0.,.8,1.6) for n in (40,100,200)]
+    rows = []
+    for kind,strength,n in cells:
+        folds = 3 if n<40 else 5
+        fold, who = np.arange(n)%folds, np.arange(n)
+        rng, found = np.random.default_rng([SEED, n, int(strength*100), len(kind), ord(kind[0])]), []
+        draw = lambda m: several_labels(strength, m, folds, rng) if kind=='labels' else numbers(kind, strength, m, rng)
+        functions = lambda y,p,f: label_functions(y, p, f) if kind=='labels' else number_functions(kind, y, p, f)
+        for _ in range(studies):
+            of_study = functions(*draw(n), fold)
+            found.append({k: estimate(m, who, rate, fold, None, pooled, bounds, outlier=outlier)
+                          for k,(m,pooled,rate,bounds,outlier) in of_study.items()})
+        large = functions(*draw(200_000), np.zeros(200_000, int))
+        for k in found[0]:
+            value, low, high = (np.array([getattr(f[k], a) for f in found]) for a in ('value','low','high'))
+            ok = ~np.isnan(value)
+            in_folds = k in ('Spearman','macro average precision')    # in a small fold it is another quantity
+            truth = value[ok].mean() if in_folds else float(large[k][0](np.arange(200_000), np.ones((1,200_000)))[0])
+            cell = dict(metric=k, model=f'{kind}, {strength}', patients=n, share=np.nan, folds=folds, studies=int(ok.sum()))
+            rows.append(row('outcomes', cell, low[ok], high[ok], truth, value[ok], mean=value[ok].mean()))
+    return pd.DataFrame(rows)
+
 def c_index_estimate(t, e, r, fold):
     from hipt_nb.survival import event_rate
     patients = pd.DataFrame(dict(event=e, fold=fold, patient=np.arange(len(t))))
@@ -215,7 +275,8 @@ def c_index_table(studies=1000):
         rows.append(row('c-index', cell, low[ok], high[ok], truth, value[ok], mean=value[ok].mean()))
     return pd.DataFrame(rows)
 
-TABLES = {'auc': auc_table, 'paired': paired_table, 'metrics': metrics_table, 'c-index': c_index_table}
+TABLES = {'auc': auc_table, 'paired': paired_table, 'metrics': metrics_table, 'outcomes': outcomes_table,
+          'c-index': c_index_table}
 
 def main(which, studies=None):
     start, table = time.time(), TABLES[which](*([studies] if studies else []))

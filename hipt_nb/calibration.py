@@ -12,7 +12,7 @@ __all__ = ['CALIBRATION_ERROR', 'reliability', 'ece', 'draw_reliability', 'fit_t
 import numpy as np, pandas as pd
 from .comparison import Metric
 from .core import HIPTError
-from .metrics import balanced_accuracy, classes_of, labels_and_probs
+from .metrics import balanced_accuracy, classes_of, kind_of, labels_and_probs
 
 # %% ../nbs/08d_calibration.ipynb #adef7b67
 def reliability(
@@ -128,10 +128,10 @@ def with_threshold(
 def learn_decision(
     validation,   # table of predictions of one fold's validation slides
     least:int=10, # validation slides below which nothing is chosen: temperature 1, threshold 0.5
-)->dict:          # `validation_slides`, `temperature` and, of two classes, `threshold`; of survival the first alone
+)->dict:          # `validation_slides`; of classes `temperature` too, and of two `threshold`
     "Temperature and threshold of a fold, learnt on its validation slides"
     res = dict(validation_slides=len(validation))
-    if 'risk' in validation: return res
+    if kind_of(validation)!='classes': return res
     enough = validation if len(validation)>=least else validation[:0]
     res['temperature'] = fit_temperature(enough)
     if len(classes_of(validation))==2:

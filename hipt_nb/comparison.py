@@ -28,6 +28,7 @@ class Metric:
     rate:Callable=None  # called with one row per patient; gives the reference rate; without it there is no interval
     bounds:tuple=(0,1)  # least and largest value
     note:str=''         # what a reader should know, such as why there is no interval
+    outlier:Callable=None   # called with one row per patient; of a metric without bounds, see `interval`
 
 # %% ../nbs/08ab_comparison.ipynb #5a954746
 def class_counts(
@@ -93,7 +94,9 @@ def fold_score(
     t = predictions.reset_index(drop=True)
     rate = _reference_rate(metric, t)
     of_rows = lambda rows,w: metric.of(t.iloc[rows], w)
-    est = estimate(of_rows, t.patient, rate, t.fold.to_numpy(), _strata_labels(t), metric.pooled, metric.bounds)
+    outlier = metric.outlier(t.drop_duplicates('patient')) if metric.outlier and len(t) else None
+    est = estimate(of_rows, t.patient, rate, t.fold.to_numpy(), _strata_labels(t), metric.pooled, metric.bounds,
+                   outlier=outlier)
     empty = '' if metric.pooled else _empty_folds(t, metric)
     est.note = '; '.join(filter(None, [empty, est.note, metric.note]))
     return est
@@ -102,7 +105,9 @@ def _reference_rate(metric, t):
     "The rate of each patient's first test, so that repeats do not count as patients"
     return metric.rate(t.drop_duplicates('patient')) if metric.rate and len(t) else None
 
-def _strata_labels(t): return (t.label if 'label' in t else t.event).to_numpy()
+def _strata_labels(t):
+    "The class or event by which folds are stratified; numbers and sets of labels have none"
+    return next((t[c].to_numpy() for c in ('label','event') if c in t), None)
 
 def _empty_folds(t, metric):
     values = fold_values(t, metric)
@@ -139,7 +144,7 @@ def _difference(a, b, strata, rate, metric):
     return Estimate(float(a[0]-b[0]), *map(float, ends), n, note)
 
 def _check_same_test(a, b):
-    for c in ('slide_id','fold','patient','label','time','event'):
+    for c in ('slide_id','fold','patient','label','labels','target','time','event'):
         if c not in a and c not in b: continue
         if len(a)!=len(b) or c not in a or c not in b or (a[c]!=b[c]).any():
             raise HIPTError(f"the two models were not tested on the same slides ({len(a)} and {len(b)} rows, "
@@ -158,9 +163,11 @@ def draw_folds(
     metric = _metric(metric)
     ax = ax or plt.subplots(figsize=(6, .9+.5*len(models)))[1]
     for i,p in enumerate(models.values()): _draw_estimate(ax, i, fold_score(p, metric), fold_values(p, metric))
-    ax.axvline(.5, color='grey', lw=1, ls=':')
-    ax.set(yticks=range(len(models)), yticklabels=models, ylim=(len(models)-.4,-.5))
-    ax.set(xlim=(-.03,1.03), xlabel=metric.name)
+    ax.set(yticks=range(len(models)), yticklabels=models, ylim=(len(models)-.4,-.5), xlabel=metric.name)
+    if np.isfinite(metric.bounds).all():
+        low, high = metric.bounds
+        ax.axvline((low+high)/2, color='grey', lw=1, ls=':')
+        ax.set(xlim=(low-.03*(high-low), high+.03*(high-low)))
     return ax
 
 def _draw_estimate(ax, i, est, values):

@@ -156,14 +156,17 @@ def interval(
     value,          # metric: a number, or an array `[...]`
     variance,       # its jackknife variance `[...]`
     rate,           # reference rate: a number, or a function of the value (moved to 0 to 1)
-    bounds=(0,1),   # least and largest value the metric can have; `(0, inf)` for a loss
+    bounds=(0,1),   # least and largest value the metric can have; `(0, inf)` for a loss, `(-inf, 1)` for R²
     level=.95,      # two-sided
-    outlier=None,   # loss of the imagined patient, such as twice that of chance
+    outlier=None,   # loss of the imagined patient, such as that of chance
 )->tuple:           # low, high
     "Confidence interval of a metric: holds the value, stays in bounds, never ranks a worse result above a perfect one"
     low, high = bounds
     value, variance = (np.asarray(x, float) for x in (value, variance))
     if np.isinf(high): return _log_interval(value, variance, _rate_at(rate, 1.), level, outlier)
+    if np.isinf(low):                                  # the distance to `high` is a loss
+        near, far = interval(high-value, variance, rate, (0,np.inf), level, outlier)
+        return high-far, high-near
     width = high-low
     ends = _arcsine_interval((value-low)/width, variance/width**2, rate, level)
     return tuple(low+width*e for e in ends)
@@ -180,7 +183,8 @@ def _log_interval(value, variance, rate, level, outlier):
     return low, np.maximum(middle*np.exp(quantile*_relative_error(middle, variance)), value)
 
 def _relative_error(value, variance):
-    with np.errstate(invalid='ignore', divide='ignore'): return np.where(value>0, np.sqrt(variance)/value, 0)
+    with np.errstate(invalid='ignore', divide='ignore'): error = np.where(value>0, np.sqrt(variance)/value, 0)
+    return np.minimum(error, 1)     # beyond that a logarithm is no approximation any more
 
 # %% ../nbs/08aa_intervals.ipynb #21fe519e
 def repeat_of(
@@ -245,6 +249,7 @@ def estimate(
     pooled=False,  # over all folds at once
     bounds=(0,1),  # least and largest value the metric can have
     level=.95,     # two-sided
+    outlier=None,  # of a metric without bounds, see `interval`
 )->Estimate:
     "The mean over folds of a metric, with its confidence interval over patients"
     folds = np.zeros(len(patients), int) if folds is None else np.asarray(folds)
@@ -252,7 +257,8 @@ def estimate(
     n, value = len(strata), float(values[0])
     ends, note = (np.nan, np.nan), ''
     if n<LEAST_PATIENTS: note = f'no interval below {LEAST_PATIENTS} patients'
-    elif rate is not None: ends = interval(value, jackknife_covariance(values, values, strata), rate, bounds, level)
+    elif rate is not None and not np.isnan(value):
+        ends = interval(value, jackknife_covariance(values, values, strata), rate, bounds, level, outlier)
     return Estimate(value, *map(float, ends), n, note, between_repeats(metric, patients, folds, pooled))
 
 # %% ../nbs/08aa_intervals.ipynb #54293943
@@ -295,7 +301,7 @@ def paired_interval(
 )->tuple:           # low, high of `a-b`
     "Confidence interval of the difference of two metrics"
     rate_b = rate if rate_b is None else rate_b
-    if np.isinf(bounds[1]): return t_interval(a-b, strata, level)
+    if np.isinf(bounds).any(): return t_interval(a-b, strata, level)
     ends, width = _both_intervals(a, b, strata, (rate, rate_b), bounds, 1-TAIL_KEPT*(1-level)), bounds[1]-bounds[0]
     return difference_interval(*ends, _correlation(a, b, strata, (rate, rate_b), width), (-width, width))
 

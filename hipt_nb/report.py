@@ -153,7 +153,7 @@ def _minima(rows):
     "Generalisation gap and sharpness of each model and fold, from `minima.csv`"
     if not rows: return None
     sharp = hasattr(rows[0], 'random')  # measured with --sharpness alone
-    head = ('gap in loss', 'gap in AUC or c-index', *(('random rise', 'worst rise') if sharp else ()))
+    head = ('gap in loss', 'gap in the main metric', *(('random rise', 'worst rise') if sharp else ()))
     def line(r):
         loss = _interval(r.loss_gap, r.loss_gap_low, r.loss_gap_high)
         auc = _interval(r.auc_gap, r.auc_gap_low, r.auc_gap_high)
@@ -195,18 +195,43 @@ def _striking(t, n=2):
     if 'risk' in t:
         extremes = dict(highest=t.nlargest(n, 'risk'), lowest=t.nsmallest(n, 'risk'))
         return [(f'{what} risk, {r.risk:.2f}', r) for what,rows in extremes.items() for r in rows.itertuples()]
+    if (off := _how_far_off(t)) is not None: return _nearest_and_furthest(t, off, n)
     t = t.assign(confidence=t.filter(like='prob_').max(axis=1)).sort_values('confidence', ascending=False)
     right, wrong = t[t.pred==t.label].head(n), t[t.pred!=t.label].head(n)
     def title(r): return f'predicted {r.pred} with {r.confidence:.0%} confidence'
     return [(f'right: {title(r)}', r) for r in right.itertuples()] \
         + [(f'wrong: {title(r)}, label {r.label}', r) for r in wrong.itertuples()]
 
+# %% ../nbs/15_report.ipynb #641bdc04
+def _how_far_off(t):
+    "By how much each number, grade or set of labels is wrong; None of other tables"
+    from hipt_nb.metrics import classes_of, kind_of, split_labels
+    kind = kind_of(t)
+    if kind=='regression': return (t.predicted-t.target).abs()
+    if kind=='ordinal':
+        number = {g: i for i,g in enumerate(classes_of(t))}
+        return (t.pred.map(number)-t.label.map(number)).abs()
+    if kind!='multilabel': return None
+    wrong = [len(set(split_labels(p)) ^ set(split_labels(l))) for p,l in zip(t.pred, t.labels)]
+    return t.fold*0+wrong
+
+def _nearest_and_furthest(t, off, n):
+    "The predictions that are closest to the truth and furthest from it, each with a title"
+    truth, said = ('target','predicted') if 'target' in t else ('labels' if 'labels' in t else 'label', 'pred')
+    def text(v): return f'{v:.3g}' if isinstance(v, float) else v
+    order = off.sort_values(kind='stable').index
+    ends = dict(closest=order[:n], furthest=order[::-1][:n])
+    return [(f'{what}: predicted {text(getattr(r, said))}, true {text(getattr(r, truth))}', r)
+            for what,rows in ends.items() for r in t.loc[rows].itertuples()]
+
 # %% ../nbs/15_report.ipynb #ab8dadfa
-def _region(run, row, k, weight):
-    "One region of a slide, read from its pixels"
+def _region(run, row, k, weight, cell=None):
+    "One region of a slide, or a patch of it, read from its pixels"
     with run.case(row) as case:
-        x, y = map(int, case.tiles.coords[k])
-        a = case.slide.read(x, y, 150, 150, case.tiles.region_size*case.tiles.mpp/150)
+        tiles = case.tiles
+        at, side = (tiles.coords[k], tiles.region_size) if cell is None else (tiles.patch_xy(k, *cell), tiles.patch_size)
+        x, y = map(int, at)
+        a = case.slide.read(x, y, 150, 150, max(side*tiles.mpp/150, tiles.slide_mpp))
     image = photo(a, f'region {k} of {row.slide_id}')
     return dict(slide_id=row.slide_id, region=k, weight=f'{weight:.2f}', image=image)
 
@@ -218,7 +243,8 @@ def _attended(run, rows, trained):
     def regions(slide_id):
         most = seen[seen.slide_id==slide_id].itertuples()
         there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]  # a region is read from its slide
-        return [_region(run, rows[r.slide], r.region, r.weight) for r in there]
+        patches = 'row' in seen
+        return [_region(run, rows[r.slide], r.region, r.weight, (r.row, r.col) if patches else None) for r in there]
     slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id))
         for title,r in _striking(trained.judged)]
     return dict(command=trained.command, slides=slides)

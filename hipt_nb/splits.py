@@ -12,8 +12,10 @@ import re
 from pathlib import Path
 import pandas as pd
 from .core import HIPTError, write_csv
-from .cohort import slide_id_of
+from .cohort import check_filled, slide_id_of
 from .evaluate import check_folds, label_problems, listed, patient_folds
+from .outcomes import OUTCOMES
+from .outcome_folds import outcome_folds, outcome_problems
 from .survival import survival_folds, survival_problems
 
 # %% ../nbs/08c_splits.ipynb #fa252d3e
@@ -108,18 +110,25 @@ def make_folds(
     survival=False,       # by event instead of label
     splits=None,          # folder or file of published splits
     allow_leakage=False,  # report leaks instead of refusing them
+    task='classify',      # of `hipt train`; numbers, grades and several labels are spread over folds in their own way
+    order=None,           # of grades, see `grade_order`
     **kwargs,             # to `patient_folds`: `by_site`, `repeats`, `val_fraction`
 )->tuple:                 # list of splits, and notes on them, one line each
     "Folds that have been checked"
     given = splits is not None or 'split' in df
-    if given: folds, notes = _given_folds(df, splits, survival)
-    else: folds, notes = (survival_folds if survival else patient_folds)(df, n_folds, seed=seed, **kwargs), []
+    check_filled(df, 'patient', *['site']*bool(kwargs.get('by_site')))
+    of_outcome = dict(task=task, order=order) if task in OUTCOMES else {}
+    survival = survival or task in ('hazards','cox')
+    make = outcome_folds if of_outcome else survival_folds if survival else patient_folds
+    if given: folds, notes = _given_folds(df, splits, survival, of_outcome)
+    else: folds, notes = make(df, n_folds, seed=seed, **of_outcome, **kwargs), []
     leaks = check_folds(folds, dict(zip(df.slide_id, df.patient)), allow_leakage)
     return folds, [*notes, leaks] if given else notes
 
-def _given_folds(df, splits, survival):
+def _given_folds(df, splits, survival, of_outcome):
     "Folds of split files or of the manifest's column, and notes on them"
-    problems = survival_problems(df, 1) if survival else label_problems(df, 1, val=False)
+    if of_outcome: problems = outcome_problems(df, n_folds=1, **of_outcome)
+    else: problems = survival_problems(df, 1) if survival else label_problems(df, 1, val=False)
     if problems: raise HIPTError(f"cannot use these splits: {'; '.join(problems)}. Fix the manifest")
     source, left_out = 'the column split of the manifest', ''
     if splits is None: folds = column_split(df)
