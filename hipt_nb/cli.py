@@ -206,9 +206,12 @@ def pretrain(
         "The same with a foundation model, such as uni2-h, or timm:NAME: the slides are embedded with it first.",
         '--model', '-m')]=None,
     weights:Weights=None,
-    recipe:Annotated[str, typer.Option(
-        help="paper (published settings) or small (few slides and minutes; found with hipt-tiny, tried up to "
-             "ViT-T).")]='paper',
+    recipe:Annotated[Optional[str], _option(
+        "grids (ours, for level 2 and above), small (few slides and minutes; found with hipt-tiny, tried up to ViT-T), "
+        "or published settings: paper, titan, moozy (grids only). If not given: small at level 1 and grids above, or "
+        "what a training was begun with.")]=None,
+    setting:Annotated[Optional[List[str]], _option(
+        "A value of the recipe to change, name=value, such as loss.ibot=1; may be given several times.")]=None,
     samples1:Annotated[Optional[int], typer.Option(
         help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.",
         min=1, show_default=False)]=None,
@@ -240,7 +243,7 @@ def pretrain(
     from hipt_nb.pretrain import Pretraining, embed_encoder, pretrain_pyramid
     run, manifest = Run(out), read_manifest(slides)
     t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
-                    save_memory=save_memory, graphs=not no_graphs, compile=compile)
+                    save_memory=save_memory, graphs=not no_graphs, compile=compile, setting=_settings(setting))
     if model and encoder:
         raise HIPTError("--model embeds the slides, --encoder takes features that are there: give one")
     if model: encoder = embed_encoder(run, manifest, model, device, weights)
