@@ -6,9 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'OldModel', 'Seed', 'Level',
-           'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'FULL', 'QUICK', 'info', 'Areas', 'tile', 'pretrain',
-           'embed', 'train', 'knn', 'evaluate', 'predict', 'attend', 'report', 'view', 'export', 'import_', 'demo',
-           'main']
+           'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info', 'Areas', 'tile',
+           'pretrain', 'embed', 'train', 'knn', 'evaluate', 'predict', 'attend', 'report', 'view', 'export', 'import_',
+           'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, signal, sys, time
@@ -236,6 +236,9 @@ Splits       = Annotated[Optional[Path], _option(
     "A column split in the manifest does the same.")]
 AllowLeakage = Annotated[bool, typer.Option(
     '--allow-leakage', help="Only report patients that are in both training and test, instead of refusing.")]
+Positive     = Annotated[Optional[str], _option(
+    "The positive one of two classes, for average precision, threshold and ROC curve; the last in sorted order if not "
+    "given. Kept with the model.")]
 
 # %% ../nbs/16_cli.ipynb #508ec965
 def _with_regions(run, manifest):
@@ -262,8 +265,13 @@ def _folds(manifest, n, seed, **how):
 def _show(table):
     "Print every metric with its interval, one line a model"
     for model,rows in table.groupby('model', sort=False):
-        slides, patients = rows.slides.iloc[0], rows.patients.iloc[0]
-        print(f"  {model}, {slides} slides of {patients} patients: {', '.join(map(_metric, rows.itertuples()))}")
+        first = rows.iloc[0]
+        unit = f' (each {first.unit})' if first.get('unit', 'slide')!='slide' else ''
+        parts = [', '.join(map(_metric, some.itertuples())) + (f' [{how}]' if how else '')
+                 for how,some in rows.groupby('how', sort=False)]
+        print(f"  {model}, {first.slides} slides of {first.patients} patients{unit}: {'; '.join(parts)}")
+        for r in rows.itertuples():
+            if 'below 0.5' in r.note: print(f'    {r.metric}: {r.note}')
 
 def _metric(r):
     from hipt_nb.intervals import Estimate
@@ -282,6 +290,7 @@ def train(
     time:Annotated[str, typer.Option(
         help="Column with the time until the event, or until last seen; any unit.")]='time',
     event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
+    positive:Positive=None,
     level2:Annotated[str, typer.Option(
         help="none (region tokens as embedded), frozen, or tuned along with the slide level at --level2-lr.")]='none',
     pyramid:Annotated[Optional[str], _option("Whose level 2 that is; by default that of the features.")]=None,
@@ -309,9 +318,10 @@ def train(
 ):
     "Train a slide model on labels or survival, fold by fold. Writes models/slide/{name}/."
     options = {k:v for k,v in locals().items() if k not in ('slides','out','device','workers')}
-    from hipt_nb.trained import name_columns, train_cohort
+    from hipt_nb.trained import labelled, name_columns, train_cohort
     run = _existing(out)
-    manifest = _patients_named(name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event))
+    named = name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event)
+    manifest = _patients_named(labelled(named))
     options['encoder'] = encoder = run.encoder_name(encoder)
     splits = _folds(manifest, folds, seed, survival=task!='classify', repeats=repeats, by_site=by_site, splits=splits,
                     allow_leakage=allow_leakage)
@@ -319,8 +329,16 @@ def train(
     settings = dict(model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout,
                     patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed)
     trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
-                           by_patient, device, workers, columns, **settings)
-    print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder}")
+                           by_patient, device, workers, columns, positive, **settings)
+    _say_positive(trained.classes, positive)
+    tested = trained.predictions.slide_id.nunique()
+    print(f"train: {tested} {'patients' if trained.pooled else 'slides'} tested in {len(trained.folds)} folds, "
+          f"predictions in {trained.folder}")
+
+def _say_positive(classes, chosen):
+    if not classes or len(classes)!=2: return
+    why = '' if chosen else ' (the last in sorted order; choose with --positive)'
+    print(f"classes: {classes[1]!r} is positive{why}")
 
 # %% ../nbs/16_cli.ipynb #43df9388
 @app.command()
@@ -334,6 +352,7 @@ def knn(
         '--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. "
         "Writes evaluation/curve-{encoder}.csv "
              "and .png.")]=False,
+    positive:Positive=None,
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
 ):
     "Score features without training: k nearest slides. Slides are compared by the mean of their region tokens."
@@ -341,13 +360,15 @@ def knn(
     from hipt_nb.features import label_classes, load_bags
     from hipt_nb.comparison import score_table
     from hipt_nb.probe import knn as nearest, mean_of_patches
+    from hipt_nb.trained import class_order, labelled, name_columns
     run = _existing(out)
-    manifest = _patients_named(_with_regions(run, read_manifest(slides, require=('label',))))
+    named = name_columns(_with_regions(run, read_manifest(slides, require=('label',))))
+    manifest = _patients_named(labelled(named))
     encoder = run.encoder_name(encoder)
     dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
     used = slides_in(dealt)
     bags = load_bags(run, manifest[manifest.slide_id.isin(used)], encoder)
-    classes, name = label_classes(bags), f'{k} nearest neighbours'
+    classes, name = class_order(label_classes(bags), positive), f'{k} nearest neighbours'
     kw = dict(allow_leakage=allow_leakage)
     def neighbours(b, f): return nearest(b, f, classes, k=k, metric=metric, weights=weights, **kw)
     def mean(b, f): return mean_of_patches(b, f, classes, **kw)
@@ -372,6 +393,10 @@ def evaluate(
     resamples:Annotated[Optional[int], typer.Option(hidden=True)]=None,
     sharpness:Annotated[bool, typer.Option(
         '--sharpness', help="Also measure how sharp the minimum of each fold is.")]=False,
+    times:Annotated[Optional[str], _option(
+        "Of survival: times of the AUCs, as in 36,60; by default the quartiles of the times of events.")]=None,
+    by_patient:Annotated[bool, typer.Option(
+        '--by-patient', help="Score patients instead of slides, by the mean probability of their slides.")]=False,
 ):
     """Evaluate all trained models against the mean-of-patches baseline.
 
@@ -380,9 +405,14 @@ def evaluate(
     run = _existing(out)
     manifest = _with_regions(run, read_manifest(slides))
     if resamples is not None: logger.info("--resamples has no effect: intervals are no longer computed by resampling")
-    _show(evaluate_run(run, manifest, sharpness))
+    _show(evaluate_run(run, manifest, sharpness, _numbers(times), by_patient))
     print(f"evaluate: table in {run.table('evaluation')}, "
           f"comparisons, predictions per patient and figures in {run.evaluation}")
+
+def _numbers(text):
+    "Numbers with commas between them"
+    try: return [float(t) for t in text.split(',')] if text else None
+    except ValueError: raise HIPTError(f"'{text}' is not a list of numbers: write --times 36,60") from None
 
 # %% ../nbs/16_cli.ipynb #6af9082c
 @app.command()

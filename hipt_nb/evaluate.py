@@ -47,10 +47,16 @@ def _twice(df):
     return [f"slide {', '.join(map(str, double))} is listed twice"] if len(double) else []
 
 def _spelling(df):
-    forms = df.label.groupby(df.label.astype(str).str.strip().str.lower()).value_counts()
+    forms = df.label.groupby(df.label.map(_spelled)).value_counts()
     many = [forms[k] for k in forms.index.unique(0) if len(forms[k])>1]
     rare = lambda n: _slides(df, df.label.isin(n.index[1:]))
     return [f"labels {listed(n.index)} differ only in spelling ({rare(n)})" for n in many]
+
+def _spelled(label):
+    "A label as it is compared: without case, and numbers as numbers"
+    text = str(label).strip().lower()
+    try: return f'{float(text):g}'
+    except ValueError: return text
 
 def _one_each(df, column):
     found = df.dropna(subset=column).groupby('patient')[column].unique()

@@ -6,8 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/metrics.html.md"""
 
 # %% auto #0
 __all__ = ['nanmean', 'class_auc', 'auc', 'average_precision', 'balanced_accuracy', 'f1', 'prediction_table', 'classes_of',
-           'labels_and_probs', 'read_predictions', 'likeliest', 'pool_patients', 'roc_curve', 'draw_roc', 'confusion',
-           'draw_confusion']
+           'labels_and_probs', 'read_predictions', 'likeliest', 'decided', 'pool_patients', 'roc_curve', 'draw_roc',
+           'confusion', 'draw_confusion']
 
 # %% ../nbs/08a_metrics.ipynb #c78f9660
 import numpy as np, pandas as pd
@@ -157,17 +157,26 @@ def likeliest(
     names = classes_of(predictions)
     return np.array(names, object)[predictions[[f'prob_{c}' for c in names]].to_numpy().argmax(1)]
 
+# %% ../nbs/08a_metrics.ipynb #d2f99e4f
+def decided(
+    predictions,   # table of predictions, perhaps with a column `threshold` for the second of two classes
+)->np.ndarray:     # of class names
+    "The predicted class of each row: by the threshold where there is one, else the most probable"
+    if 'threshold' not in predictions: return likeliest(predictions)
+    first, second = classes_of(predictions)
+    return np.where(predictions[f'prob_{second}']>=predictions.threshold, second, first)
+
 # %% ../nbs/08a_metrics.ipynb #84c5a798
 def pool_patients(
     predictions,  # table of predictions
 ):                # the same with one row per patient and fold, and how many `slides` it had
     "The mean of each patient's slides"
-    means = [c for c in predictions if c.startswith('prob_') or c=='risk']
+    means = [c for c in predictions if c.startswith('prob_') or c in ('risk','temperature','threshold')]
     truth = [c for c in ('label','time','event') if c in predictions]
     groups = predictions.groupby(['fold','patient'], sort=False)
     for c in truth: _check_agreement(groups[c], c)
     df = groups[truth].first().join(groups[means].mean()).join(groups.size().rename('slides')).reset_index()
-    if 'label' in truth: df['pred'] = likeliest(df)
+    if 'label' in truth: df['pred'] = decided(df)
     if 'pred' in df and 'pred' in predictions:  # one slide: as it was decided, perhaps by a threshold
         df['pred'] = np.where(df.slides==1, groups.pred.first().to_numpy(), df.pred)
     return df.assign(slide_id=df.patient)[['slide_id', *[c for c in predictions if c!='slide_id'], 'slides']]
