@@ -1,11 +1,14 @@
 """Turn the notebooks into pages that Sphinx reads: nbdev adds the API sections and the links, this file the rest
 
 Nothing is executed here: pages show the outputs that the notebooks store."""
+import base64
+import hashlib
 import html
 import inspect
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import warnings
 from enum import Enum
@@ -22,6 +25,7 @@ from nbdev.process import Processor
 from nbdev.processors import FilterDefaults, _show_docs, add_show_docs, exec_show_docs
 
 import example
+import licences
 from book import notebooks
 
 root = Path(__file__).resolve().parents[1]
@@ -33,6 +37,7 @@ doc_url = cfg.doc_url.rstrip('/')
 # Sidebar groups by chapter number, so that a new chapter finds its own place
 groups = [('Slides', 0, 4), ('Model', 5, 7), ('Training', 8, 12), ('Results', 13, 99)]
 mathjax = 'mathjax@3.2.2'
+mathjax_sha512 = 'Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw=='  # npm's own
 
 
 # Pages
@@ -52,6 +57,7 @@ def toctrees(paths):
     "Hidden tables of contents, one a sidebar group"
     found = {}
     for path in paths: found.setdefault(group_of(path), []).append(page_name(path))
+    found.setdefault('Overview', []).append('licences')
     return '\n'.join(f'```{{toctree}}\n:hidden:\n:caption: {g}\n\n' + '\n'.join(names) + '\n```\n'
                      for g, names in sorted(found.items(), key=lambda o: o[0] != 'Overview') if g)
 
@@ -257,6 +263,11 @@ def plain_text(nb):
     return '\n\n'.join(show(c) for c in nb.cells) + '\n'
 
 
+def is_as_published(archive):
+    "Whether a package is, byte by byte, the one whose checksum stands here"
+    return base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() == mathjax_sha512
+
+
 def fetch_mathjax(cache):
     "MathJax in one file, so that formulas show without a network; None where npm is missing"
     found = cache/'tex-svg.js'
@@ -268,6 +279,8 @@ def fetch_mathjax(cache):
     res = subprocess.run(command, capture_output=True, text=True)
     packed = sorted(cache.glob('mathjax-*.tgz'))
     if res.returncode or not packed: return None
+    if not is_as_published(packed[0]):
+        sys.exit(f'{packed[0].name} is not the {mathjax} whose checksum is in {__file__}')
     with tarfile.open(packed[0]) as t: found.write_bytes(t.extractfile('package/es5/tex-svg.js').read())
     packed[0].unlink()
     return found
@@ -286,6 +299,7 @@ def main():
         text.parent.mkdir(parents=True, exist_ok=True)
         text.write_text(plain_text(nb), 'utf-8')
     if (nbs/'images').exists(): shutil.copytree(nbs/'images', src/'images')
+    (src/'licences.md').write_text(licences.page(), 'utf-8')
     example.cached(extra/'viewer-example')
     script = fetch_mathjax(root/'docs'/'_build'/'npm')
     if script: shutil.copy(script, static/'mathjax.js')

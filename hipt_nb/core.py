@@ -11,7 +11,7 @@ __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'atomic',
            'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
-import hashlib, importlib, json, logging, os, random, sys, warnings
+import hashlib, importlib, json, logging, os, random, secrets, sys, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,7 +55,8 @@ def atomic(
     "Write to a temporary file beside `path`, and rename it into place only when the block ended well"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.tmp-{os.getpid()}-{path.name}')
+    # threads share a process number, and containers may
+    tmp = path.with_name(f'.tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}')
     try:
         yield tmp
         os.replace(tmp, path)

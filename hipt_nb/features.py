@@ -6,17 +6,18 @@ Docs: https://hipt-nb.github.io/hipt_nb/features.html.md"""
 
 # %% auto #0
 __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'Features', 'any_in_squares', 'write_features', 'from_schema1', 'read_features',
-           'linked_to', 'differences', 'Bag', 'below', 'as_bag', 'StoredGrids', 'check_alike', 'load_features',
-           'bag_memory', 'load_bags', 'label_classes', 'by_patient', 'draw_features']
+           'open_tokens', 'linked_to', 'differences', 'Bag', 'below', 'as_bag', 'StoredGrids', 'check_alike',
+           'load_features', 'bag_memory', 'load_bags', 'label_classes', 'by_patient', 'draw_features']
 
 # %% ../nbs/07_features.ipynb #dcdee6d1
-import os
+import json, os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, changed, read_h5, write_h5
 from .run import Case
+from .inplace import LinkedGrids
 
 # %% ../nbs/07_features.ipynb #8dde200c
 @dataclass
@@ -70,12 +71,17 @@ def write_features(
     arrays = {k: getattr(f, k) for k in ('patch','region','coords','tissue')}
     arrays |= {f'level{k}': v for k,v in f.between.items()}
     if patch_from: arrays['patch'] = _link(patch_from, path)
+    elif isinstance(f.patch, LinkedGrids): arrays |= _index(arrays.pop('patch'))
     write_h5(path, arrays, dict(slide_id=f.slide_id, made_by=f.made_by))
 
 def _link(source, path):
     "The patch tokens of another file, as a link that moves with the run folder"
     import h5py
     return h5py.ExternalLink(Path(os.path.relpath(source, Path(path).parent)).as_posix(), '/patch')
+
+def _index(grids):
+    "The index of rows of another tool's file, in place of the tokens"
+    return {'patch/cells': np.asarray(grids.cells), 'patch/link': json.dumps(grids.link, sort_keys=True)}
 
 # %% ../nbs/07_features.ipynb #6d255a40
 OLD_NAMES = dict(encoder='encoder_name', mpp_level0='slide_mpp')  # what schema 1 called them
@@ -92,14 +98,45 @@ def read_features(
     patches=True,   # read the tokens below the top level too (the larger part)
 )->Features:
     "Read a features file"
-    skip = () if patches else ('patch', *(f'level{k}' for k in range(2, 10)))
-    try: arrays, meta = read_h5(path, 'features', 'embed', skip)
-    except TypeError: raise HIPTError(_without_source(path)) from None  # a link that leads nowhere is None
+    skip = ('patch',) if patches else ('patch', *(f'level{k}' for k in range(2, 10)))
+    arrays, meta = read_h5(path, 'features', 'embed', skip)
+    if patches: arrays['patch'] = _all_tokens(path)
     slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
     made_by = from_schema1(meta) if schema==1 else meta['made_by']
     between = {int(k[5:]): v for k,v in arrays.items() if k.startswith('level')}
     return Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'],
                     made_by, between)
+
+# %% ../nbs/07_features.ipynb #ae60643c
+def open_tokens(
+    path,    # a features file
+    k:int=1, # level
+):           # `[M, rows, cols, D]`, float16: a dataset of HDF5, or `LinkedGrids`; None if the file has no such tokens
+    "The tokens of a level, left where they are until they are sliced"
+    import h5py
+    name = 'patch' if k==1 else f'level{k}'
+    f = h5py.File(path)
+    if name not in f.keys(): return None
+    try: found = f[name]
+    except (KeyError, OSError): raise HIPTError(_without_source(path)) from None
+    if isinstance(found, h5py.Dataset): return found
+    link = json.loads(found['link'].asstr()[()])
+    _check_made_of(path, f, link)
+    return LinkedGrids(found['cells'], link, Path(found.file.filename).parent)
+
+def _check_made_of(path, f, link):
+    "Refuse features whose levels above were made of another version of the file that their patch tokens are read from"
+    if json.loads(f.attrs['hipt_nb'])['made_by'].get('file')==link['hash']: return
+    raise HIPTError(f"'{path}' was made of an earlier version of '{link['file']}': delete it and run "
+                    "'hipt embed' again")
+
+def _all_tokens(path):
+    try:
+        found = open_tokens(path)
+        return None if found is None else found[:]
+    except (OSError, KeyError, ValueError):
+        message = f"'{path}' is damaged, or is not a features file: delete it and run 'hipt embed' again"
+        raise HIPTError(message) from None
 
 # %% ../nbs/07_features.ipynb #07a0c003
 def linked_to(
@@ -179,10 +216,8 @@ class StoredGrids:
     def __init__(self,
         *paths,  # features files; several for a patient with several slides
     ):
-        import h5py
-        self.paths, shapes = paths, []
-        for p in paths:
-            with h5py.File(p) as f: shapes.append(f['patch'].shape)
+        self.paths = paths
+        shapes = [open_tokens(p).shape for p in paths]
         self.shape = (sum(s[0] for s in shapes), *shapes[0][1:])
 
     ndim = property(lambda self: len(self.shape))

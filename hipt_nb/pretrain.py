@@ -7,7 +7,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/pretrain.html.md"""
 # %% auto #0
 __all__ = ['PRECISIONS', 'FORMER_DEFAULTS', 'Pretraining', 'whole_steps', 'resolve', 'record_of', 'flat', 'complete', 'begun',
            'labelled_samples', 'monitor_of', 'stream_of', 'learner_of', 'train_level', 'pretrain_patches',
-           'pretrain_grid', 'load_level', 'start_from', 'pick_levels', 'samples_of', 'pretrain_pyramid']
+           'pretrain_grid', 'load_level', 'start_from', 'pick_levels', 'samples_of', 'pretrain_pyramid',
+           'embed_encoder']
 
 # %% ../nbs/11a_pretrain.ipynb #d4dcdbe1
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +26,7 @@ from .monitor import CollapseWarning, KNNMonitor, read_log
 from .samples import GridSource, PatchSource, SampleOrder, Sampler, Stream
 from .resume import Checkpoint, first_does, fit_to, join_ranks, readers, resume
 from .features import read_features
-from .embed import embed_cohort, pyramid_above
+from .embed import embed_cohort, get_model, pyramid_above
 
 # %% ../nbs/11a_pretrain.ipynb #c60ab2b1
 PRECISIONS = 'auto', 'float32', 'bfloat16', 'float16'
@@ -409,6 +410,26 @@ def _pretrain_level(run, manifest, hipt, preset, k, t, samples, start):
     if k==1: return pretrain_patches(_tiled(run, manifest), hipt, run.level(preset, k), t, judge=labels)
     files = _embedded(run, manifest, hipt.eval().to(t.device), preset, k-1)
     return pretrain_grid(files, hipt.cpu(), run.level(preset, k), t, level=k, judge=labels)
+
+# %% ../nbs/11a_pretrain.ipynb #11ab0004
+def embed_encoder(
+    run,            # a `Run` that holds the tiles
+    manifest,       # table from `read_manifest`
+    model:str,      # an encoder of the catalogue, or `timm:NAME`
+    device='auto',  # where to run it
+    weights=None,   # file of its weights, in place of the hub's
+)->str:             # the name of the features, for `pretrain_pyramid`
+    "Embed a cohort with an encoder that has no levels above it; of several processes the first does it"
+    device, name = join_ranks(device), [None]
+    def embed():
+        hipt = get_model(model, run, device, weights)
+        if len(hipt.levels)>1:
+            raise HIPTError(f"'{model}' has levels above its first already: give an encoder, such as uni2-h")
+        counts, name[0] = embed_cohort(run, manifest, hipt), hipt.name
+        logger.info(f"embed {hipt.name}: " + ', '.join(f'{n} {what}' for what,n in counts.items() if n))
+    first_does(embed)
+    if ranks()[1]>1: torch.distributed.broadcast_object_list(name)
+    return name[0]
 
 # %% ../nbs/11a_pretrain.ipynb #5ce1a9e0
 __getattr__ = renamed(__name__, {

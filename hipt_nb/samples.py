@@ -18,7 +18,7 @@ from torch import nn, Tensor
 from fastcore.basics import patch
 from .core import HIPTError, logger, params_hash, prefetch
 from .tiling import read_tiles
-from .features import any_in_squares, check_alike, read_features
+from .features import any_in_squares, check_alike, open_tokens, read_features
 from .views import uniforms
 
 # %% ../nbs/10_samples.ipynb #38c87233
@@ -263,12 +263,7 @@ class GridSource(SampleSource):
         if not self.units: raise HIPTError("no region of any slide holds tissue to train on")
         self.counts = np.ones(len(self.units), int)
         self.cache,self.broken = Cache(cache_mb),set()
-        self.open = KeepOpen(self.opener, max_open)
-
-    @staticmethod
-    def opener(path):
-        import h5py
-        return h5py.File(path)
+        self.open = KeepOpen(partial(open_tokens, k=level-1), max_open)
 
     def slide(self, unit): return self.ids[self.units[unit][0]]
 
@@ -290,7 +285,7 @@ def one(self:GridSource,
     i,region,r,c = self.units[unit]
     (h,w),path = self.side,self.paths[i]
     at = region, slice(r*h, (r+1)*h), slice(c*w, (c+1)*w)
-    try: x = self.open(path)['patch' if self.level==2 else f'level{self.level-1}'][at]
+    try: x = self.open(path)[at]
     except Exception:
         self.open.forget(path)
         raise

@@ -1,4 +1,4 @@
-"""Hashes that identify weights, strict loading, and checkpoints of other programs read without running anything in them
+"""Hashes that identify weights, strict loading, checkpoints of other programs read without running anything in them, and the weights of foundation models
 
 Docs: https://hipt-nb.github.io/hipt_nb/weights.html.md"""
 
@@ -6,14 +6,16 @@ Docs: https://hipt-nb.github.io/hipt_nb/weights.html.md"""
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'ORIGIN', 'weights_hash', 'save_weights', 'load_strict', 'read_checkpoint', 'backbone_weights',
-           'file_sha256', 'read_backbone']
+           'file_sha256', 'read_backbone', 'timm_names', 'read_weights', 'hub_weights', 'load_encoder']
 
 # %% ../nbs/05b_weights.ipynb #bd0af514
-import argparse, hashlib, pickle
+import argparse, hashlib, pickle, re
 from pathlib import Path
 import numpy as np, torch
 from torch import nn, Tensor
 from .core import HIPTError, atomic
+from .catalogue import Encoder
+from .encoders import KnownEncoder
 
 # %% ../nbs/05b_weights.ipynb #cb7c72dc
 def weights_hash(
@@ -136,3 +138,83 @@ def _check_name(path, sha):
     if known and sha!=known:
         raise HIPTError(f"{path.name} has the name of a published file, but its SHA-256 is {sha[:12]}… instead of "
                         f"{known[:12]}…: fetch it again, or rename it if it holds other weights on purpose")
+
+# %% ../nbs/05b_weights.ipynb #05b0a002
+# transformers → timm, applied in this order
+_RENAMED = [
+    (r'^embeddings\.cls_token$', 'cls_token'), (r'^embeddings\.register_tokens$', 'reg_token'),
+    (r'^embeddings\.position_embeddings$', 'pos_embed'),
+    (r'^embeddings\.patch_embeddings\.projection', 'patch_embed.proj'),
+    (r'^layernorm\.', 'norm.'), (r'^encoder\.layer\.', 'blocks.'),
+    (r'\.attention\.attention\.', '.attn.'), (r'\.attention\.output\.dense', '.attn.proj'),
+    (r'\.layer_scale([12])\.lambda1', r'.ls\1.gamma'),
+    (r'\.mlp\.weights_in', '.mlp.fc1'), (r'\.mlp\.weights_out', '.mlp.fc2'),
+    (r'\.layernorm_before', '.norm1'), (r'\.layernorm_after', '.norm2'),
+    (r'\.intermediate\.dense', '.mlp.fc1'), (r'\.output\.dense', '.mlp.fc2'),
+]
+
+def timm_names(
+    state:dict,  # name to tensor, as `transformers` saves a ViT or DINOv2, or timm's names
+)->dict:         # likewise, under timm's names
+    "The tensors of a ViT as timm calls and stacks them"
+    state = {n: t for n,t in state.items() if n.split('.')[-1]!='mask_token' and not n.startswith('pooler.')}
+    if 'embeddings.cls_token' not in state: return state
+    res = {_renamed(n): t for n,t in state.items()}
+    for n in [n for n in res if '.attn.query.' in n]:
+        parts = [res.pop(n.replace('query', k)) for k in ('query','key','value')]
+        res[n.replace('query', 'qkv')] = torch.cat(parts)
+    if 'reg_token' in res:
+        res['cls_token'] = res['cls_token']+res['pos_embed'][:,:1]
+        res['pos_embed'] = res['pos_embed'][:,1:]
+    return res
+
+def _renamed(name):
+    for old,new in _RENAMED: name = re.sub(old, new, name)
+    return name
+
+# %% ../nbs/05b_weights.ipynb #05b0a005
+def read_weights(
+    path  # `.safetensors`, or a checkpoint that PyTorch wrote
+)->dict:  # name to tensor
+    "The tensors of a file, read without running anything in it"
+    path = Path(path)
+    if path.suffix!='.safetensors': return backbone_weights(read_checkpoint(path))
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    if not path.exists(): raise HIPTError(f"no file {path}")
+    try: return load_file(path)
+    except SafetensorError as e: raise HIPTError(f"{path.name} is not a safetensors file ({e}): copy it again") from None
+
+# %% ../nbs/05b_weights.ipynb #05b0a008
+def hub_weights(
+    e:Encoder,  # of the catalogue
+)->Path:        # in the cache of the Hugging Face hub
+    "The file of an encoder's weights, downloaded once"
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    for file in e.files:
+        try: return Path(hf_hub_download(e.hub, file))
+        except LocalEntryNotFoundError as error: _no_weights(e, error)
+        except EntryNotFoundError as error: missing = error
+        except Exception as error: _no_weights(e, error)
+    _no_weights(e, missing)
+
+def _no_weights(e, error):
+    page = f'https://huggingface.co/{e.hub}'
+    consent = f'{page} is open to all: check the connection' if e.access=='open' else \
+              f"agree to its terms on {page}{', with an institutional e-mail address,' if 'mail' in e.access else ''} " \
+              "and run 'hf auth login'"
+    raise HIPTError(f"the weights of '{e.name}' could not be downloaded ({type(error).__name__}): {consent}. Without a "
+                    f"connection, copy {' or '.join(e.files)} from that page and give it with --weights FILE") from None
+
+# %% ../nbs/05b_weights.ipynb #05b0a00a
+def load_encoder(
+    name:str,      # of an encoder of the catalogue
+    weights=None,  # file of its weights; by default from the Hugging Face hub
+)->KnownEncoder:   # in evaluation mode
+    "An encoder of the catalogue with its published weights"
+    m = KnownEncoder(name, 'meta')
+    path = Path(weights) if weights else hub_weights(m.made_for)
+    state = timm_names(read_weights(path))
+    load_strict(m.model.to_empty(device='cpu'), state, f"{path.name}, as the weights of '{m.name}',")
+    return m.eval()

@@ -7,7 +7,7 @@ document.title = D.name; $('name').textContent = D.name; $('label').textContent 
 
 const viewer = OpenSeadragon({
   element: $('slide'), drawer: 'canvas', showNavigationControl: false, showNavigator: true, navigatorPosition: 'BOTTOM_RIGHT', navigatorOpacity: 1, navigatorBackground: '#f3f3f3', navigatorBorderColor: '#888',
-  maxZoomPixelRatio: 4, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: false }, silenceMultiImageWarnings: true, animationTime: .5, imageSmoothingEnabled: true, placeholderFillStyle: '#f3f3f3',
+  maxZoomPixelRatio: 4, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true }, silenceMultiImageWarnings: true, animationTime: matchMedia('(prefers-reduced-motion: reduce)').matches ? 0 : .5, imageSmoothingEnabled: true, placeholderFillStyle: '#f3f3f3',
   tileSources: [{ width: D.tiled.span, tileSource: {
     width: D.tiled.width, height: D.tiled.height, tileSize: D.tiled.tile, tileOverlap: 0, minLevel: 0, maxLevel: D.tiled.levels - 1,
     getTileUrl: (level, x, y) => `tiles/${level}/${x}_${y}.jpg` } }],
@@ -74,6 +74,7 @@ function scale() {
   const wanted = 140 * perPixel, ten = 10 ** Math.floor(Math.log10(wanted)), um = ten * [5, 2, 1].find(k => k * ten <= wanted);
   $('scale').querySelector('i').style.width = um / perPixel + 'px';
   $('scale').querySelector('b').textContent = um >= 1000 ? um / 1000 + ' mm' : um + ' µm';
+  $('scale').querySelector('small').textContent = `${perPixel >= 10 ? perPixel.toFixed(0) : perPixel.toPrecision(2)} µm/px, ${(10 / perPixel).toPrecision(2)}×`;
 }
 for (const event of ['open', 'animation', 'resize', 'update-viewport']) viewer.addHandler(event, scale);
 viewer.addOnceHandler('open', () => { choose(D.maps.length ? 0 : -1); grid(); state.ready = D.maps.length; });
@@ -114,81 +115,67 @@ if (D.listed) {
   script.src = '../slides.js';
   script.onload = () => {
     const box = $('slides'); box.hidden = false;
-    for (const s of window.HIPT_SLIDES) { const o = new Option([s.name, s.label, s.prediction].filter(Boolean).join(' · '), s.href); o.selected = s.name === D.name; box.add(o); }
-    box.addEventListener('change', () => { location.href = '../' + box.value + '/index.html'; });
+    for (const s of window.HIPT_SLIDES) { const o = new Option([s.name, s.label, s.prediction].filter(Boolean).join(' · '), s.href); box.add(o); }
+    const here = () => { box.value = window.HIPT_SLIDES.find(s => s.name === D.name).href; };
+    here(); window.addEventListener('pageshow', here);        // a browser that goes back restores what was chosen last
+    box.addEventListener('change', async () => { const to = box.value; here(); if (!hiptViewer.leave || await hiptViewer.leave()) location.href = '../' + to + '/index.html'; });
     state.slides = box.options.length;
   };
   document.body.append(script);
 }
 
-// annotations: polygons that are relevant or not, saved by the server of a live page
-let annotator = null, chosen = null, token = null;
-const marks = new Map(), step0 = D.tiled.step;  // Annotorious counts in pixels of the finest tile level
-function toPage(n, id) {
-  const points = n.points.slice(0, -1).map(([x, y]) => [x / step0, y / step0]), xs = points.map(p => p[0]), ys = points.map(p => p[1]);
-  return { id, bodies: [], target: { annotation: id, selector: { type: 'POLYGON', geometry: { points, bounds: { minX: Math.min(...xs), minY: Math.min(...ys), maxX: Math.max(...xs), maxY: Math.max(...ys) } } } } };
-}
-function toFeature(a) {
-  const p = a.target.selector.geometry.points.map(([x, y]) => [x * step0, y * step0]), m = marks.get(a.id);
-  return { type: 'Feature', geometry: { type: 'Polygon', coordinates: [[...p, p[0]]] }, properties: { relevant: m.relevant, note: m.note } };
-}
-function edit(a) {
-  chosen = a; $('note').hidden = !a;
-  if (!a) return;
-  const m = marks.get(a.id) || { relevant: true, note: '' };
-  $('note').elements.relevant.value = +m.relevant; $('text').value = m.note; $('text').focus();
-}
+// how far attention agrees with what was marked, told by notes.js
 let agreed = [];
 function agreement(rows = agreed) {
   agreed = rows;
   const now = D.maps[layer], scaled = rows.filter(r => !now || (D.maps.find(m => m.name === r.name) || now).scaling === now.scaling);
   const line = (tag, cells) => { const tr = document.createElement('tr'); for (const c of cells) tr.appendChild(document.createElement(tag)).textContent = c; return tr; };
-  $('agreement').replaceChildren(...(scaled.length ? [line('th', ['Agreement with', 'AUC'])] : []), ...scaled.map(r => line('td', [r.name, r.auc.toFixed(2)])));
-}
-async function save() {
-  const features = annotator.state.store.all().filter(a => marks.has(a.id)).map(toFeature);
-  const answer = await fetch('notes', { method: 'POST', headers: { 'Content-Type': 'application/json', 'X-HIPT-Token': token }, body: JSON.stringify({ type: 'FeatureCollection', features }) });
-  if (!answer.ok) { $('saved').textContent = 'Not saved: ' + answer.statusText; return; }
-  const result = await answer.json();
-  state.saved = result.saved; $('saved').textContent = `${result.saved} saved`; agreement(result.agreement);
-}
-function drawing(on) { annotator.setDrawingTool('polygon'); annotator.setDrawingEnabled(on); state.drawing = +on; $('draw').setAttribute('aria-pressed', on); $('saved').textContent = on ? 'Click each corner, double-click to finish' : ''; }
-function mark(relevant) {
-  const c = viewer.viewport.getCenter(true), x = c.x * D.width, y = c.y * D.width, r = D.regions.find(r => x >= r.x && x < r.x + r.size && y >= r.y && y < r.y + r.size);
-  if (!r) { $('saved').textContent = 'No region in the middle of the view'; return; }
-  const all = annotator.state.store.all(), [l, t, s] = [r.x / step0, r.y / step0, r.size / step0], same = (b, q) => Math.abs(b - q) < 1;
-  const old = all.find(a => { const p = a.target.selector.geometry, b = p.bounds; return p.points.length === 4 && same(b.minX, l) && same(b.minY, t) && same(b.maxX, l + s) && same(b.maxY, t + s); });
-  const a = old || toPage({ points: [[r.x, r.y], [r.x + r.size, r.y], [r.x + r.size, r.y + r.size], [r.x, r.y + r.size], [r.x, r.y]] }, 'region-' + Date.now());
-  marks.set(a.id, { note: '', ...marks.get(a.id), relevant });
-  if (!old) annotator.state.store.addAnnotation(a);
-  annotator.setSelected(a.id); edit(annotator.state.store.getAnnotation(a.id));
-  save();
+  const ends = r => r.low === null || isNaN(r.low) ? '' : ` (${r.low.toFixed(2)} to ${r.high.toFixed(2)})`;
+  $('agreement').replaceChildren(...(scaled.length ? [line('th', [`Agreement with ${scaled[0].relevant} + ${scaled[0].others} marks`, 'AUC'])] : []), ...scaled.map(r => line('td', [r.name, r.auc.toFixed(2) + ends(r)])));
 }
 // the drawing tool is loaded by live pages only
 function part(tag, what) { return new Promise((done, failed) => { const e = Object.assign(document.createElement(tag), what); e.onload = done; e.onerror = () => failed(new Error(e.src || e.href)); document.head.append(e); }); }
 async function notes() {
-  const s = await (await fetch('session.json')).json();
-  token = s.token;
-  if (!token) return;
   await Promise.all([part('link', { rel: 'stylesheet', href: 'annotorious.css' }), part('script', { src: 'annotorious.min.js' })]);
-  annotator = AnnotoriousOSD.createOSDAnnotator(viewer, { drawingMode: 'click', style: a => ({ fill: (marks.get(a.id) || { relevant: true }).relevant ? '#0072b2' : '#d55e00', fillOpacity: .15, stroke: (marks.get(a.id) || { relevant: true }).relevant ? '#0072b2' : '#d55e00', strokeWidth: 2 }) });
-  $('notes').hidden = $('keydraw').hidden = false; $('mark').hidden = !D.regions.length;
-  const old = s.notes.map((n, i) => toPage(n, 'note-' + i));
-  s.notes.forEach((n, i) => marks.set('note-' + i, { relevant: n.relevant, note: n.note }));
-  annotator.state.store.bulkAddAnnotations(old); agreement(s.agreement);
-  annotator.on('createAnnotation', a => { drawing(false); annotator.setSelected(a.id); edit(annotator.state.store.getAnnotation(a.id)); });
-  annotator.on('selectionChanged', list => edit(list.length ? annotator.state.store.getAnnotation(list[0].id) : null));
-  $('yes').addEventListener('click', () => mark(true)); $('no').addEventListener('click', () => mark(false));
-  $('draw').addEventListener('click', () => drawing(!+state.drawing));
-  $('note').addEventListener('submit', e => { e.preventDefault(); marks.set(chosen.id, { relevant: $('note').elements.relevant.value === '1', note: $('text').value }); annotator.cancelSelected(); edit(null); save(); });
-  $('drop').addEventListener('click', () => { const id = chosen.id, kept = marks.delete(id); annotator.cancelSelected(); annotator.removeAnnotation(id); edit(null); if (kept) save(); });
-  state.notes = old.length;
+  await part('script', { src: 'notes.js' });
 }
-if (D.live) viewer.addOnceHandler('open', () => notes().catch(e => { state.error = e.message; }));
 
 const step = k => { $('opacity').value = +$('opacity').value + k; hidden = false; draw(); };
-const keys = { ArrowDown: () => toLevel(current() + 1), ArrowUp: () => toLevel(current() - 1), h: () => next('head'), s: () => next('scaling'), n: () => visit(visited + 1), g: () => { $('gridded').checked = !$('gridded').checked; grid(); }, d: () => annotator && drawing(!+state.drawing), r: () => annotator && mark(true), x: () => annotator && mark(false), '[': () => step(-5), ']': () => step(5), ' ': () => { hidden = !hidden; draw(); }, '0': () => viewer.viewport.goHome() };
+const zoom = by => { viewer.viewport.zoomBy(by); viewer.viewport.applyConstraints(); };
+const pan = (x, y) => { const b = viewer.viewport.getBounds(); viewer.viewport.panBy(new OpenSeadragon.Point(x * b.width / 8, y * b.height / 8)); viewer.viewport.applyConstraints(); };
+const help = $('help');
+const keys = {
+  '+': () => zoom(1.5), '=': () => zoom(1.5), '-': () => zoom(1 / 1.5), '0': () => viewer.viewport.goHome(),
+  ArrowLeft: () => pan(-1, 0), ArrowRight: () => pan(1, 0), ArrowUp: () => pan(0, -1), ArrowDown: () => pan(0, 1),
+  '.': () => toLevel(Math.min(current() + 1, levels.length - 1)), ',': () => toLevel(current() - 1), h: () => next('head'), s: () => next('scaling'),
+  '[': () => step(-5), ']': () => step(5), ' ': () => { hidden = !hidden; draw(); }, g: () => { $('gridded').checked = !$('gridded').checked; grid(); },
+  n: () => visit(visited + 1), p: () => visit(visited < 0 ? -1 : visited - 1), f: () => full(), '?': () => help.showModal() };
+// OpenSeadragon's own keys would act a second time
 viewer.innerTracker.keyHandler = null; viewer.innerTracker.keyDownHandler = null;
-document.addEventListener('keydown', e => { const f = keys[e.key]; if (f && !e.target.closest('textarea, select') && !(e.ctrlKey || e.metaKey || e.altKey) && !(e.target.id === 'opacity' && e.key.startsWith('Arrow'))) { e.preventDefault(); f(); } });
-window.hiptViewer = { viewer, choose, items, annotator: () => annotator };
+document.addEventListener('keydown', e => {
+  const f = keys[e.key], at = e.target;
+  if (!f || e.ctrlKey || e.metaKey || e.altKey || help.open || at.closest('textarea, select, input[type=text]')) return;
+  if (at.closest('button, a, summary, input[type=checkbox], input[type=radio]') && (e.key === ' ' || e.key === 'Enter')) return;      // the control is pressed
+  if (at.closest('input[type=range], input[type=radio]') && e.key.startsWith('Arrow')) return;
+  e.preventDefault(); f();
+});
+function full() { document.fullscreenElement ? document.exitFullscreen() : $('slide').requestFullscreen(); }
+for (const [id, key] of [['zoom-in', '+'], ['zoom-out', '-'], ['home', '0'], ['full', 'f'], ['help-open', '?']]) $(id).addEventListener('click', () => keys[key]());
+
+// a link to this very view
+function place() {
+  const c = viewer.viewport.getCenter(true), z = viewer.viewport.getZoom(true);
+  if (isFinite(z)) history.replaceState(null, '', `#x=${Math.round(c.x * D.width)}&y=${Math.round(c.y * D.width)}&z=${+z.toFixed(3)}&layer=${layer}`);
+}
+function toPlace() {
+  const at = new URLSearchParams(location.hash.slice(1));
+  if (!at.has('z')) return;
+  viewer.viewport.zoomTo(+at.get('z'), null, true);
+  viewer.viewport.panTo(new OpenSeadragon.Point(+at.get('x') / D.width, +at.get('y') / D.width), true);
+  if (at.has('layer')) choose(+at.get('layer'));
+}
+viewer.addOnceHandler('open', () => { toPlace(); viewer.addHandler('animation-finish', place); });
+window.addEventListener('hashchange', toPlace);
+window.hiptViewer = { viewer, D, choose, items, keys, agreed: agreement };
+if (D.live) viewer.addOnceHandler('open', () => notes().catch(e => { state.error = e.message; }));
 })();

@@ -1,0 +1,206 @@
+// Notes on a live page. Every change is sent to the server at once, note by note, with the version that this page knew;
+// what other tabs, other people or QuPath have changed meanwhile comes back with the answer.
+(async () => {
+'use strict';
+const { viewer, D } = hiptViewer, $ = id => document.getElementById(id), state = document.body.dataset;
+const session = await (await fetch('session.json')).json();
+if (!session.token) return;
+const step = D.tiled.step;                 // Annotorious counts in pixels of the finest tile level
+const notes = new Map();                   // id -> note as the page shows it
+const dirty = new Set();                   // ids that the server has not got yet
+const undone = [];                         // [id, what it was before], the latest last
+let sending = false, waiting = null, chosen = null, retry = null, classes = session.classes;
+
+const css = color => `rgb(${color.join(',')})`;
+const style = a => { const c = css((notes.get(a.id) || classes[0]).color); return { fill: c, fillOpacity: .15, stroke: c, strokeWidth: 2 }; };
+const annotator = AnnotoriousOSD.createOSDAnnotator(viewer, { drawingMode: 'click', drawingEnabled: false, style });
+const store = annotator.state.store;
+
+// shapes
+const ringOf = a => {
+  const g = a.target.selector.geometry, b = g.bounds;
+  const p = a.target.selector.type === 'RECTANGLE' ? [[b.minX, b.minY], [b.maxX, b.minY], [b.maxX, b.maxY], [b.minX, b.maxY]] : g.points;
+  const apart = p.filter(([x, y], i) => !i || x !== p[i - 1][0] || y !== p[i - 1][1]);      // a double click sets a corner twice
+  return [...apart, apart[0]].map(([x, y]) => [x * step, y * step]);
+};
+function shapeOf(n) {
+  const points = n.points.slice(0, -1).map(([x, y]) => [x / step, y / step]), xs = points.map(p => p[0]), ys = points.map(p => p[1]);
+  const bounds = { minX: Math.min(...xs), minY: Math.min(...ys), maxX: Math.max(...xs), maxY: Math.max(...ys) };
+  return { id: n.id, bodies: [], target: { annotation: n.id, selector: { type: 'POLYGON', geometry: { points, bounds } } } };
+}
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+function draw(n) {
+  if (!n.points) return;
+  const there = store.getAnnotation(n.id);
+  if (!there) store.addAnnotation(shapeOf(n), 'REMOTE');
+  else if (!same(ringOf(there), n.points)) store.updateAnnotation(n.id, shapeOf(n), 'REMOTE');
+}
+function erase(id) { if (store.getAnnotation(id)) store.deleteAnnotation(id, 'REMOTE'); }
+
+// saving
+const kept = n => n && { name: n.name, color: n.color, text: n.text, points: n.points };
+function touch(id, before) {
+  undone.push([id, before]);
+  dirty.add(id); later();
+}
+function tell(text) { $('saved').textContent = text; state.saving = +(dirty.size > 0 || sending); $('undo').disabled = !undone.length; }
+function later(ms = 400) { clearTimeout(waiting); tell('Saving …'); waiting = setTimeout(flush, ms); }
+function changeOf(id) {
+  const n = notes.get(id), base = n ? n.version : null;
+  if (!n || n.gone) return { id, base, gone: true };
+  return { id, base, name: n.name, color: n.color, text: n.text, ring: n.points && (base === null || n.moved) ? n.points : null };
+}
+async function flush(keepalive = false) {
+  clearTimeout(waiting); clearTimeout(retry);
+  if (sending || !dirty.size) return;
+  const ids = [...dirty], sent = ids.map(changeOf), as = new Map(ids.map(id => [id, JSON.stringify(kept(notes.get(id)))]));
+  sending = true; dirty.clear(); tell('Saving …');
+  try {
+    const answer = await fetch('notes', { method: 'POST', keepalive, headers: { 'Content-Type': 'application/json', 'X-HIPT-Token': session.token },
+      body: JSON.stringify({ author: $('author').value.trim(), changes: sent }) });
+    if (answer.status !== 200 && answer.status !== 409) throw new Error(answer.statusText);
+    const result = await answer.json();
+    sending = false;
+    for (const id of ids) if (JSON.stringify(kept(notes.get(id))) !== as.get(id)) dirty.add(id);   // changed again meanwhile
+    accept(result, result.conflicts || []);
+    state.saved = result.notes.length;
+    if (dirty.size) later(); else tell(`All ${result.notes.length} notes are saved`);
+  } catch (e) {
+    sending = false;
+    for (const id of ids) dirty.add(id);
+    tell(`NOT SAVED: ${e.message}. Trying again; do not close this page`);
+    retry = setTimeout(flush, 3000);
+  }
+}
+// what the server has is what counts, except for notes that were changed here and are not saved yet
+function accept(result, conflicts) {
+  const there = new Map(result.notes.map(n => [n.id, n]));
+  for (const [id, n] of notes) if (!there.has(id) && !dirty.has(id) && !conflicts.includes(id)) { notes.delete(id); erase(id); }
+  for (const [id, n] of there) {
+    const mine = notes.get(id);
+    if (conflicts.includes(id)) continue;
+    if (dirty.has(id)) { if (mine) mine.version = n.version; continue; }
+    notes.set(id, n); draw(n);
+  }
+  annotator.setStyle(style);
+  for (const id of conflicts) ask(id, there.get(id));
+  if (chosen && !notes.has(chosen)) select(null);
+  hiptViewer.agreed(result.agreement); list();
+}
+function ask(id, theirs) {
+  const box = document.createElement('div'), mine = notes.get(id);
+  box.className = 'conflict'; box.setAttribute('role', 'alert');
+  box.append(theirs ? `Changed elsewhere: ${theirs.name} “${theirs.text}”${theirs.author ? ' by ' + theirs.author : ''}. ` : 'Deleted elsewhere. ');
+  const button = (text, run) => { const b = box.appendChild(document.createElement('button')); b.type = 'button'; b.textContent = text; b.addEventListener('click', () => { box.remove(); run(); list(); }); };
+  button(mine && !mine.gone ? 'Keep mine' : 'Delete it', () => { if (mine) { mine.version = theirs ? theirs.version : null; mine.moved = true; } dirty.add(id); later(0); });
+  button(theirs ? 'Take theirs' : 'Delete it', () => { notes.delete(id); erase(id); if (theirs) { notes.set(id, theirs); draw(theirs); } });
+  $('conflicts').append(box); state.conflicts = $('conflicts').children.length;
+}
+
+// changes
+function set(id, values) {
+  const old = notes.get(id), before = kept(old);
+  notes.set(id, { version: null, author: '', date: '', text: '', kind: 'Polygon', ...old, ...values });
+  if (values.points) notes.get(id).moved = true;
+  touch(id, before); list(); annotator.setStyle(style);
+}
+function remove(id) {
+  const n = notes.get(id);
+  touch(id, kept(n));
+  n.gone = true; erase(id); select(null); list();
+}
+function undo() {
+  const [id, before] = undone.pop() || [];
+  if (!id) return;
+  const n = notes.get(id);
+  if (before) { notes.set(id, { version: null, author: '', date: '', kind: 'Polygon', ...n, ...before, id, gone: false, moved: true }); draw(notes.get(id)); }
+  else if (n) { n.gone = true; erase(id); select(null); }
+  dirty.add(id); later(0); list();
+}
+function box(id) { const n = notes.get(id), xs = n.points.map(p => p[0]), ys = n.points.map(p => p[1]); return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)]; }
+
+// the panel
+function select(id, focus = false) {
+  chosen = id; $('note').hidden = !id;
+  if (!id) return;
+  const n = notes.get(id);
+  $('class').value = n.name; $('text').value = n.text;
+  $('by').textContent = [n.author, n.date && new Date(n.date).toLocaleString()].filter(Boolean).join(', ');
+  if (focus) $('text').focus();
+}
+function list() {
+  const known = new Map(classes.map(c => [c.name, c]));
+  for (const n of notes.values()) if (!known.has(n.name)) known.set(n.name, { name: n.name, color: n.color });
+  classes = [...known.values()];
+  const now = $('class').value;
+  $('class').replaceChildren(...classes.map(c => new Option(c.name)), new Option('New class …', ''));
+  if (known.has(now)) $('class').value = now;
+  const shown = [...notes.values()].filter(n => !n.gone);
+  $('list').replaceChildren(...shown.map(n => {
+    const b = document.createElement('button'), dot = b.appendChild(document.createElement('i'));
+    b.type = 'button'; dot.style.background = css(n.color); b.append(` ${n.name}${n.text ? ': ' + n.text : ''}${n.points ? '' : ` (${n.kind}, kept as it is)`}`);
+    b.addEventListener('click', () => { go(n); if (n.points) annotator.setSelected(n.id); select(n.id); });
+    const li = document.createElement('li'); li.append(b); return li;
+  }));
+  state.notes = shown.length; tell($('saved').textContent);
+}
+function go(n) {
+  const [x0, y0, x1, y1] = n.points ? box(n.id) : n.bounds, pad = Math.max(x1 - x0, y1 - y0, 400) * .3;
+  viewer.viewport.fitBounds(new OpenSeadragon.Rect((x0 - pad) / D.width, (y0 - pad) / D.width, (x1 - x0 + 2 * pad) / D.width, (y1 - y0 + 2 * pad) / D.width));
+}
+function drawing(tool) {
+  if (tool) annotator.setDrawingTool(tool);
+  annotator.setDrawingEnabled(!!tool); state.drawing = +!!tool;
+  // the double click that ends a polygon is not to zoom
+  setTimeout(() => { viewer.gestureSettingsMouse.dblClickToZoom = !+state.drawing; }, tool ? 0 : 600);
+  for (const t of ['polygon', 'rectangle']) $('draw-' + t).setAttribute('aria-pressed', tool === t);
+  $('hint').textContent = tool === 'polygon' ? 'Click each corner, double-click to finish, Esc to stop' : tool ? 'Click two opposite corners, Esc to stop' : '';
+}
+function mark(name) {
+  const c = viewer.viewport.getCenter(true), x = c.x * D.width, y = c.y * D.width, r = D.regions.find(r => x >= r.x && x < r.x + r.size && y >= r.y && y < r.y + r.size);
+  if (!r) { $('hint').textContent = 'No region in the middle of the view'; return; }
+  const ring = [[r.x, r.y], [r.x + r.size, r.y], [r.x + r.size, r.y + r.size], [r.x, r.y + r.size], [r.x, r.y]], want = [r.x, r.y, r.x + r.size, r.y + r.size];
+  const old = [...notes.values()].find(n => !n.gone && n.points && n.points.length === 5 && box(n.id).every((v, i) => Math.abs(v - want[i]) < step));
+  const id = old ? old.id : crypto.randomUUID(), c2 = classes.find(c => c.name === name);
+  set(id, old ? { name, color: c2.color } : { id, name, color: c2.color, points: ring });
+  draw(notes.get(id)); select(id);
+}
+
+store.observe(({ changes }) => {
+  for (const a of changes.created || []) { set(a.id, { id: a.id, name: classes[0].name, color: classes[0].color, points: ringOf(a) }); drawing(null); annotator.setSelected(a.id); select(a.id, true); }
+  for (const u of changes.updated || []) { const ring = ringOf(u.newValue), n = notes.get(u.newValue.id); if (n && !same(ring, n.points)) set(n.id, { points: ring }); }
+}, { origin: 'LOCAL' });
+annotator.on('selectionChanged', l => select(l.length && notes.has(l[0].id) ? l[0].id : null));
+
+$('class').addEventListener('change', () => {
+  let name = $('class').value, c = classes.find(c => c.name === name);
+  if (!c) {
+    name = (prompt('Name of the new class') || '').trim().slice(0, 100);
+    if (!name) { select(chosen); return; }
+    c = classes.find(c => c.name === name) || { name, color: [[0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233], [148, 103, 189], [120, 120, 40]][classes.length % 6] };
+  }
+  set(chosen, { name: c.name, color: c.color }); select(chosen);
+});
+$('text').addEventListener('input', () => { const n = notes.get(chosen); if (n && n.text !== $('text').value) set(chosen, { text: $('text').value }); });
+$('text').addEventListener('keydown', e => { if (e.key === 'Escape') { e.stopPropagation(); $('text').blur(); } });
+$('note').addEventListener('submit', e => e.preventDefault());
+$('drop').addEventListener('click', () => remove(chosen));
+$('undo').addEventListener('click', undo);
+for (const t of ['polygon', 'rectangle']) $('draw-' + t).addEventListener('click', () => drawing($('draw-' + t).getAttribute('aria-pressed') === 'true' ? null : t));
+$('yes').addEventListener('click', () => mark('Relevant')); $('no').addEventListener('click', () => mark('Not relevant'));
+try { $('author').value = localStorage.getItem('hipt-author') || ''; } catch { /* a frame without storage */ }
+$('author').addEventListener('change', () => { try { localStorage.setItem('hipt-author', $('author').value.trim()); } catch { /* as above */ } });
+window.addEventListener('beforeunload', e => { if (dirty.size || sending) { flush(true); e.preventDefault(); } });
+document.addEventListener('visibilitychange', () => { if (document.hidden) flush(true); });
+
+Object.assign(hiptViewer.keys, {
+  d: () => drawing(+state.drawing ? null : 'polygon'), r: () => mark('Relevant'), x: () => mark('Not relevant'), u: undo,
+  Escape: () => { if (+state.drawing) { annotator.cancelDrawing && annotator.cancelDrawing(); drawing(null); } else { annotator.cancelSelected(); select(null); } },
+  Delete: () => chosen && remove(chosen), Backspace: () => chosen && remove(chosen) });
+hiptViewer.leave = async () => { await flush(); for (let i = 0; i < 50 && (dirty.size || sending); i++) await new Promise(r => setTimeout(r, 50)); return !dirty.size; };
+Object.assign(hiptViewer, { annotator: () => annotator, notes: () => [...notes.values()].filter(n => !n.gone) });
+$('notes').hidden = false; $('mark').hidden = !D.regions.length;
+for (const e of document.querySelectorAll('.with-notes')) e.hidden = false;
+accept({ notes: session.notes, agreement: session.agreement }, []);
+tell(notes.size ? `${notes.size} notes` : '');
+})().catch(e => { document.body.dataset.error = e.message; });
