@@ -161,7 +161,8 @@ def _say_how_chosen(folds, bags, task, t):
     reasons = {k: choose_by(bags, f, task, t)[1] for k,f in folds.items()}
     for why in dict.fromkeys(r for r in reasons.values() if not r.startswith(('validation','last epoch: recipe'))):
         some = ', '.join(str(k) for k,r in reasons.items() if r==why)
-        logger.warning(f"note: fold{'s'*(', ' in some)} {some}: {why}; temperature and threshold are not chosen either")
+        keep = f"folds {some} keep" if ', ' in some else f'fold {some} keeps'
+        logger.warning(f"note: {keep} the last epoch, without temperature and threshold: {why.removeprefix('last epoch: ')}")
 
 def _settings(bags, folds, task, t, level2, pool):
     "What decides about the result of a cross-validation"

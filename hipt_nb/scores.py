@@ -282,8 +282,8 @@ def _below_chance(row):
     "Why a metric whose chance is 0.5 is below it"
     if not row.metric.startswith(('AUC','c-index')) or not row.value<.5: return ''
     if row.high<.5: return 'below 0.5, and the interval excludes it: are labels or times swapped?'
-    return ('below 0.5: without a signal, what a test fold has more of its training folds have less of, '
-            'so that cross-validation is as often below 0.5 as above it, and in small cohorts more often')
+    return ('below 0.5: without a signal that is at least as likely as above, since what a test fold has more of '
+            'its training folds have less of')
 
 # %% ../nbs/12f_scores.ipynb #599481bf
 def _unit(predictions, pooled, by_patient):
