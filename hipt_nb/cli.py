@@ -6,9 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'OldModel', 'Bags',
-           'Seed', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'FULL', 'QUICK', 'info', 'Areas',
-           'tile', 'pretrain', 'embed', 'import_weights', 'train', 'knn', 'evaluate', 'predict', 'attend', 'report',
-           'view', 'export', 'import_', 'demo', 'main']
+           'Seed', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info',
+           'Areas', 'tile', 'pretrain', 'embed', 'import_weights', 'train', 'knn', 'evaluate', 'predict', 'attend',
+           'report', 'view', 'export', 'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, signal, sys, time, warnings
@@ -302,6 +302,9 @@ Splits       = Annotated[Optional[Path], _option(
     "A column split in the manifest does the same.")]
 AllowLeakage = Annotated[bool, typer.Option(
     '--allow-leakage', help="Only report patients that are in both training and test, instead of refusing.")]
+Positive     = Annotated[Optional[str], _option(
+    "The positive one of two classes, for average precision, threshold and ROC curve; the last in sorted order if not "
+    "given. Kept with the model.")]
 
 # %% ../nbs/16_cli.ipynb #508ec965
 def _with_regions(run, manifest):
@@ -328,8 +331,13 @@ def _folds(manifest, n, seed, **how):
 def _show(table):
     "Print every metric with its interval, one line a model"
     for model,rows in table.groupby('model', sort=False):
-        slides, patients = rows.slides.iloc[0], rows.patients.iloc[0]
-        print(f"  {model}, {slides} slides of {patients} patients: {', '.join(map(_metric, rows.itertuples()))}")
+        first = rows.iloc[0]
+        unit = f' (each {first.unit})' if first.get('unit', 'slide')!='slide' else ''
+        parts = [', '.join(map(_metric, some.itertuples())) + (f' [{how}]' if how else '')
+                 for how,some in rows.groupby('how', sort=False)]
+        print(f"  {model}, {first.slides} slides of {first.patients} patients{unit}: {'; '.join(parts)}")
+        for r in rows.itertuples():
+            if 'below 0.5' in r.note: print(f'    {r.metric}: {r.note}')
 
 def _metric(r):
     from hipt_nb.intervals import Estimate
@@ -355,6 +363,7 @@ def train(
     max_patches:Annotated[Optional[int], _option(
         "Of bags of patches: at most so many of a slide in a training step, others in every epoch; 0 for all. "
         "4096 if not given. All are read to predict.", min=0)]=None,
+    positive:Positive=None,
     level2:Annotated[str, typer.Option(
         help="none (region tokens as embedded), frozen, or tuned along with the slide level at --level2-lr.")]='none',
     pyramid:Annotated[Optional[str], _option("Whose level 2 that is; by default that of the features.")]=None,
@@ -382,9 +391,10 @@ def train(
 ):
     "Train a slide model on labels or survival, fold by fold. Writes models/slide/{name}/."
     options = {k:v for k,v in locals().items() if k not in ('slides','out','device','workers')}
-    from hipt_nb.trained import name_columns, train_cohort
+    from hipt_nb.trained import labelled, name_columns, train_cohort
     run = _existing(out)
-    manifest = _patients_named(name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event))
+    named = name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event)
+    manifest = _patients_named(labelled(named))
     options['encoder'] = encoder = run.encoder_name(encoder)
     splits = _folds(manifest, folds, seed, task=task, order=order, repeats=repeats, by_site=by_site, splits=splits,
                     allow_leakage=allow_leakage)
@@ -393,8 +403,16 @@ def train(
                     patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed,
                     max_patches=max_patches)
     trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
-                           by_patient, device, workers, columns, order, bags, **settings)
-    print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder}")
+                           by_patient, device, workers, columns, order, bags, positive, **settings)
+    _say_positive(trained.classes, positive)
+    tested = trained.predictions.slide_id.nunique()
+    print(f"train: {tested} {'patients' if trained.pooled else 'slides'} tested in {len(trained.folds)} folds, "
+          f"predictions in {trained.folder}")
+
+def _say_positive(classes, chosen):
+    if not classes or len(classes)!=2: return
+    why = '' if chosen else ' (the last in sorted order; choose with --positive)'
+    print(f"classes: {classes[1]!r} is positive{why}")
 
 # %% ../nbs/16_cli.ipynb #43df9388
 @app.command()
@@ -411,6 +429,7 @@ def knn(
         '--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. "
         "Writes evaluation/curve-{encoder}.csv "
              "and .png.")]=False,
+    positive:Positive=None,
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
 ):
     """Score features without training: k nearest slides.
@@ -420,15 +439,18 @@ def knn(
     from hipt_nb.features import label_classes, load_bags, mean_bag
     from hipt_nb.comparison import score_table
     from hipt_nb.probe import knn as nearest, mean_of_patches
+    from hipt_nb.trained import class_order, labelled, name_columns
     run = _existing(out)
-    manifest = _patients_named(_with_regions(run, read_manifest(slides, require=('label',))))
+    named = name_columns(_with_regions(run, read_manifest(slides, require=('label',))))
+    manifest = _patients_named(labelled(named))
     encoder = run.encoder_name(encoder)
     dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
     used = slides_in(dealt)
     some = manifest[manifest.slide_id.isin(used)]
     kind = _mean_of(run, some, encoder, bags)
     bags = [mean_bag(b) for b in load_bags(run, some, encoder, bags=kind)]
-    classes, name = label_classes(bags), f'{k} nearest neighbours' + ' by patches'*(kind=='patch')
+    classes = class_order(label_classes(bags), positive)
+    name = f'{k} nearest neighbours' + ' by patches'*(kind=='patch')
     kw = dict(allow_leakage=allow_leakage)
     def neighbours(b, f): return nearest(b, f, classes, k=k, metric=metric, weights=weights, **kw)
     def mean(b, f): return mean_of_patches(b, f, classes, **kw)
@@ -463,6 +485,10 @@ def evaluate(
     no_baselines:Annotated[bool, typer.Option(
         '--no-baselines', help="Leave out the two baselines that have to be trained; models/controls/ keeps those "
                                "that are.")]=False,
+    times:Annotated[Optional[str], _option(
+        "Of survival: times of the AUCs, as in 36,60; by default the quartiles of the times of events.")]=None,
+    by_patient:Annotated[bool, typer.Option(
+        '--by-patient', help="Score patients instead of slides, by the mean probability of their slides.")]=False,
     by:Annotated[Optional[List[str]], _option(
         "Every metric within each value of this column too, such as scanner; may be repeated. A column site is "
         "always used. Writes evaluation/subgroups.csv.")]=None,
@@ -484,10 +510,15 @@ def evaluate(
     by = by or ()
     if external_run and not external: raise HIPTError("--external-run holds the features of --external: name both")
     other = _external(run, external, external_run, by) if external else None
-    _show(evaluate_run(run, manifest, sharpness, not no_baselines, device, by))
+    _show(evaluate_run(run, manifest, sharpness, _numbers(times), by_patient, not no_baselines, device, by))
     print(f"evaluate: table in {run.table('evaluation')}, "
           f"comparisons, predictions per patient and figures in {run.evaluation}")
     if other: _show_external(run, manifest, other, by, device)
+
+def _numbers(text):
+    "Numbers with commas between them"
+    try: return [float(t) for t in text.split(',')] if text else None
+    except ValueError: raise HIPTError(f"'{text}' is not a list of numbers: write --times 36,60") from None
 
 # %% ../nbs/16_cli.ipynb #a0dce5dd
 def _external(run, manifest, other, by):

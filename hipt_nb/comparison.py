@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/comparison.html.md"""
 
 # %% auto #0
 __all__ = ['METRICS', 'Metric', 'class_counts', 'auc_rate', 'precision_rate', 'balanced_rate', 'f1_rate', 'fold_values',
-           'fold_score', 'fold_auc', 'compare', 'draw_folds', 'score_table']
+           'how_averaged', 'fold_score', 'fold_auc', 'compare', 'draw_folds', 'score_table']
 
 # %% ../nbs/08ab_comparison.ipynb #fc950ea2
 import numpy as np, pandas as pd
@@ -30,6 +30,7 @@ class Metric:
     note:str=''         # what a reader should know, such as why there is no interval
     outlier:Callable=None   # called with one row per patient; of a metric without bounds, see `interval`
     least_variance:Callable=None  # called with the table; the jackknife's variance is not believed below it
+    of_class:str=''     # `positive`: of two classes the second, of more their mean; `all`: the mean over classes
 
 # %% ../nbs/08ab_comparison.ipynb #5a954746
 def class_counts(
@@ -75,11 +76,11 @@ def _of_classes(metric): return lambda t,w: metric(t.label.to_numpy(), t.pred.to
 def _smoothed(metric): return lambda t: smoothed_variance(metric, t.label, t.pred, t.patient)
 
 METRICS = {m.name: m for m in [
-    Metric('AUC', _of_scores(auc), rate=auc_rate),
-    Metric('average precision', _of_scores(average_precision), rate=precision_rate),
+    Metric('AUC', _of_scores(auc), rate=auc_rate, of_class='positive'),
+    Metric('average precision', _of_scores(average_precision), rate=precision_rate, of_class='positive'),
     Metric('balanced accuracy', _of_classes(balanced_accuracy), pooled=True, rate=balanced_rate,
-           least_variance=_smoothed(balanced_accuracy)),
-    Metric('F1', _of_classes(f1), pooled=True, rate=f1_rate, least_variance=_smoothed(f1))]}
+           least_variance=_smoothed(balanced_accuracy), of_class='all'),
+    Metric('F1', _of_classes(f1), pooled=True, rate=f1_rate, least_variance=_smoothed(f1), of_class='all')]}
 
 # %% ../nbs/08ab_comparison.ipynb #19070cdf
 def fold_values(
@@ -92,6 +93,18 @@ def fold_values(
     return np.array([metric.of(d, np.ones((1,len(d))))[0] for d in parts])
 
 def _metric(metric): return METRICS[metric] if isinstance(metric, str) else metric
+
+# %% ../nbs/08ab_comparison.ipynb #ffa33eaf
+def how_averaged(
+    metric,       # a `Metric`
+    predictions,  # table of predictions with `fold`
+)->str:           # such as "mean over 5 folds, 'mixed' is positive"
+    "Over what a metric is averaged, and which class is the positive one"
+    names, n = classes_of(predictions), predictions.fold.nunique()
+    folds = '' if n<2 else 'all folds together' if metric.pooled else f'mean over {n} folds'
+    positive = metric.of_class=='positive' and len(names)==2
+    macro = f'macro over {len(names)} classes' if metric.of_class and names else ''
+    return ', '.join(filter(None, [folds, f'{names[1]!r} is positive' if positive else macro]))
 
 # %% ../nbs/08ab_comparison.ipynb #da37a1c6
 def fold_score(
@@ -173,7 +186,9 @@ def draw_folds(
     metric = _metric(metric)
     ax = ax or plt.subplots(figsize=(6, .9+.5*len(models)))[1]
     for i,p in enumerate(models.values()): _draw_estimate(ax, i, fold_score(p, metric), fold_values(p, metric))
-    ax.set(yticks=range(len(models)), yticklabels=models, ylim=(len(models)-.4,-.5), xlabel=metric.name)
+    how = dict.fromkeys(how_averaged(metric, p) for p in models.values())
+    xlabel = ', '.join(filter(None, [metric.name, ' or '.join(how)]))
+    ax.set(yticks=range(len(models)), yticklabels=models, ylim=(len(models)-.4,-.5), xlabel=xlabel)
     if np.isfinite(metric.bounds).all():
         low, high = metric.bounds
         ax.axvline((low+high)/2, color='grey', lw=1, ls=':')
@@ -184,13 +199,13 @@ def _draw_estimate(ax, i, est, values):
     ax.plot([est.low, est.high], [i,i], color='steelblue', lw=2)
     ax.plot(est.value, i, '|', color='black', ms=16, mew=2)
     if len(values)>1: ax.plot(values, np.full(len(values), i+.22), 'o', color='steelblue', alpha=.5, ms=5)
-    ax.text(1.04, i, str(est), va='center', transform=ax.get_yaxis_transform(), fontsize=9)
+    ax.text(1.04, i, f'{est}, {est.n} patients', va='center', transform=ax.get_yaxis_transform(), fontsize=9)
 
 # %% ../nbs/08ab_comparison.ipynb #a3ea8662
 def score_table(
     models:dict,    # name → predictions
     metrics=None,   # name → `Metric`; `METRICS` if not given
-):                  # DataFrame: model, metric, value, low, high, sd_repeats, slides, patients, note
+):                  # DataFrame: model, metric, value, low, high, sd_repeats, slides, patients, how, note
     "Every metric of several models with its interval, one row each"
     rows = [_score_row(name, p, m) for name,p in models.items() for m in (metrics or METRICS).values()]
     return pd.DataFrame(rows)
@@ -198,4 +213,4 @@ def score_table(
 def _score_row(name, predictions, metric):
     e = fold_score(predictions, metric)
     return dict(model=name, metric=metric.name, value=e.value, low=e.low, high=e.high, sd_repeats=e.sd_repeats,
-                slides=predictions.slide_id.nunique(), patients=e.n, note=e.note)
+                slides=predictions.slide_id.nunique(), patients=e.n, how=how_averaged(metric, predictions), note=e.note)

@@ -18,7 +18,7 @@ from .features import load_bags, read_features
 from .comparison import METRICS, draw_folds, fold_score
 from .decisions import one_class_note
 from .intervals import difference_interval
-from .metrics import classes_of, likeliest, pool_patients
+from .metrics import likeliest, pool_patients
 from .probe import mean_of_patches
 from .splits import match_splits
 from .survival import C_INDEX, auc_metric
@@ -84,7 +84,7 @@ def _check_cohort(trained, rows, run):
         there = ', '.join(run.encoder_names()) or 'none'
         raise HIPTError(f"model '{trained.name}' reads features of '{name}', and '{run.root}' holds {there}: embed the "
                         "external cohort with the same pyramid, or name its run with --external-run")
-    trained.check(load_bags(run, rows, name, trained.level))
+    trained.check(load_bags(run, rows, name, bags=trained.bag_kind))
 
 def _check_leaks(trained, rows, run):
     table = trained.slides
@@ -119,7 +119,7 @@ def external_predictions(
     return {title: _predict(t, rows, cohort.run, device) for title,(t,rows) in cohort.models.items()}
 
 def _predict(trained, rows, run, device):
-    bags = load_bags(run, rows, trained.encoder_name or trained.name, trained.level)
+    bags = load_bags(run, rows, trained.encoder_name or trained.name, bags=trained.bag_kind)
     table = trained.predict(bags, device, _files(rows, run)).assign(fold=0)
     extra = ['temperature','threshold','agreement','rank_spread','seen_in_training']
     return table.drop(columns=[c for c in extra if c in table])

@@ -16,11 +16,12 @@ from .run import Run
 from .features import by_patient, label_classes, load_bags, mean_bag, sample_patches
 from .evaluate import check_folds
 from .comparison import METRICS, compare, draw_folds, score_table
-from .metrics import classes_of, draw_confusion, draw_roc, kind_of, pool_patients
+from .metrics import classes_of, draw_confusion, draw_roc, kind_of, likeliest, pool_patients
 from .outcomes import OUTCOMES, draw_outcomes, outcome_metrics
-from .survival import C_INDEX, draw_auc_over_time, draw_survival, survival_metrics
+from .survival import C_INDEX, draw_auc_over_time, draw_survival, horizons, survival_metrics
 from .splits import match_splits
-from .calibration import CALIBRATION_ERROR, decision_table, draw_reliability
+from .calibration import CALIBRATION_ERROR, at_prior, decision_table, draw_reliability, learn_decision
+from .calibration import prior_ratio, with_threshold
 from .decisions import class_table, decision_curve, draw_decision_curve, draw_subgroups, groups_of, subgroup_table
 from .probe import mean_of_patches, outcome_baseline
 from .generalisation import draw_gap, draw_sharpness, gap_table, sharpness
@@ -28,7 +29,7 @@ from .slide_models import collate
 from .tasks import knows, make_task
 from .training import PATCHES, apply_level2
 from .finetune import patient_splits
-from .trained import Trained
+from .trained import Trained, labelled
 from .controls import run_controls
 
 # %% ../nbs/12f_scores.ipynb #514c2ffc
@@ -42,10 +43,9 @@ def trained_models(
 
 def model_predictions(
     trained:Trained,  # a cross-validation
-)->tuple:             # predictions, and a table of what validation chose (of classes; else empty)
+)->tuple:             # predictions, and a table of what validation chose
     "What a model predicted, at the temperature and threshold of each fold"
     pred = trained.judged
-    if kind_of(pred)!='classes': return pred, pd.DataFrame()
     return pred, decision_table({k: trained.decision(k) for k in np.unique(pred.fold)})
 
 # %% ../nbs/12f_scores.ipynb #bdd148a2
@@ -54,7 +54,7 @@ def same_classes(
     classes,          # of the manifest
 ):
     "Refuse a manifest whose classes are not those of the model"
-    if classes==trained.classes: return
+    if sorted(classes)==sorted(trained.classes): return
     raise HIPTError(f"model '{trained.name}' knows the classes {', '.join(trained.classes)}, and the manifest has "
                     f"{', '.join(classes)}: evaluate with the manifest it was trained on")
 
@@ -72,21 +72,34 @@ def baseline_of(
     manifest,         # table from `read_manifest`, with labels
     trained:Trained,  # a cross-validation
 ):                    # predictions, or None of survival
-    "The mean-of-patches baseline on the encoder and the folds of a trained model"
+    "The mean-of-patches baseline on the encoder and the training slides of a trained model; of classes at their prior"
     if not _has_baseline(trained): return None
-    manifest, name = trained.trained_on(manifest), trained.encoder_name or trained.name
+    manifest, name = labelled(trained.trained_on(manifest)), trained.encoder_name or trained.name
     bags = load_bags(run, manifest, name, bags='patch')
     same_labels(trained, bags)
     bags = [mean_bag(b) for b in bags]
-    folds = match_splits(trained.folds, manifest)[0]
+    folds = match_splits(trained.splits, manifest)[0]
     if trained.kind in OUTCOMES:
         if trained.pooled: folds = patient_splits(folds, bags)
         bags = by_patient(bags) if trained.pooled else bags
         return outcome_baseline(bags, folds, make_task(trained.config['task']), allow_leakage=True)
     pred = mean_of_patches(bags, folds, trained.classes, allow_leakage=True)
+    pred = _at_training_prior(pred, folds, {b.slide_id: b.label for b in bags})
     return pool_patients(pred).drop(columns='slides') if trained.pooled else pred
 
 def _has_baseline(trained): return trained.classes or trained.kind=='regression'
+
+def _at_training_prior(pred, folds, label):
+    "Predictions of a regression with balanced classes, for the share that each class has among the training slides"
+    names = classes_of(pred)
+    prior = [[np.mean([label[s]==c for s in f['train']]) for c in names] for f in folds]
+    decisions = {k: learn_decision(pred[:0], prior=p, drawn=[1/len(names)]*len(names)) for k,p in enumerate(prior)}
+    columns = [f'prob_{c}' for c in names]
+    ratio = np.stack([prior_ratio(decisions[k]) for k in pred.fold])
+    probs = at_prior(pred[columns].to_numpy(), ratio)
+    pred = pred.assign(**dict(zip(columns, probs.T)))
+    if len(names)==2: return with_threshold(pred, {k: d['threshold'] for k,d in decisions.items()})
+    return pred.assign(pred=likeliest(pred))
 
 # %% ../nbs/12f_scores.ipynb #378668fa
 def shared_baselines(
@@ -100,9 +113,10 @@ def shared_baselines(
 # %% ../nbs/12f_scores.ipynb #a14fe660
 def metrics_of(
     predictions,  # table of predictions
+    times=None,   # of survival: times of the AUCs; see `horizons`
 )->dict:          # name → `Metric`
     "The metrics of a table, the main one first: for classes AUC and its kin, for survival the c-index and AUC at times"
-    if 'risk' in predictions: return survival_metrics(predictions)
+    if 'risk' in predictions: return survival_metrics(predictions, times)
     if kind_of(predictions) in OUTCOMES: return outcome_metrics(predictions)
     return METRICS | {CALIBRATION_ERROR.name: CALIBRATION_ERROR}
 
@@ -157,10 +171,12 @@ def draw_model(
 def model_gap(
     trained:Trained,  # a cross-validation
     kept:dict=None,   # fold → epoch; all epochs if not given
-):                    # table from `gap_table`, or None where the trainer kept no `epochs.csv`
+):                    # table from `gap_table`, or None without `epochs.csv`, or without validation slides
     "Training against validation, from the predictions after every epoch"
     t = trained.per_fold('epochs')
     if t is None: return None
+    t = t[t.fold.isin(t.fold[t.side=='val'])]     # in other folds validation was too small, and trained on
+    if not len(t): return None
     if kept is None: return gap_table(t)
     return gap_table(t[t.epoch==t.fold.map(kept)].assign(epoch=0)).drop(columns='epoch')
 
@@ -186,6 +202,9 @@ def fold_sharpness(
     return sharpness(model, loss, rho, n=3, steps=3) | dict(slides=len(some))
 
 # %% ../nbs/12f_scores.ipynb #6e1d0a03
+_SIDES = 'train_loss', 'train_auc', 'val_loss', 'val_auc', 'loss_gap', 'auc_gap', 'train_patients', 'val_patients'
+_GAP_COLUMNS = ['fold', *_SIDES, 'loss_gap_low', 'loss_gap_high', 'auc_gap_low', 'auc_gap_high']
+
 def minimum_table(
     run:Run,          # the run folder
     manifest,         # table from `read_manifest`, with labels or times
@@ -196,9 +215,8 @@ def minimum_table(
     "Gap, and sharpness, of the weights that each fold kept"
     if not trained.has_networks: return None
     models = trained.models()
-    gap = model_gap(trained, {c['fold']: c['best_epoch'] for _,c in models})
     epochs = {c['fold']: c['best_epoch'] for _,c in models}
-    gap = gap.assign(epoch=gap.fold.map(epochs))
+    gap = _of_all_folds(model_gap(trained, epochs), epochs)
     if not sharp: return gap
     by_id = _training_bags(run, manifest, trained)
     rows = [dict(fold=c['fold']) | fold_sharpness(m, make_task(c['task']), [by_id[s] for s in c['split']['train']], rho)
@@ -206,6 +224,12 @@ def minimum_table(
     t = pd.DataFrame(rows).rename(columns=dict(loss='asked_loss'))
     t = pd.concat([t, pd.DataFrame([dict(fold='mean') | t[['random','worst']].mean().to_dict()])], ignore_index=True)
     return gap.merge(t.assign(rho=rho), on='fold')
+
+def _of_all_folds(gap, epochs):
+    "The gap with a row for every fold, also for those without validation slides"
+    if gap is None: gap = pd.DataFrame(columns=_GAP_COLUMNS)
+    rows = pd.DataFrame(dict(fold=[*epochs,'mean'], epoch=[*epochs.values(), np.nan]), dtype=object)
+    return rows.merge(gap, how='left', on='fold').reindex(columns=[*_GAP_COLUMNS, 'epoch'])
 
 def _training_bags(run, manifest, trained):
     name = trained.encoder_name or trained.name
@@ -288,6 +312,8 @@ def evaluate_run(
     run:Run,              # the run folder
     manifest,             # table from `read_manifest`, with labels or times
     sharp:bool=False,     # measure the sharpness of each minimum too
+    times=None,           # of survival: times of the AUCs; by default quartiles of the events of the cohort's patients
+    by_patient:bool=False,# score patients instead of slides, by the mean probability of their slides
     controls:bool=True,   # train the controls that are missing, and evaluate them too
     device='cpu',         # to train them on, or `cuda`, `auto`
     by=(),                # columns of the manifest to form subgroups by, see `write_decisions`
@@ -301,9 +327,14 @@ def evaluate_run(
     shared, baselines = ({name: pair[i] for name,pair in both.items()} for i in (0,1))
     predicted = {name: pred for name,(pred,_) in found.items()}
     models = {name: predicted[name] for name in trained} | baselines | {name: predicted[name] for name in beside}
-    table = _score(models, leak_notes(manifest, trained | shared | beside))
+    who = trained | shared | beside
+    units = {name: _unit(p, who[name].pooled, by_patient) for name,p in models.items()}
+    scored = {name: pool_patients(p).drop(columns='slides') if units[name].endswith('mean of slides') else p
+              for name,p in models.items()}
+    counts = {name: _slides_of(p, who[name], manifest) for name,p in models.items()}
+    table = _score(scored, leak_notes(manifest, who), _horizons(models, who, times), units, counts)
     write_csv(run.table('evaluation'), table)
-    write_csv(out/'comparisons.csv', comparisons(models))
+    write_csv(out/'comparisons.csv', comparisons(scored))
     chosen = [used.assign(model=name) for name,(_,used) in found.items() if len(used)]
     if chosen: write_csv(out/'validation.csv', pd.concat(chosen)[['model', *chosen[0].columns.drop('model')]])
     write_decisions(models, manifest, out, by)
@@ -311,14 +342,42 @@ def evaluate_run(
     _write_models(models, _plots(models, trained | shared | beside), out)
     return table
 
-def _score(models, leaks):
+def _score(models, leaks, times, units, counts):
     "One table of all metrics; a leak is noted at every metric of its model and of the baseline on the same folds"
-    pooled = {name: pool_patients(p) if 'risk' in p else p for name,p in models.items()}
-    tables = [score_table({name: p}, metrics_of(models[name])) for name,p in pooled.items()]
+    tables = [score_table({name: p}, metrics_of(p, times.get(name))) for name,p in models.items()]
     table = pd.concat(tables, ignore_index=True)
-    table['slides'] = table.model.map({name: p.slide_id.nunique() for name,p in models.items()})
-    table['note'] = ['; '.join(filter(None, [note, leaks.get(m, '')])) for m,note in zip(table.model, table.note)]
-    return table
+    table['slides'], table['unit'] = table.model.map(counts), table.model.map(units)
+    notes = [[r.note, leaks.get(r.model, ''), _below_chance(r)] for r in table.itertuples()]
+    return table.assign(note=['; '.join(filter(None, n)) for n in notes])
+
+def _below_chance(row):
+    "Why a metric whose chance is 0.5 is below it"
+    if not row.metric.startswith(('AUC','c-index')) or not row.value<.5: return ''
+    if row.high<.5: return 'below 0.5, and the interval excludes it: are labels or times swapped?'
+    return ('below 0.5: without a signal that is at least as likely as above, since what a test fold has more of '
+            'its training folds have less of')
+
+# %% ../nbs/12f_scores.ipynb #599481bf
+def _unit(predictions, pooled, by_patient):
+    "What is scored"
+    if pooled: return 'patient, slides in one bag'
+    several = predictions.groupby('fold').patient.value_counts().max()>1
+    return 'patient, mean of slides' if several and (by_patient or 'risk' in predictions) else 'slide'
+
+def _slides_of(predictions, trained, manifest):
+    "Slides behind a table of predictions"
+    if not trained.pooled: return predictions.slide_id.nunique()
+    rows = trained.trained_on(manifest)
+    return rows.slide_id[rows.patient.isin(predictions.patient)].nunique()
+
+def _horizons(models, trained, times):
+    "Model of survival → times of its AUCs: one set for all models of the same columns"
+    groups = {}
+    for name,t in trained.items():
+        if 'risk' in models[name]: groups.setdefault(params_hash(t.columns), []).append(name)
+    if times and not groups: raise HIPTError("there is no survival model to compute an AUC at a time of: leave out --times")
+    cohort = lambda names: pd.concat([models[n] for n in names])
+    return {name: at for names in groups.values() for at in [horizons(cohort(names), times)] for name in names}
 
 # %% ../nbs/12f_scores.ipynb #21a7fea3
 def _write_models(models, plots, out):
