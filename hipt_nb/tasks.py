@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from .core import HIPTError, quiet_imports
 from .features import label_classes
-from .metrics import auc, decided, nanmean, prediction_table, split_labels
+from .metrics import auc, nanmean, prediction_table, split_labels
 from .outcomes import grade_table, labels_table, number_table, quadratic_kappa, r2
 from .outcome_folds import grade_order
 from .survival import c_index, survival_table
