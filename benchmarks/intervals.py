@@ -471,35 +471,39 @@ def label_functions(y, p, fold):
     return {'macro AUC': (macro(auc), False, rate, (0,1), None),
             'macro average precision': (macro(average_precision), False, precision, (0,1), None)}
 
-def several_labels(separation, n, folds, rng):
+def several_labels(separation, n, rng):
     "Three correlated findings of half, a third and a sixth of the patients, and a score for each"
     common = rng.standard_normal(n)
     y = 1.*(.6*common[:,None]+.8*rng.standard_normal((n,3)) > norm.ppf([1/2,2/3,5/6]))
     return y, separation*y+rng.standard_normal((n,3))
 
+def outcome_functions(kind, strength, n, fold, rng):
+    "Functions of one study, see `number_functions`"
+    if kind=='labels': return label_functions(*several_labels(strength, n, rng), fold)
+    return number_functions(kind, *numbers(kind, strength, n, rng), fold)
+
+def outcome_rows(kind, strength, n, studies, large=200_000):
+    folds, found = 3 if n<40 else 5, []
+    fold, who = np.arange(n)%folds, np.arange(n)
+    rng = np.random.default_rng([SEED, n, int(strength*100), len(kind), ord(kind[0])])
+    for _ in range(studies):
+        of_study = outcome_functions(kind, strength, n, fold, rng)
+        found.append({k: estimate(m, who, rate, fold, None, pooled, bounds, outlier=outlier)
+                      for k,(m,pooled,rate,bounds,outlier) in of_study.items()})
+    whole = outcome_functions(kind, strength, large, np.zeros(large, int), rng)
+    for k in found[0]:
+        value, low, high = (np.array([getattr(f[k], a) for f in found]) for a in ('value','low','high'))
+        ok = ~np.isnan(value)
+        in_folds = k in ('Spearman','macro average precision')        # in a small fold it is another quantity
+        truth = value[ok].mean() if in_folds else float(whole[k][0](np.arange(large), np.ones((1,large)))[0])
+        cell = dict(metric=k, model=f'{kind}, {strength}', patients=n, share=np.nan, folds=folds)
+        yield row('outcomes', cell | dict(studies=int(ok.sum())), low[ok], high[ok], truth, value[ok],
+                  mean=value[ok].mean())
+
 def outcomes_table(studies=1000):
-    cells = [(k,s,n) for k in ('normal','heavy','skewed','grades') for s in (0.,.5,.8,.95) for n in (18,40,100,200)]
-    cells += [('labels',s,n) for s in (0.,.8,1.6) for n in (40,100,200)]
-    rows = []
-    for kind,strength,n in cells:
-        folds = 3 if n<40 else 5
-        fold, who = np.arange(n)%folds, np.arange(n)
-        rng, found = np.random.default_rng([SEED, n, int(strength*100), len(kind), ord(kind[0])]), []
-        draw = lambda m: several_labels(strength, m, folds, rng) if kind=='labels' else numbers(kind, strength, m, rng)
-        functions = lambda y,p,f: label_functions(y, p, f) if kind=='labels' else number_functions(kind, y, p, f)
-        for _ in range(studies):
-            of_study = functions(*draw(n), fold)
-            found.append({k: estimate(m, who, rate, fold, None, pooled, bounds, outlier=outlier)
-                          for k,(m,pooled,rate,bounds,outlier) in of_study.items()})
-        large = functions(*draw(200_000), np.zeros(200_000, int))
-        for k in found[0]:
-            value, low, high = (np.array([getattr(f[k], a) for f in found]) for a in ('value','low','high'))
-            ok = ~np.isnan(value)
-            in_folds = k in ('Spearman','macro average precision')    # in a small fold it is another quantity
-            truth = value[ok].mean() if in_folds else float(large[k][0](np.arange(200_000), np.ones((1,200_000)))[0])
-            cell = dict(metric=k, model=f'{kind}, {strength}', patients=n, share=np.nan, folds=folds, studies=int(ok.sum()))
-            rows.append(row('outcomes', cell, low[ok], high[ok], truth, value[ok], mean=value[ok].mean()))
-    return pd.DataFrame(rows)
+    cells = list(product(('normal','heavy','skewed','grades'), (0.,.5,.8,.95), (18,40,100,200)))
+    cells += product(('labels',), (0.,.8,1.6), (40,100,200))
+    return pd.DataFrame([r for cell in cells for r in outcome_rows(*cell, studies)])
 
 TABLES = {'auc': auc_table, 'paired': paired_table, 'metrics': metrics_table, 'survival': survival_table,
           'outcomes': outcomes_table}

@@ -23,7 +23,8 @@ def slide_losses(
     "The loss of each slide: what the trainer wrote, or cross-entropy"
     if 'loss' in predictions: return predictions.loss.to_numpy(float)
     if kind_of(predictions)!='classes':
-        raise HIPTError(f"a table of {kind_of(predictions)} needs a column 'loss' for its gap: have the trainer write it")
+        raise HIPTError(f"a table of {kind_of(predictions)} needs a column 'loss' for its gap: "
+                        "have the trainer write it")
     y, p = labels_and_probs(predictions)
     return -np.log(np.clip(p[np.arange(len(y)), y], 1e-12, 1))
 

@@ -75,7 +75,8 @@ def _given_order(order, found):
     names = [_grade(o.strip()) for o in (order.split(',') if isinstance(order, str) else map(str, order))]
     unknown, unused = sorted(found-set(names)), [n for n in names if n not in found]
     if len(set(names))<len(names): raise HIPTError(f"--order {','.join(names)} names a grade twice: name each once")
-    if unknown: raise HIPTError(f"grade {listed(unknown[:5])} is not in --order {','.join(names)}: add it, or correct it")
+    if unknown:
+        raise HIPTError(f"grade {listed(unknown[:5])} is not in --order {','.join(names)}: add it, or correct it")
     if unused: raise HIPTError(f"no slide has grade {listed(unused)} of --order {','.join(names)}: leave it out")
     return names
 
@@ -151,7 +152,8 @@ def share_out(
         rarest = np.where(left[:-1]>0, left[:-1], np.inf).argmin() if (left[:-1]>0).any() else -1
         units = shuffled[free[shuffled] & (has[shuffled,rarest]>0)]
         for u in units[np.argsort(-has[units,rarest], kind='stable')]:
-            part[u] = max(range(len(shares)), key=lambda k: (round(wanted[k,rarest], 9), round(wanted[k,-1], 9), rng.random()))
+            most = np.lexsort([rng.random(len(shares)), wanted[:,-1].round(9), wanted[:,rarest].round(9)])
+            part[u] = most[-1]
             wanted[part[u]] -= has[u]
     return part
 
