@@ -11,14 +11,14 @@ __all__ = ['External', 'external_cohort', 'external_predictions', 'external_base
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-import numpy as np, pandas as pd
+import pandas as pd
 from .core import HIPTError, logger, quick_hash, save_figure, write_csv
 from .run import Run
 from .features import load_bags
 from .comparison import METRICS, draw_folds, fold_score
 from .decisions import one_class_note
 from .intervals import difference_interval
-from .metrics import classes_of, likeliest, pool_patients
+from .metrics import likeliest, pool_patients
 from .probe import mean_of_patches
 from .splits import match_splits
 from .survival import C_INDEX, auc_metric
