@@ -7,8 +7,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'OldModel', 'Bags',
            'Seed', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info',
-           'Areas', 'tile', 'pretrain', 'embed', 'import_weights', 'train', 'knn', 'evaluate', 'predict', 'attend',
-           'report', 'view', 'export', 'import_', 'demo', 'main']
+           'Areas', 'tile', 'pretrain', 'embed', 'import_weights', 'train', 'knn', 'probe', 'evaluate', 'predict',
+           'attend', 'report', 'view', 'export', 'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, signal, sys, time, warnings
@@ -298,7 +298,8 @@ Repeats      = Annotated[int, typer.Option(help="Repeat cross-validation so many
 BySite       = Annotated[bool, typer.Option(
     '--by-site', help="Keep sites (column site) apart between training and test.")]
 Splits       = Annotated[Optional[Path], _option(
-    "Published split files instead of own folds: a folder with splits_0.csv ..., as CLAM and HIPT write them. "
+    "Published split files instead of own folds: a folder with splits_0.csv ..., as CLAM and HIPT write them, "
+    "or with k=all.tsv and config.yaml, as Patho-Bench has them (labels come from there too). "
     "A column split in the manifest does the same.")]
 AllowLeakage = Annotated[bool, typer.Option(
     '--allow-leakage', help="Only report patients that are in both training and test, instead of refusing.")]
@@ -314,6 +315,13 @@ def _with_regions(run, manifest):
     if len(left): return left
     raise HIPTError(f"no slide of this cohort has a region with tissue in '{run.root}': "
                     "look at the previews in tiles/, and tile with another --tissue or --min-region")
+
+def _from_splits(manifest, splits):
+    "Labels and patients that published folds bring along, said in one line"
+    from hipt_nb.splits import with_split_labels
+    manifest, taken = with_split_labels(manifest, splits)
+    if taken: print(f'folds: {taken}')
+    return manifest
 
 def _patients_named(manifest):
     if (manifest.patient==manifest.slide_id).all():
@@ -393,8 +401,8 @@ def train(
     options = {k:v for k,v in locals().items() if k not in ('slides','out','device','workers')}
     from hipt_nb.trained import labelled, name_columns, train_cohort
     run = _existing(out)
-    named = name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event)
-    manifest = _patients_named(labelled(named))
+    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
+    manifest = _patients_named(labelled(name_columns(manifest, task, label, time, event)))
     options['encoder'] = encoder = run.encoder_name(encoder)
     splits = _folds(manifest, folds, seed, task=task, order=order, repeats=repeats, by_site=by_site, splits=splits,
                     allow_leakage=allow_leakage)
@@ -441,8 +449,9 @@ def knn(
     from hipt_nb.probe import knn as nearest, mean_of_patches
     from hipt_nb.trained import class_order, labelled, name_columns
     run = _existing(out)
-    named = name_columns(_with_regions(run, read_manifest(slides, require=('label',))))
-    manifest = _patients_named(labelled(named))
+    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
+    if 'label' not in manifest: manifest = read_manifest(slides, require=('label',))
+    manifest = _patients_named(labelled(name_columns(manifest)))
     encoder = run.encoder_name(encoder)
     dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
     used = slides_in(dealt)
@@ -474,6 +483,56 @@ def _curve(run, encoder, bags, folds, fits, seed):
     write_csv(path.with_name(path.name+'.csv'), pd.concat([c.assign(model=name) for name,c in curves.items()]))
     save_figure(path.with_name(path.name+'.png'), draw_learning_curve(curves).figure)
     print(f'knn: learning curve in {path}.png')
+
+# %% ../nbs/16_cli.ipynb #6693d882
+@app.command()
+def probe(
+    slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
+    task:Annotated[Literal['classify','cox'], typer.Option(
+        help="Logistic regression (column label), or Cox regression (columns time, event).")]='classify',
+    tokens:Annotated[Literal['patch','region'], typer.Option(help="Mean of a slide's patch or region tokens.")]='patch',
+    by_patient:Annotated[bool, typer.Option(
+        '--by-patient', help="One vector for each patient, the mean of their slides.")]=False,
+    label:Annotated[str, typer.Option(help="Column with the classes.")]='label',
+    time:Annotated[str, typer.Option(help="Column with the time until the event, or until last seen.")]='time',
+    event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
+    repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
+):
+    """Linear probe of features, as papers print it: mean and SD over folds, beside the interval over patients.
+
+    The strength is chosen among the training patients. Writes evaluation/probe-{encoder}.csv and -predictions.csv."""
+    from hipt_nb.features import by_patient as pooled, label_classes
+    from hipt_nb.probe import linear_probe, paper_table, patient_sides
+    from hipt_nb.trained import name_columns
+    run = _existing(out)
+    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
+    manifest = _patients_named(name_columns(manifest, task, label, time, event))
+    encoder = run.encoder_name(encoder)
+    parts = _folds(manifest, folds, seed, survival=task=='cox', repeats=repeats, by_site=by_site, splits=splits,
+                   allow_leakage=allow_leakage)
+    bags = _probe_bags(run, manifest, encoder, tokens, parts)
+    if by_patient: parts, bags = patient_sides(parts, bags), pooled(bags)
+    classes = None if task=='cox' else label_classes(bags)
+    predictions, chosen = linear_probe(bags, parts, classes, allow_leakage)
+    name = '-'.join(['probe', encoder, *['region']*(tokens=='region'), *['cox']*(task=='cox'), *['patients']*by_patient])
+    table, path = paper_table(predictions), run.evaluation/f'{name}.csv'
+    write_csv(path, table)
+    write_csv(path.with_name(f'{name}-predictions.csv'), predictions)
+    strengths = ', '.join(f'{s:g}' for s in sorted(set(chosen.strength)))
+    print(f"probe: {encoder}, mean of {tokens} tokens, strength {strengths} chosen in {len(chosen)} folds")
+    for r in table.itertuples():
+        spread = f' ± {r.sd:.3f} (SD of {r.folds} folds)' if r.sd==r.sd else f' ({r.folds} fold)'
+        print(f'  {r.metric}: mean {r.mean:.3f}{spread}; {_metric(r)}, {r.patients} patients')
+    print(f'probe: table in {path}')
+
+# %% ../nbs/16_cli.ipynb #ed9e578b
+def _probe_bags(run, manifest, encoder, tokens, folds):
+    "One bag for each slide of the folds: its mean patch token, or its region tokens"
+    from hipt_nb.evaluate import slides_in
+    from hipt_nb.features import load_bags
+    from hipt_nb.scores import patch_means
+    used = manifest[manifest.slide_id.isin(slides_in(folds))]
+    return patch_means(run, used, encoder) if tokens=='patch' else load_bags(run, used, encoder)
 
 # %% ../nbs/16_cli.ipynb #c5902d40
 @app.command()

@@ -11,10 +11,10 @@ __all__ = ['External', 'external_cohort', 'external_predictions', 'external_base
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-import numpy as np, pandas as pd
+import pandas as pd
 from .core import HIPTError, logger, quick_hash, save_figure, write_csv
 from .run import Run
-from .features import load_bags, read_features
+from .features import load_bags
 from .comparison import METRICS, draw_folds, fold_score
 from .decisions import one_class_note
 from .intervals import difference_interval
@@ -23,7 +23,8 @@ from .probe import mean_of_patches
 from .splits import match_splits
 from .survival import C_INDEX, auc_metric
 from .trained import Trained, slide_files
-from .scores import comparisons, draw_model, metrics_of, shared_baselines, slug, trained_models, write_decisions
+from .scores import comparisons, draw_model, metrics_of, patch_means, shared_baselines, slug
+from .scores import trained_models, write_decisions
 
 # %% ../nbs/12g_external.ipynb #17e17d33
 @dataclass
@@ -150,12 +151,7 @@ def external_baseline(
 
 def _mean_bags(run, rows, name, prefix):
     "One token a slide, under an id that the other cohort cannot have"
-    import torch
-    bags = load_bags(run, rows, name)
-    def mean(b):
-        x = read_features(run.features(name, b.slide_id)).flat().mean(0, dtype=np.float32, keepdims=True)
-        return replace(b, slide_id=prefix+b.slide_id, x=torch.from_numpy(x), mask=torch.ones(1, dtype=torch.bool))
-    return [mean(b) for b in bags]
+    return [replace(b, slide_id=prefix+b.slide_id) for b in patch_means(run, rows, name)]
 
 # %% ../nbs/12g_external.ipynb #45999d2e
 def side_by_side(
@@ -215,7 +211,8 @@ def evaluate_external(
     write_decisions(external, cohort.manifest, out, by)
     for name,p in external.items():
         write_csv(out/f'{slug(name)}-patients.csv', pool_patients(p).drop(columns='slide_id'))
-        if 'risk' in p or p.label.nunique()>1: save_figure(out/f'{slug(name)}.png', draw_model(p, f'{name}, {cohort.name}'))
+        if 'label' in p and p.label.nunique()<2: continue    # no curve without a second class
+        save_figure(out/f'{slug(name)}.png', draw_model(p, f'{name}, {cohort.name}'))
     _draw_both(internal, external, cohort.name, out)
     return table
 
