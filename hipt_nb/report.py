@@ -219,7 +219,8 @@ def _attended(run, rows, trained):
     if seen is None: return None
     def regions(slide_id):
         most = seen[seen.slide_id==slide_id].itertuples()
-        there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]  # a region is read from its slide
+        exists = lambda r: r.slide in rows and Path(rows[r.slide].path).exists()  # a region is read from its slide
+        there = [r for r in most if exists(r)]
         patches = 'row' in seen
         return [_region(run, rows[r.slide], r.region, r.weight, (r.row, r.col) if patches else None) for r in there]
     slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id))

@@ -377,7 +377,8 @@ def title(self:Trained)->str:
     level2 = 'none' if not s.get('level2') else 'tuned' if s.get('tune_level2') else 'frozen'
     other = [c for k,c in self.columns.items() if c.lower()!=k]
     patches = self.bag_kind=='patch'
-    parts = [(ON_PATCHES if patches else MODEL_NAMES)[model], f'{encoder} features', f'{level2} level 2'*(level2!='none'), task*(task!='classify'),
+    parts = [(ON_PATCHES if patches else MODEL_NAMES)[model], f'{encoder} features',
+             f'{level2} level 2'*(level2!='none'), task*(task!='classify'),
              *other, 'by patient'*self.pooled]
     usual = [default_name(encoder, model, level2, task, self.columns, self.pooled, bags)
              for bags in (None, *['patch']*patches)]
@@ -418,10 +419,11 @@ def _without_regions(model, encoder_name):
             f"or train a level 2 above them (hipt pretrain --level 2 --encoder {encoder_name}) and embed with it")
 
 def _cannot_read(model, level2, kind, reads):
-    how = {('hipt','grid'): 'add --level2 frozen or tuned', ('hipt','patch'): 'use --model abmil'}
-    front = f', with --level2 {level2},' if level2!='none' else ''
     usual = f"use --bags {' or '.join(reads)}, or leave it out"
-    return f"model '{model}'{front} cannot read bags of kind '{kind}': {how.get((model, kind), usual) if not front else usual}"
+    instead = {'grid': 'add --level2 frozen or tuned', 'patch': 'use --model abmil'}
+    how = instead.get(kind, usual) if model=='hipt' else usual
+    if level2!='none': return f"model '{model}' with --level2 {level2} cannot read bags of kind '{kind}': {usual}"
+    return f"model '{model}' cannot read bags of kind '{kind}': {how}"
 
 # %% ../nbs/12e_trained.ipynb #0f94c6c6
 def slide_files(
