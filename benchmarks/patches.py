@@ -62,15 +62,17 @@ def measure(what, root, epochs, max_patches):
     bags = load_bags(run, df, 'made-up', bags='patch')
     start = time.perf_counter()
     if what=='step': one_step(bags)
-    else: cross_validate(bags, patient_folds(df, 2), run.root/f'abmil-{max_patches}', CLASSES, model='abmil', epochs=epochs,
-                         max_patches=max_patches)
+    else:
+        cross_validate(bags, patient_folds(df, 2), run.root/f'abmil-{max_patches}', CLASSES, model='abmil',
+                       epochs=epochs, max_patches=max_patches)
     print(json.dumps(dict(peak_gb=round(gigabytes(), 2), of_it_before=round(idle, 2),
                           seconds=round(time.perf_counter()-start, 1))))
 
 
 def alone(what, root, epochs, max_patches=None):
     "The same in a new process"
-    args = ['--what', what, '--root', root, '--epochs', epochs, *([] if max_patches is None else ['--max-patches', max_patches])]
+    args = ['--what', what, '--root', root, '--epochs', epochs]
+    if max_patches is not None: args += ['--max-patches', max_patches]
     res = subprocess.run([sys.executable, __file__, *map(str, args)], capture_output=True, text=True, check=True)
     return json.loads(res.stdout.splitlines()[-1])
 

@@ -464,7 +464,8 @@ def knn(
     def neighbours(b, f): return nearest(b, f, classes, k=k, metric=metric, weights=weights, **kw)
     def mean(b, f): return mean_of_patches(b, f, classes, **kw)
     _show(score_table({f'{name}, {encoder}': neighbours(bags, dealt)}))
-    if curve: _curve(run, encoder, bags, dealt, {name: neighbours, "mean of " + dict(patch='patches').get(kind, 'regions'): mean}, seed)
+    mean_name = 'mean of patches' if kind=='patch' else 'mean of regions'
+    if curve: _curve(run, encoder, bags, dealt, {name: neighbours, mean_name: mean}, seed)
 
 # %% ../nbs/16_cli.ipynb #37dfda3b
 def _mean_of(run, manifest, encoder, bags):

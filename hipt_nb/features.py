@@ -453,9 +453,11 @@ def describe_bags(
     "How long bags of patches are, and what of them is in memory at a time"
     n, dim = np.array([len(b.x) for b in bags]), bags[0].x.shape[-1]
     step = f'at most {most:,} patches of a slide in a training step' if most else 'all patches of a slide in a step'
+    gb = n.sum()*dim*2/1e9
+    size = f'{gb:.2g} GB' if gb>=.1 else f'{gb*1000:.2g} MB'
     held = 'read from disk when needed' if isinstance(bags[0].x, StoredPatches) else 'in memory'
     return (f"{len(n)} bags of {n.min():,} to {n.max():,} patches (median {np.median(n):,.0f}) with {dim:,} dimensions, "
-            f"{n.sum()*dim*2/1e9:.2g} GB as float16, {held}: {step}, all to predict")
+            f"{size} as float16, {held}: {step}, all to predict")
 
 # %% ../nbs/07_features.ipynb #a12b57d5
 def has_regions(

@@ -12,7 +12,7 @@ __all__ = ['save_slide_model', 'read_config', 'load_slide_model', 'bags_hash', '
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
-import pandas as pd, torch
+import numpy as np, pandas as pd, torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 from .core import HIPTError, SCHEMA, changed, check_schema, params_hash, pick_device
@@ -121,12 +121,11 @@ def most_attended(
 
 def _place(bag, m):
     "The slide of a token, its region there and, of a stored patch, its cell"
-    first, end = 0, 0
-    for part in bag.parts or ((bag.slide_id, len(bag.x)),):
-        first, end = end, end+part[1]
-        if m<end: break
-    slide = part[0]
-    if not isinstance(bag.x, StoredPatches): return dict(slide=slide, region=m-first)
+    parts = bag.parts or ((bag.slide_id, len(bag.x)),)
+    ends = np.cumsum([n for _,n in parts])
+    k = int(np.searchsorted(ends, m, side='right'))
+    slide, n = parts[k]
+    if not isinstance(bag.x, StoredPatches): return dict(slide=slide, region=int(m-ends[k]+n))
     return dict(slide=slide) | dict(zip(('region','row','col'), bag.x.cell(m)))
 
 # %% ../nbs/12d_finetune.ipynb #afdcdc45

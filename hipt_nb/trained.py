@@ -490,10 +490,11 @@ def _without_regions(model, encoder_name):
             f"or train a level 2 above them (hipt pretrain --level 2 --encoder {encoder_name}) and embed with it")
 
 def _cannot_read(model, level2, kind, reads):
-    how = {('hipt','grid'): 'add --level2 frozen or tuned', ('hipt','patch'): 'use --model abmil'}
-    front = f', with --level2 {level2},' if level2!='none' else ''
     usual = f"use --bags {' or '.join(reads)}, or leave it out"
-    return f"model '{model}'{front} cannot read bags of kind '{kind}': {how.get((model, kind), usual) if not front else usual}"
+    instead = {'grid': 'add --level2 frozen or tuned', 'patch': 'use --model abmil'}
+    how = instead.get(kind, usual) if model=='hipt' else usual
+    if level2!='none': return f"model '{model}' with --level2 {level2} cannot read bags of kind '{kind}': {usual}"
+    return f"model '{model}' cannot read bags of kind '{kind}': {how}"
 
 # %% ../nbs/12e_trained.ipynb #0f94c6c6
 def slide_files(
