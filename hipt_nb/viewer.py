@@ -547,8 +547,8 @@ def run_pages(
         except HIPTError as e: logger.warning(f'note: no page for {row.slide_id}: {e}')
         else: sources[row.slide_id] = source
     if gone and sources:
-        logger.warning(f"note: no page for {', '.join(gone)}: a page needs the slide's file; where it has moved, correct "
-                       f"the path in {run.table('manifest')}")
+        logger.warning(f"note: no page for {', '.join(gone)}: a page needs the slide's file; where it has moved, "
+                       f"correct the path in {run.table('manifest')}")
     if sources: list_viewers(out)
     return sources
 

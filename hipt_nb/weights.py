@@ -78,8 +78,8 @@ def read_checkpoint(
     if kind=='a Git LFS pointer':
         raise HIPTError(f"{path.name} is a Git LFS pointer, not the weights: fetch the file itself with 'git lfs pull'")
     if kind=='a web page':
-        raise HIPTError(f"{path.name} is a web page, not the weights: the download failed; open the address in a browser "
-                        "to see why")
+        raise HIPTError(f"{path.name} is a web page, not the weights: the download failed; open the address in a "
+                        "browser to see why")
     try:
         with torch.serialization.safe_globals(_allowed()):
             state = torch.load(path, map_location='cpu', weights_only=True)
