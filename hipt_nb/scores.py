@@ -117,8 +117,7 @@ def patch_means(
     encoder_name:str,  # folder below `features/`
 )->list:               # of `Bag`, one token each
     "The mean patch token of every slide, read slide by slide"
-    bags = load_bags(run, manifest, encoder_name)
-    return [_mean_bag(b, read_features(run.features(encoder_name, b.slide_id))) for b in bags]
+    return [mean_bag(b) for b in load_bags(run, manifest, encoder_name, bags='patch')]
 
 # %% ../nbs/12f_scores.ipynb #a14fe660
 def metrics_of(
