@@ -363,7 +363,7 @@ def train(
              "or survival (columns time, event): hazards or cox.")]='classify',
     label:Annotated[str, typer.Option(help="Column with the classes, numbers, grades or labels.")]='label',
     order:Annotated[Optional[str], _option(
-        "With --task ordinal: the grades, lowest first, with commas, as in low,mid,high. Whole numbers need none.")]=None,
+        "With --task ordinal: the grades, lowest first, as in low,mid,high. Whole numbers need none.")]=None,
     time:Annotated[str, typer.Option(
         help="Column with the time until the event, or until last seen; any unit.")]='time',
     event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
@@ -515,7 +515,8 @@ def probe(
     if by_patient: parts, bags = patient_sides(parts, bags), pooled(bags)
     classes = None if task=='cox' else label_classes(bags)
     predictions, chosen = linear_probe(bags, parts, classes, allow_leakage)
-    name = '-'.join(['probe', encoder, *['region']*(tokens=='region'), *['cox']*(task=='cox'), *['patients']*by_patient])
+    unusual = [*['region']*(tokens=='region'), *['cox']*(task=='cox'), *['patients']*by_patient]
+    name = '-'.join(['probe', encoder, *unusual])
     table, path = paper_table(predictions), run.evaluation/f'{name}.csv'
     write_csv(path, table)
     write_csv(path.with_name(f'{name}-predictions.csv'), predictions)

@@ -22,7 +22,8 @@ from .survival import C_INDEX, draw_auc_over_time, draw_survival, horizons, surv
 from .splits import match_splits
 from .calibration import CALIBRATION_ERROR, at_prior, decision_table, draw_reliability, learn_decision
 from .calibration import prior_ratio, with_threshold
-from .decisions import class_table, decision_curve, draw_decision_curve, draw_subgroups, groups_of, subgroup_table
+from .decisions import class_table, decision_curve, draw_decision_curve, draw_subgroups, groups_of
+from .decisions import subgroup_table
 from .probe import mean_of_patches, outcome_baseline
 from .generalisation import draw_gap, draw_sharpness, gap_table, sharpness
 from .slide_models import collate
@@ -384,7 +385,8 @@ def _horizons(models, trained, times):
     groups = {}
     for name,t in trained.items():
         if 'risk' in models[name]: groups.setdefault(params_hash(t.columns), []).append(name)
-    if times and not groups: raise HIPTError("there is no survival model to compute an AUC at a time of: leave out --times")
+    if times and not groups:
+        raise HIPTError("there is no survival model to compute an AUC at a time of: leave out --times")
     cohort = lambda names: pd.concat([models[n] for n in names])
     return {name: at for names in groups.values() for at in [horizons(cohort(names), times)] for name in names}
 
@@ -427,7 +429,8 @@ def _plots(models, trained):
         kind = '-'.join([kind_of(p), *other])
         groups.setdefault((kind, *classes_of(p)), {})[name] = pool_patients(p) if 'risk' in p else p
     sets = [kind for kind,*_ in groups]
-    return {kind if sets.count(kind)==1 else '-'.join([kind, *classes]): some for (kind,*classes),some in groups.items()}
+    def name(kind, classes): return kind if sets.count(kind)==1 else '-'.join([kind, *classes])
+    return {name(kind, classes): some for (kind,*classes),some in groups.items()}
 
 # %% ../nbs/12f_scores.ipynb #435ccaa5
 __getattr__ = renamed(__name__, {'figures_of': 'scores.metrics_of'})
