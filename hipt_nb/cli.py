@@ -310,7 +310,7 @@ def train(
              "or survival (columns time, event): hazards or cox.")]='classify',
     label:Annotated[str, typer.Option(help="Column with the classes, numbers, grades or labels.")]='label',
     order:Annotated[Optional[str], _option(
-        "With --task ordinal: the grades, lowest first, with commas, as in low,mid,high. Whole numbers need none.")]=None,
+        "With --task ordinal: the grades, lowest first, as in low,mid,high. Whole numbers need none.")]=None,
     time:Annotated[str, typer.Option(
         help="Column with the time until the event, or until last seen; any unit.")]='time',
     event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',

@@ -93,7 +93,7 @@ def _check_table(df, path):
     for c in sorted({'slide_mpp', 'time'} & set(df)):
         wrong = ~(pd.to_numeric(df[c], errors='coerce')>0) & df[c].notna()
         if wrong.any():
-            remedy = 'leave it empty' if c!='time' else 'leave the row out; for an event on the first day write half a day'
+            remedy = 'leave it empty' if c!='time' else 'delete the row; for the first day write half a day'
             raise HIPTError(f"{path}: column {c} holds no number above 0 in row {row_numbers(wrong)}: "
                             f"correct it, or {remedy}")
 

@@ -211,7 +211,8 @@ def _average(table):
     numbers = [c for c in table if c.startswith('prob_') or c in averaged]
     res[numbers] = groups[numbers].mean()
     res['fold'] = res.fold.astype(object).where(n==1, 'mean')
-    for c in {'label','labels'} & set(table): res[c] = groups[c].agg(lambda o: o.iloc[0])  # `first` would pass over None
+    for c in {'label','labels'} & set(table):
+        res[c] = groups[c].agg(lambda o: o.iloc[0])  # `first` would pass over None
     if 'predicted' in table:
         spread = (groups.predicted.max()-groups.predicted.min()).where(n>1)
         return res.assign(spread=spread, slide_id=res.index)[[*table.columns, 'spread']]
