@@ -28,7 +28,7 @@ def label_texts(
     wrong = [f'{s} ({v})' for s,v,t in zip(slide_ids, known, texts) if v is not None and t is None]
     if wrong:
         raise HIPTError(f"column '{column}' holds no finite number for {len(wrong)} slides: {_few(wrong)}. Correct "
-                        f"them or leave them empty; for classes use the task 'classify', for grades 'ordinal'")
+                        f"them or leave the rows out; for classes use the task 'classify', for grades 'ordinal'")
     return texts
 
 def _number(text):
