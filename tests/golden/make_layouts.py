@@ -1,4 +1,4 @@
-"""How `layouts/` was made: coded features written by the tools' own writers, AtlasPatch 1.1.0, hs2p 6.1.0, slide2vec 7.1.4
+"""How `layouts/` was made: coded features, by the writers of AtlasPatch 1.1.0, hs2p 6.1.0 and slide2vec 7.1.4
 
     python tests/golden/make_layouts.py   # in an environment of its own, with those three packages
 
@@ -18,20 +18,23 @@ xy, x = (np.stack([col, row], 1)*512+[1000, 700])[kept], x[kept]
 def atlaspatch(path=out/'atlaspatch'/'s01.h5'):
     from atlas_patch.services.storage import H5PatchWriter
     path.parent.mkdir(parents=True, exist_ok=True)
-    w = H5PatchWriter(chunk_rows=32, patch_size=256, patch_size_level0=512, level0_mag=40, target_mag=20, overlap=0,
-                      level0_wh=(30000, 20000), slide_stem='s01', wsi_path='s01.svs', extra_file_attrs=dict(mpp=.25))
+    w = H5PatchWriter(chunk_rows=32, patch_size=256, patch_size_level0=512, level0_mag=40, target_mag=20,
+                      overlap=0, level0_wh=(30000, 20000), slide_stem='s01', wsi_path='s01.svs',
+                      extra_file_attrs=dict(mpp=.25))
     entries = [(int(a), int(b), 512, 512, 0, np.zeros((4, 4, 3), 'u1')) for a,b in xy]
     w.write_coords(output_path=path, entries=iter(entries), batch=32, collect_coords=False)
     batches = iter(np.split(x, range(32, len(x), 32)))
-    w.append_features(output_path=path, entries=iter(entries), feature_name='uni_v2', feature_fn=lambda _: next(batches),
-                      feature_attrs=dict(embedding_dim=8), feature_batch=32, expected_total=len(x))
+    w.append_features(output_path=path, entries=iter(entries), feature_name='uni_v2',
+                      feature_fn=lambda _: next(batches), feature_attrs=dict(embedding_dim=8),
+                      feature_batch=32, expected_total=len(x))
 
 def hs2p(folder, order):
     from hs2p.tiling.io import _save_tiling_result
     from hs2p.tiling.result import TileGeometry, TilingResult
-    known = dict(x=xy[order,0], y=xy[order,1], tissue_fractions=np.ones(len(x), 'f4'), sample_id='s01', image_path='s01.svs',
-                 tile_index=np.arange(len(x), dtype=np.int32), requested_tile_size_px=256, requested_spacing_um=.5,
-                 read_level=0, read_tile_size_px=512, read_spacing_um=.25, tile_size_lv0=512, is_within_tolerance=False,
+    known = dict(x=xy[order,0], y=xy[order,1], tissue_fractions=np.ones(len(x), 'f4'), sample_id='s01',
+                 image_path='s01.svs', tile_index=np.arange(len(x), dtype=np.int32), requested_tile_size_px=256,
+                 requested_spacing_um=.5, read_level=0, read_tile_size_px=512, read_spacing_um=.25,
+                 tile_size_lv0=512, is_within_tolerance=False,
                  base_spacing_um=.25, slide_dimensions=[30000, 20000], level_downsamples=[1.], overlap=0.,
                  min_tissue_fraction=.1, tolerance=.05, step_px_lv0=512)
     fill = lambda kind, **more: kind(**{f.name: {**known, **more}.get(f.name) for f in dataclasses.fields(kind)})
