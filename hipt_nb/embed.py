@@ -27,7 +27,7 @@ from .features import Features, differences, read_features, write_features
 
 # %% ../nbs/11_embed.ipynb #4f299644
 def get_model(
-    name:str,           # of the run, a folder, `owner/name` on the hub, of the catalogue, `timm:NAME`; `{preset}:random`
+    name:str,           # of the run or the catalogue, a folder, `owner/name` on the hub, `timm:NAME`, `{preset}:random`
     run=None,           # a `Run`, to look in its `models/`
     device:str='auto',  # where to put it
     weights=None,       # file of the weights of an encoder of the catalogue, in place of the hub's
@@ -163,12 +163,13 @@ def pyramid_above(
     f:Features,            # of the encoder, patch tokens included
     preset:str='hipt-4k',  # sizes of the levels above it
     seed:int=0,            # of their random weights
+    networks:dict=None,    # of the levels above, see `create_hipt`
 )->HIPT:                   # its name is that of the encoder and the preset
     "A pyramid whose level 1 is the encoder that made some features: named, not held"
     made = f.made_by
     level1 = NamedEncoder(made['encoder_name'], f.patch.shape[-1], made.get('level1_sha256'))
     kwargs = {k: made.get(k) for k in ('patch_size', 'mpp', 'mean', 'std')}
-    return create_hipt(preset, seed, level1, name=f'{level1.name}-{preset}', **kwargs)
+    return create_hipt(preset, seed, level1, networks, name=f'{level1.name}-{preset}', **kwargs)
 
 # %% ../nbs/11_embed.ipynb #11a0d004
 def start_above(

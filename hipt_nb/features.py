@@ -233,11 +233,12 @@ def patch_array(
     path,  # a features file
 ):         # array-like `[M, rows, cols, D]`, to be read by regions
     "The patch tokens of a file, to be read in parts"
-    import h5py
     if not Path(path).exists(): raise HIPTError(f"there is no features file '{path}': run 'hipt embed' first")
-    with h5py.File(path) as f:
-        stored = f.get('patch')
-        if stored is None: raise HIPTError(_without_source(path))
+    stored = open_tokens(path)
+    if isinstance(stored, LinkedGrids):
+        yield stored
+        return
+    with stored.file:
         offset = stored.id.get_offset()
         mapped = offset is not None and stored.size
         yield np.memmap(stored.file.filename, stored.dtype, 'r', offset, stored.shape) if mapped else stored
@@ -307,6 +308,7 @@ class StoredPatches(StoredTokens):
     def _read(self, a, mask, rows):
         places = np.flatnonzero(mask)[rows]
         if isinstance(a, np.memmap): return a.reshape(-1, a.shape[-1])[places]
+        if isinstance(a, LinkedGrids): return a.read(np.asarray(a.cells).ravel()[places]).astype(np.float16, copy=False)
         region, cell = np.divmod(places, mask[0].size)
         read = {m: a[m].reshape(mask[0].size, -1)[cell[region==m]] for m in np.unique(region)}  # rows are in order
         return np.concatenate(list(read.values()))
@@ -451,9 +453,11 @@ def describe_bags(
     "How long bags of patches are, and what of them is in memory at a time"
     n, dim = np.array([len(b.x) for b in bags]), bags[0].x.shape[-1]
     step = f'at most {most:,} patches of a slide in a training step' if most else 'all patches of a slide in a step'
+    gb = n.sum()*dim*2/1e9
+    size = f'{gb:.2g} GB' if gb>=.1 else f'{gb*1000:.2g} MB'
     held = 'read from disk when needed' if isinstance(bags[0].x, StoredPatches) else 'in memory'
     return (f"{len(n)} bags of {n.min():,} to {n.max():,} patches (median {np.median(n):,.0f}) with {dim:,} dimensions, "
-            f"{n.sum()*dim*2/1e9:.2g} GB as float16, {held}: {step}, all to predict")
+            f"{size} as float16, {held}: {step}, all to predict")
 
 # %% ../nbs/07_features.ipynb #a12b57d5
 def has_regions(

@@ -187,7 +187,8 @@ def read_weights(
     from safetensors.torch import load_file
     if not path.exists(): raise HIPTError(f"no file {path}")
     try: return load_file(path)
-    except SafetensorError as e: raise HIPTError(f"{path.name} is not a safetensors file ({e}): copy it again") from None
+    except SafetensorError as e:
+        raise HIPTError(f"{path.name} is not a safetensors file ({e}): copy it again") from None
 
 # %% ../nbs/05b_weights.ipynb #05b0a008
 def hub_weights(
@@ -204,11 +205,10 @@ def hub_weights(
     _no_weights(e, missing)
 
 def _no_weights(e, error):
-    page = f'https://huggingface.co/{e.hub}'
-    consent = f'{page} is open to all: check the connection' if e.access=='open' else \
-              f"agree to its terms on {page}{', with an institutional e-mail address,' if 'mail' in e.access else ''} " \
-              "and run 'hf auth login'"
-    raise HIPTError(f"the weights of '{e.name}' could not be downloaded ({type(error).__name__}): {consent}. Without a "
+    page, address = f'https://huggingface.co/{e.hub}', ', with an institutional e-mail address,'*('mail' in e.access)
+    if e.access=='open': how = f'{page} is open to all: check the connection'
+    else: how = f"agree to its terms on {page}{address} and run 'hf auth login'"
+    raise HIPTError(f"the weights of '{e.name}' could not be downloaded ({type(error).__name__}): {how}. Without a "
                     f"connection, download {' or '.join(e.files)} from that page elsewhere, copy it here, and give it "
                     "with --weights FILE") from None
 
