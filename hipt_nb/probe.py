@@ -200,7 +200,8 @@ def cox_ridge(
     axes = np.linalg.svd(x, full_matrices=False)[2]
     z, w = torch.tensor(x@axes.T), torch.zeros(len(axes), dtype=torch.float64, requires_grad=True)
     event, time = torch.tensor(np.asarray(event, bool)), torch.tensor(np.asarray(time, float))
-    search = torch.optim.LBFGS([w], max_iter=500, tolerance_grad=1e-8, tolerance_change=1e-12, line_search_fn='strong_wolfe')
+    search = torch.optim.LBFGS([w], max_iter=500, tolerance_grad=1e-8, tolerance_change=1e-12,
+                               line_search_fn='strong_wolfe')
     def loss():
         search.zero_grad()
         res = neg_partial_log_likelihood(z@w, event, time, reduction='sum') + penalty/2*(w@w)
@@ -290,8 +291,9 @@ def paper_table(
         values = values[~np.isnan(values)]
         e = fold_score(predictions, metric)
         sd = values.std(ddof=1) if len(values)>1 else np.nan
-        rows.append(dict(metric=name, mean=values.mean() if len(values) else np.nan, sd=sd, se=sd/max(len(values), 1)**.5,
-                         folds=len(values), value=e.value, low=e.low, high=e.high, patients=e.n))
+        mean, se = values.mean() if len(values) else np.nan, sd/max(len(values), 1)**.5
+        rows.append(dict(metric=name, mean=mean, sd=sd, se=se, folds=len(values), value=e.value, low=e.low, high=e.high,
+                         patients=e.n))
     return pd.DataFrame(rows)
 
 def _paper_metrics(t):
@@ -312,6 +314,7 @@ def _grade_kappa(names):
         mean_y, mean_p = w@y/n, w@p/n
         by_chance = w@y**2/n + w@p**2/n - 2*mean_y*mean_p
         with np.errstate(invalid='ignore', divide='ignore'): return 1-apart/by_chance
-    least = lambda t: smoothed_variance(lambda y,p,w: of(pd.DataFrame(dict(label=y, pred=p)), w), t.label, t.pred, t.patient)
+    arrays = lambda y,p,w: of(pd.DataFrame(dict(label=y, pred=p)), w)
+    least = lambda t: smoothed_variance(arrays, t.label, t.pred, t.patient)
     rate = lambda patients: class_rate(patients.label.value_counts().to_numpy())
     return Metric('QWK', of, pooled=True, rate=rate, bounds=(-1,1), least_variance=least)
