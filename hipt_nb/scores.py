@@ -21,7 +21,8 @@ from .metrics import classes_of, draw_confusion, draw_roc, pool_patients
 from .survival import C_INDEX, draw_auc_over_time, draw_survival, survival_metrics
 from .splits import match_splits
 from .calibration import CALIBRATION_ERROR, decision_table, draw_reliability
-from .decisions import class_table, decision_curve, draw_decision_curve, draw_subgroups, groups_of, subgroup_table
+from .decisions import class_table, decision_curve, draw_decision_curve, draw_subgroups, groups_of
+from .decisions import subgroup_table
 from .probe import mean_of_patches
 from .generalisation import draw_gap, draw_sharpness, gap_table, sharpness
 from .slide_models import collate
