@@ -515,8 +515,8 @@ def probe(
     if by_patient: parts, bags = patient_sides(parts, bags), pooled(bags)
     classes = None if task=='cox' else label_classes(bags)
     predictions, chosen = linear_probe(bags, parts, classes, allow_leakage)
-    unusual = [*['region']*(tokens=='region'), *['cox']*(task=='cox'), *['patients']*by_patient]
-    name = '-'.join(['probe', encoder, *unusual])
+    unusual = 'region'*(tokens=='region'), 'cox'*(task=='cox'), 'patients'*by_patient
+    name = '-'.join(['probe', encoder, *filter(None, unusual)])
     table, path = paper_table(predictions), run.evaluation/f'{name}.csv'
     write_csv(path, table)
     write_csv(path.with_name(f'{name}-predictions.csv'), predictions)

@@ -64,10 +64,10 @@ def _known_rows(trained, manifest):
     rows = trained.named(manifest)
     truth = ['time','event'] if _survival(trained) else ['label']
     missing = rows[truth].isna().any(axis=1)
+    if missing.all(): raise HIPTError(f"no slide of the external cohort has {' and '.join(truth)} for '{trained.name}'")
     if missing.any():
         logger.warning(f"note: {missing.sum()} slides of the external cohort have no {' or '.join(truth)} for "
                        f"'{trained.name}' and are left out: {', '.join(rows.slide_id[missing])}")
-    if missing.all(): raise HIPTError(f"no slide of the external cohort has {' and '.join(truth)} for '{trained.name}'")
     return rows[~missing]
 
 # %% ../nbs/12g_external.ipynb #ff2dd862
@@ -78,8 +78,7 @@ def _check_cohort(trained, rows, run):
         if others:
             of = ', '.join(rows.slide_id[rows.label.astype(str).isin(others)][:5])
             raise HIPTError(f"the external cohort has the classes {', '.join(others)} (slides {of}), and model "
-                            f"'{trained.name}' knows {', '.join(trained.classes)}: rename them, or leave these "
-                            "slides out")
+                            f"'{trained.name}' knows {', '.join(trained.classes)}: rename them, or leave them out")
     _check_leaks(trained, rows, run)
     name = trained.encoder_name or trained.name
     if name not in run.encoder_names():
@@ -93,8 +92,7 @@ def _check_leaks(trained, rows, run):
     patients = sorted(set(rows.patient.astype(str)) & set(table.patient))
     if patients:
         raise HIPTError(f"{len(patients)} patients of the external cohort are in the training of '{trained.name}': "
-                        f"{', '.join(patients[:10])}. Leave them out, or give other people other names in column "
-                        "patient")
+                        f"{', '.join(patients[:10])}. Leave them out; other people need other names in column patient")
     kept, files = dict(zip(table.quick_hash, table.slide_id)), _files(rows, run)
     same = [f'{s} ({kept[h]} in training)' for s,h in files.items() if h and h in kept]
     if same:

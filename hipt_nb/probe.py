@@ -344,8 +344,8 @@ def paper_table(
         e = fold_score(predictions, metric)
         sd = values.std(ddof=1) if len(values)>1 else np.nan
         mean, se = values.mean() if len(values) else np.nan, sd/max(len(values), 1)**.5
-        rows.append(dict(metric=name, mean=mean, sd=sd, se=se,
-                         folds=len(values), value=e.value, low=e.low, high=e.high, patients=e.n))
+        rows.append(dict(metric=name, mean=mean, sd=sd, se=se, folds=len(values), value=e.value, low=e.low, high=e.high,
+                         patients=e.n))
     return pd.DataFrame(rows)
 
 def _paper_metrics(t):
@@ -366,7 +366,7 @@ def _grade_kappa(names):
         mean_y, mean_p = w@y/n, w@p/n
         by_chance = w@y**2/n + w@p**2/n - 2*mean_y*mean_p
         with np.errstate(invalid='ignore', divide='ignore'): return 1-apart/by_chance
-    of_labels = lambda y,p,w: of(pd.DataFrame(dict(label=y, pred=p)), w)
-    least = lambda t: smoothed_variance(of_labels, t.label, t.pred, t.patient)
+    arrays = lambda y,p,w: of(pd.DataFrame(dict(label=y, pred=p)), w)
+    least = lambda t: smoothed_variance(arrays, t.label, t.pred, t.patient)
     rate = lambda patients: class_rate(patients.label.value_counts().to_numpy())
     return Metric('QWK', of, pooled=True, rate=rate, bounds=(-1,1), least_variance=least)

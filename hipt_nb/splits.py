@@ -33,7 +33,9 @@ def fold_table(
     return (_read_table(found[0]), found[0]) if found else None
 
 def _fold_columns(columns):
-    return sorted((c for c in columns if re.fullmatch(r'fold_\d+', c)), key=lambda c: int(c[5:]))
+    found = (c for c in columns if re.fullmatch(r'fold_\d+', c))
+    return sorted(found, key=lambda c: int(c[5:]))
+
 def _separator(path): return '\t' if path.suffix.lower()=='.tsv' else ','
 def _is_fold_table(path): return bool(_fold_columns(pd.read_csv(path, sep=_separator(path), nrows=0, dtype=str)))
 
