@@ -162,7 +162,8 @@ def _say_how_chosen(folds, bags, task, t):
     for why in dict.fromkeys(r for r in reasons.values() if not r.startswith(('validation','last epoch: recipe'))):
         some = ', '.join(str(k) for k,r in reasons.items() if r==why)
         keep = f"folds {some} keep" if ', ' in some else f'fold {some} keeps'
-        logger.warning(f"note: {keep} the last epoch, without temperature and threshold: {why.removeprefix('last epoch: ')}")
+        why = why.removeprefix('last epoch: ')
+        logger.warning(f"note: {keep} the last epoch, without temperature and threshold: {why}")
 
 def _settings(bags, folds, task, t, level2, pool):
     "What decides about the result of a cross-validation"
