@@ -8,10 +8,12 @@ Docs: https://hipt-nb.github.io/hipt_nb/areas.html.md"""
 __all__ = ['CUT', 'write_geojson', 'read_geojson', 'read_mask', 'read_area', 'find_tissue']
 
 # %% ../nbs/03a_areas.ipynb #9ec3da7a
-import json
+import gzip, json
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, atomic
+from .core import HIPTError, atomic, not_now
+from .cohort import file_kind
+from .readers import LabelFile, _any_size, labels_of
 from .slide import Slide
 from .tissue import Tissue, contours, segment
 
@@ -58,13 +60,18 @@ def _polygons(geometry):
     return [geometry] if geometry.geom_type=='Polygon' and not geometry.is_empty else []
 
 # %% ../nbs/03a_areas.ipynb #10d85623
+def _json_text(path):
+    "The text of a file, with or without a byte order mark, packed or not"
+    data = Path(path).read_bytes()
+    return (gzip.decompress(data) if data[:2]==b'\x1f\x8b' else data).decode('utf-8-sig')
+
 def _read_polygons(path):
     "[(class, polygons)] of a GeoJSON file"
     from shapely.geometry import shape
     from shapely.validation import make_valid
-    try: feats = _features(json.loads(Path(path).read_text(encoding='utf-8')))
+    try: feats = _features(json.loads(_json_text(path)))
     except FileNotFoundError: raise HIPTError(f"{path} does not exist: check the path") from None
-    except (ValueError, UnicodeDecodeError) as e:
+    except (ValueError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as e:
         raise HIPTError(f"{path} is not valid GeoJSON ({e}): export it again") from None
     try: return [(_class(f), _polygons(make_valid(shape(f['geometry'])))) for f in feats if f.get('geometry')]
     except Exception as e:
@@ -125,36 +132,101 @@ def _sorted_polygons(path, slide, exclude):
 
 # %% ../nbs/03a_areas.ipynb #8e529554
 def read_mask(
-    path,            # image file; not 0 is tissue
+    path,            # image file: PNG, JPEG, TIFF of any size and with levels, NumPy array
     slide:Slide,     # the slide it belongs to
+    values=(),       # of the class that is tissue; everything but 0 if not given
+    mpp:float=8.,    # µm per pixel that a mask of more than 2^24 px is reduced to, or slightly less
 )->Tissue:
     "Read a mask image as a tissue mask"
-    a = _read_image(path)
-    if a.ndim==3: a = a[...,:3].max(-1)
-    (w,h), (mh,mw) = slide.dimensions, a.shape
+    source, kind = _open_mask(path, bool(values))
+    (w,h), (mw,mh,_) = slide.dimensions, source.levels[0]
     if abs(w/mw*mh-h)>max(.02*h, w/mw):
         raise HIPTError(f"mask {path} is {mw}×{mh}, which is not the shape of slide '{slide.name}' ({w}×{h}): "
                         "does it belong to another slide?")
-    return Tissue(a>0, max(w/mw, h/mh), slide.name, dict(source=Path(path).name))
+    target = max(mpp, slide.mpp)/slide.mpp if mw*mh>2**24 else 1
+    scales = [max(w/l[0], h/l[1]) for l in source.levels]
+    level = max((i for i,s in enumerate(scales) if i==0 or s<=target), key=scales.__getitem__)
+    k = max(1, int(target/scales[level]))
+    m = _reduced(source, level, k, _matcher(source, kind, values))
+    source.close()
+    given = dict(values=list(values)) if values else {}
+    return Tissue(m, scales[level]*k, slide.name, dict(source=Path(path).name, **given))
 
-def _read_image(path):
+def _matcher(source, kind, values):
+    "Which pixels are tissue; the values of a JPEG are not exact, so half of the largest is the limit there"
+    if values: return lambda a: np.isin(a, values)
+    least = float(source.a.max())/2 if kind=='JPEG' else 0
+    return lambda a: a>least
+
+def _reduced(source, level, k, match):
+    "A level of a mask, each square of `k` × `k` px by its majority"
     import cv2
-    try: data = Path(path).read_bytes()
-    except OSError as e: raise HIPTError(f"mask {path} cannot be read ({e.strerror}): check the path") from None
-    a = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if a is None: raise HIPTError(f"{path} is not an image that can be read: save the mask as PNG")
+    w, h, _ = source.levels[level]
+    cols, rows = -(-w//k), -(-h//k)
+    out, n = np.empty((rows, cols), bool), max(1, 1024//k)
+    for r in range(0, rows, n):
+        a = match(source._window(level, 0, r*k, w, min(n*k, h-r*k))[...,0])
+        if k>1:
+            a = np.pad(a, ((0, -a.shape[0]%k), (0, -w%k)), mode='edge').astype(np.uint8)*255
+            a = cv2.resize(a, (cols, a.shape[0]//k), interpolation=cv2.INTER_AREA)>127
+        out[r:r+n] = a
+    return out
+
+# %% ../nbs/03a_areas.ipynb #5dae7e5d
+class _Picture:
+    "A mask held in memory"
+    def __init__(self, a):
+        self.a = a[...,None] if a.ndim==2 else a
+        self.levels = [(self.a.shape[1], self.a.shape[0], 1.)]
+    def _window(self, level, x, y, width, height): return self.a[y:y+height, x:x+width]
+    def close(self): pass
+
+def _open_mask(path, exact):
+    "A mask by its content, and what kind of file it is; with `exact`, values are classes"
+    path = Path(path)
+    if not path.exists(): raise HIPTError(f"mask {path} does not exist: check the path")
+    try: kind = file_kind(path)
+    except OSError as e: raise HIPTError(f"mask {path} cannot be opened: {not_now(e) or e}") from None
+    if exact and kind=='JPEG':
+        raise HIPTError(f"mask {path} is a JPEG, whose values are not exact: save classes as PNG")
+    if path.suffix.lower()=='.npy': return _Picture(_array(path)), 'NumPy'
+    if kind=='TIFF':
+        try: return LabelFile(path), kind
+        except Exception: pass  # Pillow may know its compression
+    return _Picture(_pillow_labels(path, exact)), kind
+
+def _array(path):
+    try: a = np.load(path, mmap_mode='r', allow_pickle=False)
+    except ValueError as e: raise HIPTError(f"mask {path} cannot be read ({e}): save it as PNG") from None
+    if a.ndim!=2:
+        raise HIPTError(f"mask {path} is an array of shape {a.shape}: save one value per pixel, rows by columns")
     return a
+
+def _pillow_labels(path, exact):
+    "The values of an image; of a palette the indices if `exact`, else what is not black"
+    from PIL import Image
+    try:
+        with _any_size(), Image.open(path) as im:
+            if im.mode=='P' and not exact: im = im.convert('RGBA' if 'transparency' in im.info else 'RGB')
+            a = np.asarray(im)
+    except MemoryError: raise HIPTError(f"mask {path} is too large for memory: save it as a tiled TIFF") from None
+    except Exception as e:
+        raise HIPTError(f"mask {path} is not an image that can be read ({e}): save it as PNG") from None
+    if a.ndim==3 and exact and np.ptp(a[...,:3], -1).any():
+        raise HIPTError(f"mask {path} shows classes as colours: save them as grey values, or leave out --mask-value")
+    return labels_of(a if a.ndim==3 else a[...,None])[...,0]
 
 # %% ../nbs/03a_areas.ipynb #295b4d35
 def read_area(
     path,         # `.geojson` or `.json`, or an image whose pixels are not 0 in the area
     slide:Slide,  # the slide it belongs to
     exclude=CUT,  # GeoJSON classes that are cut out; empty: every area counts
+    values=(),    # values of an image that count; everything but 0 if not given
 )->Tissue:
     "Read an area from either kind of file"
-    return read_geojson(path, slide, exclude=exclude) if _is_geojson(path) else read_mask(path, slide)
+    return read_geojson(path, slide, exclude=exclude) if _is_geojson(path) else read_mask(path, slide, values)
 
-def _is_geojson(path): return Path(path).suffix.lower() in ('.geojson','.json')
+def _is_geojson(path): return Path(path).name.lower().removesuffix('.gz').endswith(('.geojson','.json'))
 
 # %% ../nbs/03a_areas.ipynb #3cb558bf
 def find_tissue(
@@ -163,10 +235,11 @@ def find_tissue(
     mask=None,        # file with the tissue, instead of segmenting
     include=None,     # file with the area to stay within
     exclude=None,     # file with the area to leave out
+    mask_value=(),    # values of an image `mask` that are tissue; everything but 0 if not given
     **settings,       # of `segment`
 )->Tissue:
     "The tissue of a slide, segmented or as drawn"
-    t = read_area(mask, slide) if mask else segment(slide, preset, **settings)
+    t = read_area(mask, slide, values=tuple(mask_value)) if mask else segment(slide, preset, **settings)
     if include: t = t & read_area(include, slide)
     if exclude and not _is_empty(exclude): t = t - read_area(exclude, slide, ())
     files = dict(mask=mask, include=include, exclude=exclude)

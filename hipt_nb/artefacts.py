@@ -10,7 +10,7 @@ __all__ = ['pen_mask', 'focus', 'blur_mask']
 # %% ../nbs/03b_artefacts.ipynb #ff1d7f6c
 import numpy as np
 from .core import prefetch
-from .slide import Slide
+from .slide import Slide, UnreadablePlace
 from .tissue import Tissue, overview
 
 # %% ../nbs/03b_artefacts.ipynb #5597211d
@@ -81,11 +81,15 @@ def blur_mask(
     read = [_fullest(share, a) for a in areas] if every>1 else areas
     def blurred(area):
         r,c,h,w = area
-        sharpness,contrast = focus(slide.read(round(c*side), round(r*side), w*px, h*px, mpp=mpp), px)
+        try: image = slide.read(round(c*side), round(r*side), w*px, h*px, mpp=mpp)
+        except UnreadablePlace: return None
+        sharpness,contrast = focus(image, px)
         return (sharpness<min_focus) & (contrast>min_contrast)
     m = np.zeros(share.shape, bool)
-    for (r,c,h,w),b in zip(areas, prefetch(blurred, read)): m[r:r+h,c:c+w] = b
+    found = list(prefetch(blurred, read))
+    for (r,c,h,w),b in zip(areas, found): m[r:r+h,c:c+w] = False if b is None else b
     params = dict(mpp=mpp, every=every, window=window, min_focus=min_focus, min_contrast=min_contrast)
+    if unreadable := sum(b is None for b in found): params['unreadable'] = unreadable
     return Tissue(m & (share>.05), side, slide.name, params)
 
 def _shares(slide, tissue, side):

@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 
 # %% auto #0
 __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 'slide_level', 'draw_maps', 'on_slide',
-           'map_layers', 'scale_maps', 'whole_scores', 'whole_map', 'map_regions', 'attend_cohort']
+           'map_layers', 'scale_maps', 'whole_scores', 'whole_map', 'map_regions', 'attend_cohort', 'attending_pyramid']
 
 # %% ../nbs/13b_attend.ipynb #9f0cd12d
 from dataclasses import dataclass, replace
@@ -18,8 +18,10 @@ from .run import Case, each_slide
 from .slide import Slide
 from .tiling import Tiles
 from .hipt import HIPT
-from .features import Features, as_bag, from_schema1
-from .embed import check_tiles
+from .encoders import NamedEncoder
+from .features import Features, as_bag, from_schema1, read_features
+from .embed import check_tiles, get_model
+from .slide_models import weights_of
 from .trained import Trained
 from .attention import grid_pass, rank_in_slide, region_scores, scale_scores, slide_scores
 from .drawing import UNITS, colour_range, draw_pyramid, slide_map
@@ -31,10 +33,16 @@ class Maps:
     slide_id:str            # as in the manifest
     coords:np.ndarray       # int64 `[M, 2]`, level-0 x, y of each region
     region:np.ndarray|None  # float32 `[M]`, weight of each region in the slide level's pooling, if there is one
-    patch:np.ndarray        # float32 `[M, heads, rows, cols]`, level 2 over each region's patches
+    patch:np.ndarray|None   # float32 `[M, heads, rows, cols]`, level 2 over each region's patches, if there is one
     top:np.ndarray          # int64 `[K]`, the most attended regions, for which level 1 is computed
     token:np.ndarray|None   # float16 `[K, heads, h, w]`, level 1 over each patch's tokens; None if it is only named
     made_by:dict            # of the features; the passes, and the slide model whose weights `region` are
+    cell:np.ndarray|None=None # float32 `[M, rows, cols]`, weight of each patch in the pooling of a model of patches
+
+    @property
+    def tissue(self)->np.ndarray:
+        "Which patches have scores `[M, rows, cols]`"
+        return ~np.isnan(self.cell if self.patch is None else self.patch[:,0])
 
 # %% ../nbs/13b_attend.ipynb #70cd7590
 def attend_slide(
@@ -45,18 +53,22 @@ def attend_slide(
     slide_model=None,    # a trained `SlideModel`, for the slide level
     top:int=2,           # regions for which level 1 is computed, most attended first; None: all
     offsets=(0,),        # shifted passes that level 1 and 2 are averaged over, px
+    bags:str=None,       # kind of bags that `slide_model` reads; by default grids with a level 2 of its own, or regions
 )->Maps:
     "The attention of every level on one slide"
     if features.made_by['level1_sha256']!=hipt.weights_sha256['level1']:
         raise HIPTError(f"the features of slide '{features.slide_id}' were made by other weights than '{hipt.name}': "
                         "embed it with this model first")
-    hipt, mask = hipt.frozen(), features.mask()
-    region = None
-    if slide_model is not None: region = slide_scores(slide_model, as_bag(features, _reads(slide_model)))
+    hipt, mask, region, cell = hipt.frozen(), features.mask(), None, None
+    bags = bags or _reads(slide_model)
+    if len(hipt.levels)<2 and bags!='patch': raise HIPTError(_needs_level2(hipt))
+    if bags=='patch': region, cell = _patch_weights(slide_model, features)
+    elif slide_model is not None: region = slide_scores(slide_model, as_bag(features, bags))
     order = mask.mean((1,2)) if region is None else np.nan_to_num(region)
     best = np.argsort(-order, kind='stable')[:top]
     def both(m): return region_scores(hipt, tiles.read(slide, m), offsets, mask=mask[m])[:2]
-    if tuple(offsets)==(0,):  # stored patch tokens are enough for level 2
+    if len(hipt.levels)<2: token = patch = None
+    elif tuple(offsets)==(0,):  # stored patch tokens are enough for level 2
         token = [both(m)[0] for m in best] if hipt.held else None
         patch = [_level2(hipt, p, m) for p,m in zip(features.patch, mask)]
     else:
@@ -65,7 +77,19 @@ def attend_slide(
         token, patch = [pairs[m][0] for m in best], [p for _,p in pairs]
     made_by = features.made_by | dict(offsets=list(offsets))
     token = token and np.stack([t.astype(np.float16) for t in token])
-    return Maps(features.slide_id, features.coords, region, np.stack(patch), best, token, made_by)
+    patch = patch and np.stack(patch)
+    return Maps(features.slide_id, features.coords, region, patch, best, token, made_by, cell)
+
+def _patch_weights(slide_model, features):
+    "Weights of regions, which are those of their patches together, and of patches; NaN without tissue"
+    mask = features.mask()
+    cell = np.full(mask.shape, np.nan, np.float32)
+    cell[mask] = weights_of(slide_model, as_bag(features, 'patch')).float().cpu().numpy()
+    return np.where(mask.any((1,2)), np.nansum(cell, (1,2)), np.nan).astype(np.float32), cell
+
+def _needs_level2(hipt):
+    return (f"'{hipt.name}' has no level 2, so there is attention only in a slide model on patches: "
+            f"train one with 'hipt train --encoder {hipt.name} --model abmil', and name it with --trained")
 
 def _needs_pixels(hipt):
     return (f"shifted grids are read from pixels, and level 1 of '{hipt.name}' ('{hipt.level1.name}') is named, "
@@ -74,7 +98,8 @@ def _needs_pixels(hipt):
 def _level2(hipt, tokens, mask):
     return grid_pass(hipt, torch.from_numpy(tokens).float().to(hipt.device), mask)[0]
 
-def _reads(model): return 'patch' if getattr(model, 'level2', None) is not None else getattr(model, 'reads', 'region')
+def _reads(model):
+    return 'grid' if getattr(model, 'level2', None) is not None else getattr(model, 'reads', ('region',))[0]
 
 # %% ../nbs/13b_attend.ipynb #a5084250
 def write_maps(
@@ -82,7 +107,7 @@ def write_maps(
     maps:Maps,  # what to keep
 ):
     "Write a maps file, complete or not at all"
-    arrays = {k: getattr(maps, k) for k in ('coords','region','patch','top','token')}
+    arrays = {k: getattr(maps, k) for k in ('coords','region','patch','top','token','cell')}
     write_h5(path, arrays, dict(slide_id=maps.slide_id, made_by=maps.made_by))
 
 # %% ../nbs/13b_attend.ipynb #25b50971
@@ -93,7 +118,7 @@ def read_maps(
     arrays, meta = read_h5(path, 'maps', 'attend')
     slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
     made_by = from_schema1(meta) if schema==1 else meta['made_by']
-    optional = {k: arrays.pop(k, None) for k in ('region','token')}
+    optional = {k: arrays.pop(k, None) for k in ('region','patch','token','cell')}
     return Maps(slide_id=slide_id, **optional, **arrays, made_by=made_by)
 
 # %% ../nbs/13b_attend.ipynb #ee0added
@@ -104,17 +129,19 @@ def mean_of_heads(a):  # `[..., heads, h, w]`; cells off the tissue are NaN in e
 def patch_relative(
     maps:Maps,  # of one slide
 )->np.ndarray:  # `[M, rows, cols]`, 1 = average within the region
-    "Level 2's map of every region, mean over heads"
-    return mean_of_heads(scale_scores(maps.patch, 'relative'))
+    "Level 2's map of every region, mean over heads; without a level 2 the weights of patches in the slide's pooling"
+    patch = maps.cell[:,None] if maps.patch is None else maps.patch
+    return mean_of_heads(scale_scores(patch, 'relative'))
 
 # %% ../nbs/13b_attend.ipynb #152144d9
 def slide_level(
     maps:Maps,  # of one slide
 ):              # (`[M, rows, cols]`, NaN off the tissue; its unit)
     "The map of the whole slide: the slide level's weights, or level 2's where there is no slide model"
+    if maps.cell is not None: return maps.cell*maps.tissue.sum(), 'weight in the slide, 1 = average'
     if maps.region is None: return patch_relative(maps), 'attention in the region, 1 = average'
     weight = scale_scores(maps.region[None], 'relative')[0]
-    return np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None]), 'weight in the slide, 1 = average'
+    return np.where(maps.tissue, weight[:,None,None], np.nan), 'weight in the slide, 1 = average'
 
 # %% ../nbs/13b_attend.ipynb #19d54f0c
 def draw_maps(
@@ -171,13 +198,21 @@ def _layers(tiles, maps, scaling):
     side = tiles.region_size*tiles.scale
     if maps.region is not None:
         weight = scale_maps(maps.region[None,None], scaling)[0,0]
-        tissue = np.where(np.isnan(maps.patch[:,0]), np.nan, weight[:,None,None])
+        tissue = np.where(maps.tissue, weight[:,None,None], np.nan)
         yield _layer('regions', '', scaling, **on_slide(tiles, tissue))
+    if maps.cell is not None:
+        yield _layer('patches of the slide', '', scaling, **on_slide(tiles, _cells(maps, scaling)))
+    if maps.patch is None: return
     for h,a in _heads(scale_maps(maps.patch, scaling)): yield _layer('patches', h, scaling, **on_slide(tiles, a))
     if maps.token is None: return
     for k,(m,token) in enumerate(zip(maps.top, scale_maps(maps.token.astype(np.float32), scaling))):
         x, y = map(float, tiles.coords[m])
         for h,a in _heads(token): yield _layer(f'tokens of region {k+1}', h, scaling, a, x, y, side, side)
+
+def _cells(maps, scaling):
+    "The weights of a slide's patches, scaled over the whole slide"
+    flat = maps.cell.reshape(1, 1, -1)
+    return scale_maps(flat, scaling).reshape(maps.cell.shape)
 
 def _heads(a):
     "(name, maps) of the mean over heads and of every head; a is `[..., heads, h, w]`"
@@ -204,6 +239,7 @@ def whole_scores(
     maps:Maps,    # of the slide
 )->np.ndarray:    # `[M, rows, cols]`, 1 = average
     "Every patch of a slide on one scale: level 2's attention, times the region's weight where there is one"
+    if maps.cell is not None: return slide_level(maps)[0]
     within = patch_relative(maps)
     return within if maps.region is None else within*slide_level(maps)[0]
 
@@ -213,7 +249,7 @@ def whole_map(
     maps:Maps,    # of the slide
 )->dict:          # one layer, as `map_layers` gives them
     "The same as one map of the slide"
-    name = 'patches' if maps.region is None else 'regions × patches'
+    name = 'patches' if maps.region is None else 'regions × patches' if maps.cell is None else 'patches of the slide'
     return _layer(name, 'mean of heads', 'relative', **on_slide(tiles, whole_scores(maps)))
 
 # %% ../nbs/13b_attend.ipynb #6c46516d
@@ -239,7 +275,8 @@ def attend_cohort(
     trained=None,          # name or folder of a slide model, for the slide level; the run's own for these features
 )->dict:                   # how many were done, skipped and failed
     "Maps file and figure for every slide: `maps/{encoder}/{slide_id}.h5` and `.jpg`"
-    model, step = _slide_model(run, hipt.name, trained), f'attend/{hipt.name}'
+    model, step = _slide_model(run, hipt.name, trained, len(hipt.levels)>1), f'attend/{hipt.name}'
+    if len(hipt.levels)<2 and model.bag_kind!='patch': raise HIPTError(_needs_level2(hipt))
     _as_embedded(run, hipt)
     params = dict(hipt.weights_sha256, top=top, offsets=list(offsets), trained=model and model.name)
     run.record(step, params, f'maps/{hipt.name}')
@@ -254,7 +291,8 @@ def _note_left_out(hipt, manifest):
     if gone: logger.warning(f"note: {len(gone)} of {len(manifest)} slides are not there: "
                             "their maps are written, and pictures need the slides")
 
-def _slide_model(run, encoder_name, trained)->Trained|None:
+def _slide_model(run, encoder_name, trained, level2=True)->Trained|None:
+    if not trained and not level2: return run.trained(None, encoder_name)  # there is no other attention
     if not trained and encoder_name in run.slide_models(): trained = encoder_name
     return run.trained(str(trained)) if trained else None
 
@@ -280,12 +318,28 @@ def _maps_of(case, hipt, model, top=2, offsets=(0,)):
     check_tiles(case.features, case.tiles)
     slide_model = None
     if model:
-        model.check([replace(case.bag(model.level), label=None)])  # attention needs no label
+        model.check([replace(case.bag(model.bag_kind), label=None)])  # attention needs no label
         slide_model = model.held_out(case.slide_id, case.patient)
     slide = case.slide if hipt.held else None
-    maps = attend_slide(hipt, slide, case.tiles, case.features, slide_model, top, offsets)
+    maps = attend_slide(hipt, slide, case.tiles, case.features, slide_model, top, offsets, model and model.bag_kind)
     maps.made_by['slide_model'] = model and model.name
     return maps
+
+# %% ../nbs/13b_attend.ipynb #1c5844ff
+def attending_pyramid(
+    name:str,           # as for `get_model`, or whose features the run holds; its only ones if not given
+    run,                # the `Run` that holds them
+    device:str='auto',  # where to put it
+)->HIPT:                # of level 1 alone, named and not held, where there are only features
+    "The pyramid that made some features, as far as there is one"
+    try: return get_model(name, run, device)
+    except HIPTError:
+        if name not in (None, *run.encoder_names()): raise
+    encoder_name = run.encoder_name(name)
+    made = read_features(min(run.features(encoder_name, 'any').parent.glob('*.h5')), patches=True)
+    level1 = NamedEncoder(encoder_name, made.patch.shape[-1], made.made_by.get('level1_sha256'))
+    size = made.made_by.get('patch_size') or 256
+    return HIPT(level1, name=encoder_name, patch_size=size, mpp=made.made_by.get('mpp') or .5, mean=None, std=None)
 
 # %% ../nbs/13b_attend.ipynb #29e56925
 @patch(as_prop=True)
@@ -301,4 +355,5 @@ def make_maps(self:Case):
     "Attention maps of the slide, with the pyramid that made its features"
     hipt = self.pyramid
     _as_embedded(self.run, hipt)
-    write_maps(self.run.maps(hipt.name, self.slide_id), _maps_of(self, hipt, _slide_model(self.run, hipt.name, None)))
+    model = _slide_model(self.run, hipt.name, None, len(hipt.levels)>1)
+    write_maps(self.run.maps(hipt.name, self.slide_id), _maps_of(self, hipt, model))

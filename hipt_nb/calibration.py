@@ -13,7 +13,7 @@ __all__ = ['CALIBRATION_ERROR', 'LEAST_VALIDATION', 'reliability', 'ece', 'draw_
 import numpy as np, pandas as pd
 from .comparison import Metric
 from .core import HIPTError
-from .metrics import balanced_accuracy, classes_of, decided, labels_and_probs
+from .metrics import balanced_accuracy, classes_of, decided, kind_of, labels_and_probs
 
 # %% ../nbs/08d_calibration.ipynb #adef7b67
 def reliability(
@@ -162,7 +162,7 @@ def learn_decision(
 )->dict:          # `validation_slides`; of classes `temperature`, `prior`, `drawn`; of two classes `threshold`
     "Temperature and threshold of a fold, learnt on its validation slides"
     res = dict(validation_slides=len(validation))
-    if 'risk' in validation: return res
+    if kind_of(validation)!='classes': return res
     if prior is not None: res |= dict(prior=list(prior), drawn=list(drawn))
     ratio, enough = prior_ratio(res), _if_enough(validation, least)
     res['temperature'] = fit_temperature(enough, 1. if ratio is None else ratio)

@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .core import HIPTError, pick_device
+from .core import DamagedError, HIPTError, pick_device, prefetch
 from .run import Case, each_slide
-from .slide import Slide
-from .tiling import Tiles, iter_regions, read_tiles
+from .slide import Slide, UnreadablePlace
+from .tiling import Tiles, read_tiles
 from .catalogue import ENCODERS, known
 from .encoders import KnownEncoder, NamedEncoder, TimmEncoder
 from .weights import load_encoder
@@ -27,7 +27,7 @@ from .features import Features, differences, read_features, write_features
 
 # %% ../nbs/11_embed.ipynb #4f299644
 def get_model(
-    name:str,           # of the run, a folder, `owner/name` on the hub, of the catalogue, `timm:NAME`; `{preset}:random`
+    name:str,           # of the run or the catalogue, a folder, `owner/name` on the hub, `timm:NAME`, `{preset}:random`
     run=None,           # a `Run`, to look in its `models/`
     device:str='auto',  # where to put it
     weights=None,       # file of the weights of an encoder of the catalogue, in place of the hub's
@@ -85,14 +85,23 @@ def patch_features(
     slide:Slide,     # an open slide
     tiles:Tiles,     # its regions
     batch_size:int=None, # patches at a time
+    unreadable:dict=None,# gets region → reason for those that cannot be read, which stay zero; an error if not given
 )->np.ndarray:       # float16 `[M, rows, cols, D_patch]`
     "Patch tokens of every region; patches without tissue are zero and cost nothing"
     hipt, masks = hipt.frozen(), torch.from_numpy(tiles.mask())
+    def readable(m):
+        try: return tiles.read(slide, m)
+        except UnreadablePlace as e:
+            if unreadable is None: raise
+            unreadable[m] = str(e)
     def tokens(m, region):
         found = hipt.patch_tokens(region[None], masks[m:m+1], batch_size=batch_size)
         return found[0].cpu().half().numpy()
-    with closing(iter_regions(slide, tiles)) as regions:  # after an error no thread may go on reading
-        return np.stack([tokens(m, region) for m,region in enumerate(regions)])
+    with closing(prefetch(readable, range(len(tiles)))) as regions:  # after an error no thread may go on reading
+        found = [None if region is None else tokens(m, region) for m,region in enumerate(regions)]
+    some = next((t for t in found if t is not None), None)
+    if some is None: raise HIPTError(f"no region of slide '{tiles.slide_id}' can be read: {unreadable[0]}")
+    return np.stack([np.zeros_like(some) if t is None else t for t in found])
 
 # %% ../nbs/11_embed.ipynb #759b9a04
 @torch.inference_mode()
@@ -122,12 +131,14 @@ def embed_slide(
     tiles:Tiles,         # its regions
     levels:int=None,     # how many levels to run; None: all
     sha:dict=None,       # the model's `weights_sha256`, if known
+    unreadable:dict=None,# gets region → reason where it cannot be read, which counts as background; else an error
 )->Features:
     "All features of one slide"
     _check_fit(hipt, tiles)
     sha = sha or hipt.weights_sha256
-    patch = patch_features(hipt, slide, tiles)
-    f = Features(tiles.slide_id, patch, None, tiles.coords, tiles.tissue, _made_by(hipt, tiles, sha))
+    patch, tissue = patch_features(hipt, slide, tiles, unreadable=unreadable), tiles.tissue.copy()
+    if unreadable: tissue[list(unreadable)] = 0
+    f = Features(tiles.slide_id, patch, None, tiles.coords, tissue, _made_by(hipt, tiles, sha))
     return climb_features(hipt, f, sha, levels)
 
 def _made_by(hipt, tiles, sha):
@@ -152,12 +163,13 @@ def pyramid_above(
     f:Features,            # of the encoder, patch tokens included
     preset:str='hipt-4k',  # sizes of the levels above it
     seed:int=0,            # of their random weights
+    networks:dict=None,    # of the levels above, see `create_hipt`
 )->HIPT:                   # its name is that of the encoder and the preset
     "A pyramid whose level 1 is the encoder that made some features: named, not held"
     made = f.made_by
     level1 = NamedEncoder(made['encoder_name'], f.patch.shape[-1], made.get('level1_sha256'))
     kwargs = {k: made.get(k) for k in ('patch_size', 'mpp', 'mean', 'std')}
-    return create_hipt(preset, seed, level1, name=f'{level1.name}-{preset}', **kwargs)
+    return create_hipt(preset, seed, level1, networks, name=f'{level1.name}-{preset}', **kwargs)
 
 # %% ../nbs/11_embed.ipynb #11a0d004
 def start_above(
@@ -203,9 +215,9 @@ def check_tiles(
 
 # %% ../nbs/11_embed.ipynb #9389b98d
 def _kept(path):
-    "The features that are there, without their patches; a damaged file counts as none"
+    "The features that are there, without their patches; a damaged file counts as none, one that is locked does not"
     try: return read_features(path, patches=False) if path.exists() else None
-    except HIPTError: return None
+    except DamagedError: return None
 
 def _tiles(run, slide_id):
     "Its tiles; where tiling failed, the reason it failed"
@@ -235,6 +247,7 @@ def embed_cohort(
     levels:int=None,       # how many levels to run; None: all
     batch_size:int=None,   # patches at a time; None: what a short measurement finds fastest
     precision:str='auto',  # `float32`, `bfloat16` or `auto`; features are float32 or float16 in any case
+    skip_bad=False,        # leave out regions that cannot be read, instead of the slide
 )->dict:                   # how many were done, skipped and failed
     "Embed every slide of a cohort"
     name, sha, levels = encoder_name or hipt.name, hipt.weights_sha256, levels or len(hipt.levels)
@@ -244,10 +257,10 @@ def embed_cohort(
     mean, std = (v and list(v) for v in (hipt.mean, hipt.std))
     run.record(step, dict(level1_sha256=sha['level1'], mean=mean, std=std, precision=hipt.precision), folder, plan)
     for k in range(2, levels+1): run.record(f'{step}/level{k}', {f'level{k}_sha256': sha[f'level{k}']}, folder)
-    return each_slide(manifest, lambda row: _embed_row(run, row, hipt, name, levels, sha), run, step)
+    return each_slide(manifest, lambda row: _embed_row(run, row, hipt, name, levels, sha, skip_bad), run, step)
 
-def _embed_row(run, row, hipt, name, levels, sha):
-    path = run.features(name, row.slide_id)
+def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False):
+    path, note = run.features(name, row.slide_id), ''
     f = _kept(path)
     if f and run.tiles(row.slide_id).exists(): check_tiles(f, read_tiles(run.tiles(row.slide_id)))
     if f and f'level{levels}_sha256' in f.made_by: return 'skipped'
@@ -256,9 +269,18 @@ def _embed_row(run, row, hipt, name, levels, sha):
     else:
         tiles = _tiles(run, row.slide_id)
         if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no features"
-        with tiles.open(row.path) as slide: f = embed_slide(hipt, slide, tiles, levels, sha)
+        f, note = _read_and_embed(row, hipt, tiles, levels, sha, skip_bad)
     write_features(path, f, source)
-    return 'done'
+    return 'done', note
+
+def _read_and_embed(row, hipt, tiles, levels, sha, skip_bad):
+    "Features of a slide, and a note on regions that could not be read"
+    bad = {} if skip_bad else None
+    try:
+        with tiles.open(row.path) as slide: f = embed_slide(hipt, slide, tiles, levels, sha, bad)
+    except UnreadablePlace as e: raise HIPTError(f'{e}, or leave such regions out with --skip-bad-regions') from None
+    if not bad: return f, ''
+    return f, f"{len(bad)} of {len(tiles)} regions left out: {'; '.join(bad.values())}"
 
 def _check_name(hipt, name):
     if hipt.held or name!=hipt.level1.name: return

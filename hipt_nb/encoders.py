@@ -153,8 +153,9 @@ def vit_config(
     "What a level was built with"
     if isinstance(m, (TimmEncoder, NamedEncoder)): return m.config
     return dict(
-        in_dim=m.in_dim, patch_size=m.patch_size, dim=m.embed_dim, depth=m.depth, heads=m.num_heads,
-        grid=m.grid, mlp_ratio=m.mlp_ratio, positions=m.positions, antialias=m.antialias)
+        in_dim=m.in_dim, patch_size=m.patch_size, dim=m.dim, depth=m.depth, heads=m.num_heads,
+        grid=m.grid, mlp_ratio=m.mlp_ratio, positions=m.positions, antialias=m.antialias,
+        registers=m.registers, readout=m.readout)
 
 # %% ../nbs/05a_encoders.ipynb #05b76f47
 def make_vit(

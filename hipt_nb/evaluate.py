@@ -29,10 +29,15 @@ def label_problems(
     columns = ('label','site') if by_site else ('label',)
     absent = [c for c in ('slide_id','patient',*columns) if c not in df]
     if absent: return [f"the table has no column {', '.join(absent)}"]
-    res = _missing(df, columns) + _twice(df)
+    res = _missing(df, ('patient',*columns)) + _twice(df)
     df = df[df.label.notna()]
+    if many := _numbers(df): return res + many
     res += _spelling(df) + sum((_one_each(df, c) for c in columns), [])
-    return res + _too_few(df, n_folds, val) + (_too_few_sites(df, n_folds) if by_site else [])
+    few = _too_few(df, n_folds, val)
+    if few and len(sets := df.label[df.label.astype(str).str.contains(';')]):
+        few = [f"labels such as {sets.iloc[0]!r} hold several names: did you mean the task 'multilabel' "
+               "(--task multilabel)?"]
+    return res + few + (_too_few_sites(df, n_folds) if by_site else [])
 
 # %% ../nbs/08_evaluate.ipynb #2820851a
 def _slides(df, rows, most=10):
@@ -47,16 +52,24 @@ def _twice(df):
     return [f"slide {', '.join(map(str, double))} is listed twice"] if len(double) else []
 
 def _spelling(df):
-    forms = df.label.groupby(df.label.map(_spelled)).value_counts()
+    forms = df.label.groupby(df.label.astype(str).map(_form)).value_counts()
     many = [forms[k] for k in forms.index.unique(0) if len(forms[k])>1]
     rare = lambda n: _slides(df, df.label.isin(n.index[1:]))
     return [f"labels {listed(n.index)} differ only in spelling ({rare(n)})" for n in many]
 
-def _spelled(label):
-    "A label as it is compared: without case, and numbers as numbers"
-    text = str(label).strip().lower()
-    try: return f'{float(text):g}'
+def _form(label):
+    "One form for all spellings of a label: `Mixed ` and `mixed`, `1.0` and `1`"
+    text = label.strip().lower()
+    try: return repr(float(text))
     except ValueError: return text
+
+def _numbers(df, most=20):
+    "A number of its own for nearly every patient is no class"
+    n = df.label.nunique()
+    if n<=most or n<df.patient.nunique()/2: return []
+    try: df.label.astype(float)
+    except ValueError: return []
+    return [f"the label holds {n} different numbers: did you mean the task 'regression' (--task regression)?"]
 
 def _one_each(df, column):
     found = df.dropna(subset=column).groupby('patient')[column].unique()
@@ -76,7 +89,9 @@ def _left(k, n_folds): return k - (-(-k//n_folds))   # patients of a class that 
 def _one_too_few(df, c, sizes, n_folds):
     k = sizes[c]
     what = f"{n_folds} folds{' with a validation set' if k>=n_folds else ''}"
-    return f"class '{c}' has {k} patient{'s'*(k!=1)}, too few for {what}{_meant(df, c, sizes)}"
+    meant = _meant(df, c, sizes)
+    remedy = ': add patients or leave the class out'*(k<4 and 'misspelt' not in meant)   # too few for any folds
+    return f"class '{c}' has {k} patient{'s'*(k!=1)}, too few for {what}{meant}{remedy}"
 
 def _meant(df, c, sizes):
     "The slides of a class that is too small, and the common class whose name is close to it"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 import numpy as np
-from .core import HIPTError, atomic, read_json
+from .core import HIPTError, atomic, read_json, not_now
 from .run import Run, each_slide
 from .slide import Slide, TOLERANCE, best_level
 from .tiling import Tiles, open_row, write_tiles
@@ -147,6 +147,7 @@ def read_patches(
     read = _from_hs2p if path.suffix in ('.npz', '.npy') else _from_h5
     try: p = read(path, slide)
     except (OSError, EOFError, BadZipFile, KeyError, ValueError, TypeError, IndexError) as e:
+        if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
         raise HIPTError(f"'{path}' is damaged, or not a coordinates file of CLAM, TRIDENT, STAMP or hs2p "
                         f"({type(e).__name__}: {e})") from None
     _check_patches(p, path, slide)
@@ -181,14 +182,23 @@ def _regions(p, grids, n):
     return regions
 
 # %% ../nbs/04a_exchange.ipynb #c2dfb710
+def _step(xy, side):
+    "From a patch to the next in its row, where that is less than their side for a quarter of them; else the side"
+    if len(xy)<2: return side
+    rows = xy[np.lexsort((xy[:,0], xy[:,1]))]
+    gaps = np.diff(rows[:,0])[np.diff(rows[:,1])==0].round()
+    steps, counts = np.unique(gaps[(gaps>0) & (gaps<side)], return_counts=True)
+    return steps[counts.argmax()] if len(steps) and counts.max()>=len(xy)/4 else side
+
 def _common_grids(p, slide):
     "The grid of each patch; overlapping or scattered patches are refused"
-    if p.overlap>max(2., TOLERANCE*p.side):
-        problem = f'overlap by {p.overlap:.0f} of {p.side:.0f} level-0 px'
+    overlap = p.overlap or p.side-_step(p.xy, p.side)
+    if overlap>max(2., TOLERANCE*p.side):
+        problem = f'overlap by {overlap:.0f} of {p.side:.0f} level-0 px'
     elif (grids := _grids(p.xy, p.side)) is None: problem = 'share no common grid'
     else: return grids
     raise HIPTError(f"the {p.source} patches of slide '{slide.name}' {problem}: "
-                    "only patches laid edge to edge make regions")
+                    "only patches laid edge to edge make regions; cut them with a step of their width")
 
 # %% ../nbs/04a_exchange.ipynb #193da2ec
 def to_tiles(

@@ -6,13 +6,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/finetune.html.md"""
 
 # %% auto #0
 __all__ = ['save_slide_model', 'read_config', 'load_slide_model', 'bags_hash', 'most_attended', 'patient_splits',
-           'cross_validate', 'draw_history']
+           'cross_validate', 'cross_settings', 'draw_history']
 
 # %% ../nbs/12d_finetune.ipynb #63e1aac2
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
-import pandas as pd, torch
+import numpy as np, pandas as pd, torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 from .core import HIPTError, SCHEMA, changed, check_schema, params_hash, pick_device
@@ -20,11 +20,11 @@ from .core import logger, progress, quiet_imports, read_json, renamed, write_csv
 with quiet_imports(): from fastai.callback.core import Callback
 from .weights import load_strict, save_weights, weights_hash
 from .encoders import make_vit, vit_config
-from .features import by_patient, differences, from_schema1
+from .features import KIND_OF_LEVEL, StoredPatches, by_patient, differences, from_schema1
 from .metrics import read_predictions
 from .calibration import learn_decision
-from .slide_models import BagModel, collate
-from .baselines import model_class
+from .slide_models import BagModel, weights_of
+from .baselines import from_torchmil, model_class
 from .tasks import make_task
 from .training import Training, apply_level2, check_bags, choose_by, logits_of, new_model, train_fold
 
@@ -49,7 +49,9 @@ def read_config(
 )->dict:      # with `made_by`: what the features were made by that it was trained on
     "The settings of a model, under today's names"
     config = read_json(path)
-    if check_schema(config, path)>1: return config
+    schema = check_schema(config, path)
+    if 'level' in config: config['bag_kind'] = KIND_OF_LEVEL[config.pop('level')]  # as it was called before
+    if schema>1: return config
     made = config.get('encoder')  # as version 0.0.1 called it
     return {k: v for k,v in config.items() if k!='encoder'} | dict(made_by=from_schema1(made or {}), schema=1)
 
@@ -66,7 +68,8 @@ def load_slide_model(
     sizes = dict(config['model'])
     cls, level2 = model_class(sizes.pop('kind')), sizes.pop('level2')
     model = cls(**sizes, **(dict(level2=make_vit(level2)) if level2 else {}))
-    return load_strict(model, load_file(path/'model.safetensors'), f'{path.name}/model.safetensors').eval(), config
+    weights = from_torchmil(load_file(path/'model.safetensors'))
+    return load_strict(model, weights, f'{path.name}/model.safetensors').eval(), config
 
 # %% ../nbs/12d_finetune.ipynb #228f8769
 def bags_hash(
@@ -77,10 +80,9 @@ def bags_hash(
     h = hashlib.sha256()
     number = {c: i for i,c in enumerate(classes or ())}
     for b in sorted(bags, key=lambda b: b.slide_id):
-        x = b.x if isinstance(b.x, torch.Tensor) else b.x.half()
-        h.update(f'{b.slide_id} {b.patient} {number.get(b.label)} {b.time} {b.event} {list(x.shape)}'.encode())
+        h.update(f'{b.slide_id} {b.patient} {number.get(b.label)} {b.time} {b.event} {list(b.x.shape)}'.encode())
         h.update(b.mask.numpy().tobytes())
-        h.update(x[::max(1, len(x)//8)].contiguous().numpy().tobytes())
+        h.update(b.x[::max(1, len(b.x)//8)].contiguous().numpy().tobytes())
     return h.hexdigest()[:12]
 
 # %% ../nbs/12d_finetune.ipynb #42d3772c
@@ -104,17 +106,27 @@ def _settle(out, params, notes=None):
 def most_attended(
     model:BagModel,  # a trained slide model
     bags,            # bags of slides or patients
-    n:int=4,         # regions of each
-):                   # DataFrame: slide_id (of the bag), slide, region (its number there), weight (1 = an even share)
-    "The regions with the largest weights in each bag"
-    device, rows = next(model.parameters()).device, []
+    n:int=4,         # regions or patches of each
+):                   # DataFrame: slide_id (of the bag), slide, region (its number there), weight (1 = an even share);
+                     # of patches also row and col in the region
+    "The regions or patches with the largest weights in each bag"
+    rows = []
     for b in bags:
-        weight = model.pool_attention(*(o.to(device) for o in collate([b])))[0].cpu()
-        places = [(s,i) for s,k in (b.parts or ((b.slide_id, len(b.x)),)) for i in range(k)]
+        weight = weights_of(model, b).cpu()
         with_tissue = b.mask.reshape(len(b.x), -1).any(1).sum().item()
         first = weight.argsort(descending=True, stable=True)[:min(n, with_tissue)]
-        rows += [(b.slide_id, *places[m], with_tissue*weight[m].item()) for m in first.tolist()]
-    return pd.DataFrame(rows, columns=['slide_id','slide','region','weight'])
+        rows += [dict(slide_id=b.slide_id) | _place(b, m) | dict(weight=with_tissue*weight[m].item())
+                 for m in first.tolist()]
+    return pd.DataFrame(rows)
+
+def _place(bag, m):
+    "The slide of a token, its region there and, of a stored patch, its cell"
+    parts = bag.parts or ((bag.slide_id, len(bag.x)),)
+    ends = np.cumsum([n for _,n in parts])
+    k = int(np.searchsorted(ends, m, side='right'))
+    slide, n = parts[k]
+    if not isinstance(bag.x, StoredPatches): return dict(slide=slide, region=int(m-ends[k]+n))
+    return dict(slide=slide) | dict(zip(('region','row','col'), bag.x.cell(m)))
 
 # %% ../nbs/12d_finetune.ipynb #afdcdc45
 def patient_splits(
@@ -143,8 +155,9 @@ def cross_validate(
     if pool: folds, bags = patient_splits(folds, bags), by_patient(bags)
     if not bags: raise HIPTError("there are no bags to train on")
     model = new_model(bags[0], task, t, level2)
-    check_bags(bags, folds, task, model, t.allow_leakage)
-    _settle(out, _settings(bags, folds, task, t, level2, pool), dict(columns=columns) if columns else {})
+    finished = all((out/f'fold{k}'/'predictions.csv').exists() for k in range(len(folds)))
+    check_bags(bags, folds, task, model, t.allow_leakage, finite=not finished)
+    _settle(out, cross_settings(bags, folds, task, t, level2, pool), dict(columns=columns) if columns else {})
     if level2 is not None and not t.tune_level2 and bags[0].x.ndim==4:
         bags = apply_level2(bags, model.to(pick_device(device)).level2)
     left = {k: f for k,f in enumerate(folds) if not (out/f'fold{k}'/'predictions.csv').exists()}
@@ -162,18 +175,27 @@ def _say_how_chosen(folds, bags, task, t):
     for why in dict.fromkeys(r for r in reasons.values() if not r.startswith(('validation','last epoch: recipe'))):
         some = ', '.join(str(k) for k,r in reasons.items() if r==why)
         keep = f"folds {some} keep" if ', ' in some else f'fold {some} keeps'
-        why = why.removeprefix('last epoch: ')
-        logger.warning(f"note: {keep} the last epoch, without temperature and threshold: {why}")
+        logger.warning(f"note: {keep} the last epoch, without temperature and threshold: "
+                       f"{why.removeprefix('last epoch: ')}")
 
-def _settings(bags, folds, task, t, level2, pool):
+def cross_settings(
+    bags,        # all bags
+    folds,       # splits of their ids
+    task,        # from `make_task`
+    t:Training,  # settings
+    level2,      # a `ViT` over grids, or None
+    pool:bool,   # whether bags are of patients
+)->dict:         # as in `config.json`
     "What decides about the result of a cross-validation"
     classes = getattr(task, 'classes', None)
     known = {k: v for k,v in asdict(task).items() if v is not None}
     answers = {b.slide_id: (b.label, b.time, b.event) for b in bags}
     return asdict(t) | dict(
         schema=SCHEMA, task=known, classes=classes, n_folds=len(folds), pool=pool,
-        level='patch' if bags[0].x.ndim==4 else 'region', level2=level2 and weights_hash(level2),
+        bag_kind=_kind_of(bags[0].x), level2=level2 and weights_hash(level2),
         made_by=bags[0].made_by, bags=bags_hash(bags, classes), labels=params_hash(answers), folds=folds)
+
+def _kind_of(x): return 'grid' if x.ndim==4 else 'patch' if isinstance(x, StoredPatches) else 'region'
 
 # %% ../nbs/12d_finetune.ipynb #e956ae1d
 def _train_folds(jobs, workers, epochs):
@@ -221,7 +243,8 @@ class _Resolved(Callback):
     def before_fit(self):
         lr = self.learn.lr
         self.settings = dict(lr=getattr(lr, 'stop', lr), update_every=self.learn.accumulate.every,
-                             batch_size=self.dls.train.batch_size, dim=self.model.config['dim'])
+                             batch_size=self.dls.train.batch_size, max_patches=self.dls.train.most,
+                             dim=self.model.config['dim'])
 
 # %% ../nbs/12d_finetune.ipynb #a6c10dea
 def draw_history(
@@ -248,5 +271,5 @@ def draw_history(
 # %% ../nbs/12d_finetune.ipynb #5cb94906
 __getattr__ = renamed(__name__, dict(
     train_cohort='trained.train_cohort', predict_cohort='trained.predict_cohort',
-    name_columns='trained.name_columns', train_command='trained.train_command', read_level='trained.read_level',
+    name_columns='trained.name_columns', train_command='trained.train_command', read_level='trained.bags_for',
     encoder_below='features.below'))

@@ -12,17 +12,19 @@ import numpy as np, pandas as pd
 from functools import partial
 from .core import HIPTError
 from .intervals import LEAST_PATIENTS, first_strata, left_out_values, pair_rate, paired_interval, t_interval
-from .metrics import auc, labels_and_probs, nanmean
+from .metrics import auc, kind_of, labels_and_probs, nanmean
+from .outcomes import outcome_metrics
 from .survival import c_index
 
 # %% ../nbs/08f_generalisation.ipynb #2dec1a85
 def slide_losses(
-    predictions,  # table of predictions, or a survival table with `loss`
+    predictions,  # table of predictions; of all but classes with `loss`
 ):                # array `[N]`
     "The loss of each slide: what the trainer wrote, or cross-entropy"
     if 'loss' in predictions: return predictions.loss.to_numpy(float)
-    if 'risk' in predictions:
-        raise HIPTError("a survival table needs a column 'loss' for its gap: have the trainer write it")
+    if kind_of(predictions)!='classes':
+        raise HIPTError(f"a table of {kind_of(predictions)} needs a column 'loss' for its gap: "
+                        "have the trainer write it")
     y, p = labels_and_probs(predictions)
     return -np.log(np.clip(p[np.arange(len(y)), y], 1e-12, 1))
 
@@ -50,10 +52,10 @@ def _gap(t):
     patients = min(n.values())
     loss_ends = auc_ends = (np.nan, np.nan)
     if patients>=LEAST_PATIENTS:
-        strata = first_strata(t.patient, t.side, t.label if 'label' in t else t.event)
+        strata = first_strata(t.patient, t.side, next((t[c] for c in ('label','event') if c in t), None))
         loss_ends = t_interval(val_loss-train_loss, strata)
-        rates = [_pairs_rate(t[t.side==side]) for side in ('train','val')]
-        auc_ends = paired_interval(train_auc, val_auc, strata, *rates)
+        rates, bounds = _rates(t)
+        auc_ends = paired_interval(train_auc, val_auc, strata, *rates, bounds=bounds)
     ends = zip(('loss_gap_low','loss_gap_high','auc_gap_low','auc_gap_high'), map(float, (*loss_ends, *auc_ends)))
     return row | dict(ends)
 
@@ -69,9 +71,18 @@ def _mean(x, w):
     with np.errstate(invalid='ignore'): return (w@x)/w.sum(1)
 
 def _rank(t, w):
-    "AUC, or for survival the c-index"
+    "AUC, for survival the c-index, for other tasks their main metric"
     if not len(t): return np.full(len(w), np.nan)
+    if metric := _main_metric(t): return metric.of(t, w)
     return c_index(t.time, t.event, t.risk, w) if 'risk' in t else auc(*labels_and_probs(t), w)
+
+def _main_metric(t): return next(iter((outcome_metrics(t) or {}).values()), None)
+
+def _rates(t):
+    "Reference rates of both sides, and the bounds of the metric"
+    sides, metric = [t[t.side==side] for side in ('train','val')], _main_metric(t)
+    if metric is None: return [_pairs_rate(d) for d in sides], (0,1)
+    return [metric.rate(d.drop_duplicates('patient')) for d in sides], metric.bounds
 
 def _pairs_rate(t):
     "Reference rate of an AUC of the different patients of a side: the commonest class against the others"

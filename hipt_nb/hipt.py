@@ -148,6 +148,7 @@ def create_hipt(
     preset:str='hipt-4k',  # one of `PRESETS`, or names in `VITS` joined by '+', the bottom level first
     seed:int=0,            # of the random weights
     level1:nn.Module=None, # in place of the preset's own: a `TimmEncoder`, a `NamedEncoder`, ...
+    networks:dict=None,    # level → `positions`, `registers` and `readout` of its ViT, see `grid_vit`
     **kwargs               # to `HIPT`
 )->HIPT:                   # in evaluation mode
     "A pyramid of named sizes with random weights"
@@ -161,7 +162,8 @@ def create_hipt(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         levels = [level1 or image_vit(**VITS[bottom])]
-        for n in grids: levels.append(grid_vit(levels[-1].embed_dim, **VITS[n]))
+        for k,n in enumerate(grids, 2):
+            levels.append(grid_vit(levels[-1].embed_dim, **VITS[n] | (networks or {}).get(k, {})))
     return HIPT(*levels, **dict(name=preset) | kwargs).eval()
 
 def _sizes(usual, given):
@@ -243,10 +245,10 @@ def tune(self:HIPT)->dict: # batch_size and fused, as set
     if not isinstance(vit, ViT): return self.use_plan(16 if cpu else 128, True)
     dtype = next(vit.parameters()).dtype
     N = (self.patch_size//vit.patch_size)**2+1
-    bytes_each = int(N*vit.embed_dim*dtype.itemsize*(4+2*vit.mlp_ratio))
+    bytes_each = int(N*vit.dim*dtype.itemsize*(4+2*vit.mlp_ratio))
     times = {}
     for n in batch_sizes(self.device, bytes_each):
-        x = torch.randn(n, N, vit.embed_dim, dtype=dtype, device=self.device)
+        x = torch.randn(n, N, vit.dim, dtype=dtype, device=self.device)
         for fused in (True,False) if cpu else (True,):
             for m in vit.modules(): m.fused = fused
             times[n,fused] = time_of(vit.blocks[0], x)/n

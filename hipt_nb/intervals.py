@@ -7,8 +7,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/intervals.html.md"""
 # %% auto #0
 __all__ = ['PRIOR_WEIGHT', 'PSEUDO_COUNT', 'LEAST_PATIENTS', 'CORRELATION_PRIOR', 'TAIL_KEPT', 'Estimate', 'one_left_out',
            'left_out_values', 'jackknife_strata', 'jackknife_covariance', 'pair_rate', 'class_rate', 'blended_rate',
-           'interval', 'repeat_of', 'fold_mean', 'between_repeats', 'first_strata', 'estimate', 'difference_interval',
-           't_interval', 'paired_interval']
+           'smoothed_variance', 'interval', 'repeat_of', 'fold_mean', 'between_repeats', 'first_strata', 'estimate',
+           'difference_interval', 't_interval', 'paired_interval']
 
 # %% ../nbs/08aa_intervals.ipynb #099c1940
 import numpy as np, pandas as pd
@@ -108,7 +108,7 @@ def pair_rate(
     near, far = value/(1+value), (1-value)/(2-value)
     larger, smaller = ((1-skew)*even+skew*k-1 for k in (large, small))
     rate = (1 + larger*near + smaller*far)/(m*n)
-    return rate.sum(-1)/m.size**2
+    return rate.sum(-1)/m.shape[-1]**2
 
 # %% ../nbs/08aa_intervals.ipynb #e44ee00a
 def class_rate(
@@ -131,6 +131,30 @@ def blended_rate(
     return (variance + weight*_rate_at(rate, value))/(value*(1-value) + weight)
 
 def _rate_at(rate, value): return rate(np.asarray(value, float)) if callable(rate) else rate
+
+# %% ../nbs/08aa_intervals.ipynb #ed11764b
+def smoothed_variance(
+    metric,    # called with class numbers, predicted class numbers `[m]` and weights `[n, m]`; gives `[n]`
+    y,         # class number of each row `[rows]`
+    pred,      # predicted class number of each row `[rows]`
+    patients,  # patient of each row `[rows]`; one with several rows counts once
+)->float:
+    "Jackknife variance of a metric of predicted classes, one imagined patient in every cell of the confusion matrix"
+    counts = _smoothed_cells(y, pred, patients)
+    cells = counts.stack()
+    weights = np.vstack([cells, cells.to_numpy()-np.eye(len(cells))])   # one patient leaves each cell in turn
+    values = metric(*map(np.array, zip(*cells.index)), weights)
+    change = (values[1:]-values[0]).reshape(counts.shape)
+    m, n = counts.to_numpy(), counts.to_numpy().sum(1)
+    mean = (m*change).sum(1)/n
+    return float(((m*(change-mean[:,None])**2).sum(1)*(n-1)/n).sum())
+
+def _smoothed_cells(y, pred, patients):
+    "Patients of each true class (rows) that were predicted as each class (columns), and one more"
+    rows = pd.DataFrame(dict(y=np.asarray(y), pred=np.asarray(pred), who=np.asarray(patients, dtype=str)))
+    rows['w'] = 1/rows.groupby('who').who.transform('size')
+    table = rows.pivot_table('w', 'y', 'pred', 'sum', fill_value=0.)
+    return table.reindex(columns=np.union1d(rows.y, rows.pred), fill_value=0.)+1
 
 # %% ../nbs/08aa_intervals.ipynb #96d09353
 PSEUDO_COUNT = .5   # successes and failures added before the arcsine
@@ -156,14 +180,17 @@ def interval(
     value,          # metric: a number, or an array `[...]`
     variance,       # its jackknife variance `[...]`
     rate,           # reference rate: a number, or a function of the value (moved to 0 to 1)
-    bounds=(0,1),   # least and largest value the metric can have; `(0, inf)` for a loss
+    bounds=(0,1),   # least and largest value the metric can have; `(0, inf)` for a loss, `(-inf, 1)` for R²
     level=.95,      # two-sided
-    outlier=None,   # loss of the imagined patient, such as twice that of chance
+    outlier=None,   # loss of the imagined patient, such as that of chance
 )->tuple:           # low, high
     "Confidence interval of a metric: holds the value, stays in bounds, never ranks a worse result above a perfect one"
     low, high = bounds
     value, variance = (np.asarray(x, float) for x in (value, variance))
     if np.isinf(high): return _log_interval(value, variance, _rate_at(rate, 1.), level, outlier)
+    if np.isinf(low):                                  # the distance to `high` is a loss
+        near, far = interval(high-value, variance, rate, (0,np.inf), level, outlier)
+        return high-far, high-near
     width = high-low
     ends = _arcsine_interval((value-low)/width, variance/width**2, rate, level)
     return tuple(low+width*e for e in ends)
@@ -180,7 +207,8 @@ def _log_interval(value, variance, rate, level, outlier):
     return low, np.maximum(middle*np.exp(quantile*_relative_error(middle, variance)), value)
 
 def _relative_error(value, variance):
-    with np.errstate(invalid='ignore', divide='ignore'): return np.where(value>0, np.sqrt(variance)/value, 0)
+    with np.errstate(invalid='ignore', divide='ignore'): error = np.where(value>0, np.sqrt(variance)/value, 0)
+    return np.minimum(error, 1)     # beyond that a logarithm is no approximation any more
 
 # %% ../nbs/08aa_intervals.ipynb #21fe519e
 def repeat_of(
@@ -245,6 +273,8 @@ def estimate(
     pooled=False,  # over all folds at once
     bounds=(0,1),  # least and largest value the metric can have
     level=.95,     # two-sided
+    outlier=None,  # of a metric without bounds, see `interval`
+    least_variance=0.,  # the jackknife's is not believed below it, see `smoothed_variance`
 )->Estimate:
     "The mean over folds of a metric, with its confidence interval over patients"
     folds = np.zeros(len(patients), int) if folds is None else np.asarray(folds)
@@ -252,7 +282,9 @@ def estimate(
     n, value = len(strata), float(values[0])
     ends, note = (np.nan, np.nan), ''
     if n<LEAST_PATIENTS: note = f'no interval below {LEAST_PATIENTS} patients'
-    elif rate is not None: ends = interval(value, jackknife_covariance(values, values, strata), rate, bounds, level)
+    elif rate is not None and not np.isnan(value):
+        variance = np.maximum(jackknife_covariance(values, values, strata), least_variance)
+        ends = interval(value, variance, rate, bounds, level, outlier)
     return Estimate(value, *map(float, ends), n, note, between_repeats(metric, patients, folds, pooled))
 
 # %% ../nbs/08aa_intervals.ipynb #54293943
@@ -295,7 +327,7 @@ def paired_interval(
 )->tuple:           # low, high of `a-b`
     "Confidence interval of the difference of two metrics"
     rate_b = rate if rate_b is None else rate_b
-    if np.isinf(bounds[1]): return t_interval(a-b, strata, level)
+    if np.isinf(bounds).any(): return t_interval(a-b, strata, level)
     ends, width = _both_intervals(a, b, strata, (rate, rate_b), bounds, 1-TAIL_KEPT*(1-level)), bounds[1]-bounds[0]
     return difference_interval(*ends, _correlation(a, b, strata, (rate, rate_b), width), (-width, width))
 

@@ -6,8 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/metrics.html.md"""
 
 # %% auto #0
 __all__ = ['nanmean', 'class_auc', 'auc', 'average_precision', 'balanced_accuracy', 'f1', 'prediction_table', 'classes_of',
-           'labels_and_probs', 'read_predictions', 'likeliest', 'decided', 'pool_patients', 'roc_curve', 'draw_roc',
-           'confusion', 'draw_confusion']
+           'kind_of', 'split_labels', 'join_labels', 'labels_and_probs', 'read_predictions', 'likeliest', 'decided',
+           'pool_patients', 'roc_curve', 'draw_roc', 'confusion', 'draw_confusion']
 
 # %% ../nbs/08a_metrics.ipynb #c78f9660
 import numpy as np, pandas as pd
@@ -126,6 +126,27 @@ def classes_of(
     "The classes, in the order of their columns"
     return [c.removeprefix('prob_') for c in predictions if c.startswith('prob_')]
 
+# %% ../nbs/08a_metrics.ipynb #e2d74001
+def kind_of(
+    predictions,  # table of predictions
+)->str:           # `classes`, `survival`, `regression`, `ordinal` or `multilabel`
+    "What a table predicts, by the column that no other kind has"
+    marks = dict(risk='survival', predicted='regression', expected='ordinal', labels='multilabel')
+    return next((kind for column,kind in marks.items() if column in predictions), 'classes')
+
+# %% ../nbs/08a_metrics.ipynb #4fd63f52
+def split_labels(
+    cell:str,  # such as `necrosis; mitoses`, or `-`
+)->list:       # sorted, each once
+    "The labels in one cell"
+    return sorted({name.strip() for name in str(cell).split(';')} - {'', '-'})
+
+def join_labels(
+    names,     # labels
+)->str:
+    "Labels as one cell"
+    return ';'.join(sorted(names)) or '-'
+
 # %% ../nbs/08a_metrics.ipynb #8bd07c2f
 def labels_and_probs(
     predictions,  # table of predictions
@@ -143,8 +164,8 @@ def read_predictions(
     path,  # a `predictions.csv` or `validation.csv`
 ):         # DataFrame
     "Read a table of predictions"
-    text = {c: str for c in ('slide_id','slide','patient','label','pred')}
-    empty = {c: [''] for c in ('time','event','risk')}
+    text = {c: str for c in ('slide_id','slide','patient','label','labels','pred')}
+    empty = {c: [''] for c in ('time','event','risk','target','predicted')}
     try: return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty)
     except FileNotFoundError:
         raise HIPTError(f"there is no table of predictions '{path}': run 'hipt train' first") from None
@@ -157,26 +178,31 @@ def likeliest(
     names = classes_of(predictions)
     return np.array(names, object)[predictions[[f'prob_{c}' for c in names]].to_numpy().argmax(1)]
 
-# %% ../nbs/08a_metrics.ipynb #d2f99e4f
+# %% ../nbs/08a_metrics.ipynb #8250c780
 def decided(
-    predictions,   # table of predictions, perhaps with a column `threshold` for the second of two classes
-)->np.ndarray:     # of class names
-    "The predicted class of each row: by the threshold where there is one, else the most probable"
+    predictions,  # table of predictions with probabilities
+)->np.ndarray:    # of class names, grades or joined labels
+    "The class at the `threshold` if there is one, else the likeliest; the median grade; labels likelier than not"
+    kind, names = kind_of(predictions), classes_of(predictions)
+    probs = predictions[[f'prob_{c}' for c in names]].to_numpy()
+    if kind=='ordinal': return np.array(names, object)[(1-probs.cumsum(1)[:,:-1]>.5).sum(1)]
+    if kind=='multilabel': return np.array([join_labels(np.array(names)[p>=.5]) for p in probs], object)
     if 'threshold' not in predictions: return likeliest(predictions)
-    first, second = classes_of(predictions)
-    return np.where(predictions[f'prob_{second}']>=predictions.threshold, second, first)
+    return np.where(probs[:,1]>=predictions.threshold, names[1], names[0])
 
 # %% ../nbs/08a_metrics.ipynb #84c5a798
 def pool_patients(
     predictions,  # table of predictions
 ):                # the same with one row per patient and fold, and how many `slides` it had
     "The mean of each patient's slides"
-    means = [c for c in predictions if c.startswith('prob_') or c in ('risk','temperature','threshold')]
-    truth = [c for c in ('label','time','event') if c in predictions]
+    means = [c for c in predictions if c.startswith('prob_')
+             or c in ('risk','target','predicted','expected','temperature','threshold')]
+    truth = [c for c in ('label','labels','time','event') if c in predictions]
     groups = predictions.groupby(['fold','patient'], sort=False)
     for c in truth: _check_agreement(groups[c], c)
-    df = groups[truth].first().join(groups[means].mean()).join(groups.size().rename('slides')).reset_index()
-    if 'label' in truth: df['pred'] = decided(df)
+    df = groups[means].mean().join(groups.size().rename('slides'))
+    df = (df.join(groups[truth].first()) if truth else df).reset_index()
+    if {'label','labels'} & set(truth): df['pred'] = decided(df)
     if 'pred' in df and 'pred' in predictions:  # one slide: as it was decided, perhaps by a threshold
         df['pred'] = np.where(df.slides==1, groups.pred.first().to_numpy(), df.pred)
     return df.assign(slide_id=df.patient)[['slide_id', *[c for c in predictions if c!='slide_id'], 'slides']]

@@ -41,6 +41,9 @@ _plateau = ("the loss of DINO has been on the plateau ln {out_dim} = {top:.2f}: 
             "normalisation in the head can help")
 _same_output = ("all samples have had the same output: the training has collapsed. Check that centring is on, and "
                 "lower the learning rate or the teacher's momentum")
+_trivial = ("the term of DINO has been solved trivially: teacher and student give every sample one of the prototypes "
+            "full confidence and agree on it, so nothing more is learnt from it. It counts samples, not tissue; give other "
+            "parts of the loss the weight, or use a higher temperature of the teacher")
 _same_features = ("all samples have had the same features (standard deviation {std:.3g}, rank {rank:.1f}): the "
                   "training has collapsed. Lower the learning rate, or spread features (koleo)")
 
@@ -53,8 +56,10 @@ def diagnose(
     top = math.log(out_dim)
     mean = lambda k: float(np.mean([r[k] for r in rows[-50:]]))
     std,rank = mean('feature_std'),mean('feature_rank')
-    if mean('teacher_entropy')>.98*top and mean('kl')<.02*top: problem = _plateau
-    elif mean('teacher_spread')<.05*top: problem = _same_output
+    dino = 'kl' in rows[-1]
+    if dino and mean('teacher_entropy')>.98*top and mean('kl')<.02*top: problem = _plateau
+    elif dino and mean('teacher_spread')<.05*top: problem = _same_output
+    elif dino and mean('kl')<.02*top and mean('teacher_entropy')<.02*top: problem = _trivial
     elif std<2**-8 or rank<1.05: problem = _same_features
     else: return ''
     problem = problem.format(out_dim=out_dim, top=top, std=std, rank=rank)
@@ -134,7 +139,8 @@ class KNNMonitor(Callback):
 _panels = {  # title → columns of the log
     'loss': ['loss'], "teacher's entropy": ['teacher_entropy','teacher_spread'], 'KL, teacher to student': ['kl'],
     'rank of features': ['feature_rank'], 'standard deviation of features': ['feature_std'],
-    'masked-token error': ['masked_mse'], 'nearest-neighbour accuracy': ['knn_accuracy']}
+    'masked-token error': ['masked_mse'], 'hidden clusters predicted': ['cluster_accuracy'], 'iBOT': ['ibot'],
+    'nearest-neighbour accuracy': ['knn_accuracy']}
 
 def _draw_panel(ax, log, title, columns):
     "One panel: a running mean of each column"

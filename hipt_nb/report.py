@@ -13,7 +13,7 @@ import base64, io
 from pathlib import Path
 from urllib.parse import quote
 import numpy as np
-from .core import HIPTError, atomic, progress
+from .core import HIPTError, atomic, progress, logger
 from .run import Run
 from .viewer import templates
 
@@ -58,13 +58,16 @@ def slide_card(
     "One slide, small, with the grid of its regions"
     from hipt_nb.tiling import preview
     label = getattr(row, 'label', None)
-    card = dict(slide_id=row.slide_id, patient=row.patient, label=label if isinstance(label, str) else '', image=None)
+    patient = row.patient if isinstance(row.patient, str) else ''
+    card = dict(slide_id=row.slide_id, patient=patient, label=label if isinstance(label, str) else '', image=None)
     try:
         with run.case(row) as case:
             tiles = case.tiles
             card |= dict(regions=len(tiles), patches=int(tiles.mask().sum()))
             image, width = case.slide.thumbnail(300), case.slide.dimensions[0]
-    except HIPTError: return card
+    except HIPTError as e:
+        if 'regions' in card: logger.warning(f'note: no picture in the report: {e}')
+        return card
     drawn = preview((image, width/image.shape[1]), tiles, max_side=300)
     image = photo(drawn, f'{row.slide_id} with its grid')
     return card | dict(image=image)
@@ -168,7 +171,7 @@ def _minima(rows):
     "Generalisation gap and sharpness of each model and fold, from `minima.csv`"
     if not rows: return None
     sharp = hasattr(rows[0], 'random')  # measured with --sharpness alone
-    head = ('gap in loss', 'gap in AUC or c-index', 'patients: training, validation',
+    head = ('gap in loss', 'gap in the main metric', 'patients: training, validation',
             *(('random rise', 'worst rise') if sharp else ()))
     def line(r):
         loss = _interval(r.loss_gap, r.loss_gap_low, r.loss_gap_high)
@@ -188,6 +191,41 @@ def _model_pictures(folder, model):
     pictures = [_picture(folder/f'{slug(model)}{end}.png', f'{model}: {what}') for end,what in said.items()]
     return [p for p in pictures if p]
 
+# %% ../nbs/15_report.ipynb #aa757cc0
+def _threshold(rows):
+    "Sensitivity, specificity and predictive values, from `classes.csv`"
+    if not rows: return None
+    keys = list(dict.fromkeys((r.model, r._2) for r in rows))
+    metrics = list(dict.fromkeys(r.metric for r in rows))
+    cells = {(r.model, r._2, r.metric): _interval(r.value, r.low, r.high)+f', n = {r.of}' for r in rows}
+    share = {(r.model, r._2): f'{r.share:.0%}' for r in rows}
+    return _table(('model', 'class', 'share of patients', *metrics),
+        [(*key, share[key], *(cells.get((*key, m), '') for m in metrics)) for key in keys])
+
+def _subgroups(rows):
+    "Every metric within every subgroup, from `subgroups.csv`"
+    if not rows: return None
+    metrics = list(dict.fromkeys(r.metric for r in rows))
+    cells = {(r.model, r.by, r.group, r.metric): _interval(r.value, r.low, r.high) for r in rows}
+    keys = dict.fromkeys((r.model, r.by, r.group, r.slides, r.patients) for r in rows)
+    return _table(('model', 'column', 'value', 'slides', 'patients', *metrics),
+        [(*key, *(cells.get((*key[:3], m), '') for m in metrics)) for key in keys])
+
+def _external(folder):
+    "One external cohort: both results and their difference, and its tables and figures"
+    rows, name = _rows(folder/'scores.csv'), folder.name.removeprefix('external-')
+    cohorts = list(dict.fromkeys(r.cohort for r in rows))
+    cells = {(r.model, r.metric, r.cohort): _interval(r.value, r.low, r.high) for r in rows}
+    counts = {(r.model, r.cohort): int(r.patients) for r in rows if r.patients==r.patients}
+    keys = dict.fromkeys((r.model, r.metric) for r in rows)
+    def line(model, metric):
+        patients = ' and '.join(str(counts[model,c]) for c in cohorts if (model,c) in counts)
+        return model, metric, *(cells.get((model,metric,c), '') for c in cohorts), patients
+    return dict(name=name, scores=_table(('model', 'metric', *cohorts, 'patients'), [line(*k) for k in keys]),
+        notes=_notes([r for r in rows if r.cohort==name]), threshold=_threshold(_rows(folder/'classes.csv')),
+        subgroups=_subgroups(_rows(folder/'subgroups.csv')),
+        pictures=[_picture(p, f'both cohorts side by side, {p.stem}') for p in sorted(folder.glob('models-*.png'))])
+
 # %% ../nbs/15_report.ipynb #544e3dad
 def scores_section(
     run:Run,  # the run folder
@@ -202,6 +240,10 @@ def scores_section(
         together=[_picture(p, f'the models side by side, {p.stem}') for p in sorted(extra.glob('models-*.png'))],
         comparisons=_comparisons(_rows(extra/'comparisons.csv')),
         chosen=_chosen(_rows(extra/'validation.csv')),
+        threshold=_threshold(_rows(extra/'classes.csv')),
+        decisions=[_picture(p, f'net benefit, {p.stem}') for p in sorted(extra.glob('decisions-*.png'))],
+        subgroups=_subgroups(_rows(extra/'subgroups.csv')),
+        external=[_external(p.parent) for p in sorted(extra.glob('external-*/scores.csv'))],
         minima=_minima(_rows(extra/'minima.csv')),
         models={m: _model_pictures(extra, m) for m in dict.fromkeys(r.model for r in scores)},
         curves={name: _picture(p, 'metrics against the number of training slides') for name,p in curves.items()},
@@ -213,6 +255,7 @@ def _striking(t, n=2):
     if 'risk' in t:
         extremes = dict(highest=t.nlargest(n, 'risk'), lowest=t.nsmallest(n, 'risk'))
         return [(f'{what} risk, {r.risk:.2f}', r) for what,rows in extremes.items() for r in rows.itertuples()]
+    if (off := _how_far_off(t)) is not None: return _nearest_and_furthest(t, off, n)
     confidence = [t[f'prob_{c}'][i] for i,c in t.pred.items()]
     t = t.assign(confidence=confidence).sort_values('confidence', ascending=False)
     right, wrong = t[t.pred==t.label].head(n), t[t.pred!=t.label].head(n)
@@ -220,12 +263,39 @@ def _striking(t, n=2):
     return [(f'right: {title(r)}', r) for r in right.itertuples()] \
         + [(f'wrong: {title(r)}, label {r.label}', r) for r in wrong.itertuples()]
 
+# %% ../nbs/15_report.ipynb #641bdc04
+def _how_far_off(t):
+    "By how much each number, grade or set of labels is wrong; None of other tables"
+    from hipt_nb.metrics import classes_of, kind_of, split_labels
+    kind = kind_of(t)
+    if kind=='regression': return (t.predicted-t.target).abs()
+    if kind=='ordinal':
+        number = {g: i for i,g in enumerate(classes_of(t))}
+        return (t.pred.map(number)-t.label.map(number)).abs()
+    if kind!='multilabel': return None
+    wrong = [len(set(split_labels(p)) ^ set(split_labels(l))) for p,l in zip(t.pred, t.labels)]
+    return t.fold*0+wrong
+
+def _nearest_and_furthest(t, off, n):
+    "The predictions that are closest to the truth and furthest from it, each with a title"
+    truth, said = ('target','predicted') if 'target' in t else ('labels' if 'labels' in t else 'label', 'pred')
+    def text(v): return f'{v:.3g}' if isinstance(v, float) else v
+    order = off.sort_values(kind='stable').index
+    ends = dict(closest=order[:n], furthest=order[::-1][:n])
+    return [(f'{what}: predicted {text(getattr(r, said))}, true {text(getattr(r, truth))}', r)
+            for what,rows in ends.items() for r in t.loc[rows].itertuples()]
+
 # %% ../nbs/15_report.ipynb #ab8dadfa
-def _region(run, row, k, weight):
-    "One region of a slide, read from its pixels"
-    with run.case(row) as case:
-        x, y = map(int, case.tiles.coords[k])
-        a = case.slide.read(x, y, 150, 150, case.tiles.region_size*case.tiles.mpp/150)
+def _region(run, row, k, weight, cell=None):
+    "One region of a slide, or a patch of it, read from its pixels; None where they cannot be read"
+    try:
+        with run.case(row) as case:
+            tiles = case.tiles
+            whole = tiles.coords[k], tiles.region_size
+            at, side = whole if cell is None else (tiles.patch_xy(k, *cell), tiles.patch_size)
+            x, y = map(int, at)
+            a = case.slide.read(x, y, 150, 150, max(side*tiles.mpp/150, tiles.slide_mpp))
+    except HIPTError: return None  # said with the slide's own picture
     image = photo(a, f'region {k} of {row.slide_id}')
     return dict(slide_id=row.slide_id, region=k, weight=f'{weight:.2f}', image=image)
 
@@ -236,8 +306,10 @@ def _attended(run, rows, trained):
     if seen is None: return None
     def regions(slide_id):
         most = seen[seen.slide_id==slide_id].itertuples()
-        there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]  # a region is read from its slide
-        return [_region(run, rows[r.slide], r.region, r.weight) for r in there]
+        there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]
+        cell = lambda r: (r.row, r.col) if 'row' in seen else None
+        found = [_region(run, rows[r.slide], r.region, r.weight, cell(r)) for r in there]
+        return [r for r in found if r]
     slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id))
         for title,r in _striking(trained.judged)]
     return dict(command=trained.command, slides=slides)

@@ -43,6 +43,7 @@ def _different(df):
     return [f"patient {listed(patients)} has slides with different times or events"] if patients else []
 
 def _few_events(n, n_folds):
+    if n==0: return ["no patient had the event, all are censored: check that the column event has 1 for an event"]
     return [f"{n} patient{'s'*(n!=1)} had the event, too few for {n_folds} folds"] if n<n_folds else []
 
 # %% ../nbs/08b_survival.ipynb #b628d582

@@ -152,6 +152,7 @@ class Tiling:
     upsample:bool=False    # allow `mpp` finer than level 0
     settings:dict=field(default_factory=dict)  # numbers that differ from the preset, for `segment`
     areas:dict=field(default_factory=dict)     # folders with a slide's own tissue: any of `mask`, `include`, `exclude`
+    mask_value:tuple=()    # values of the class that counts as tissue in a mask of several; empty: all but 0
 
     def __post_init__(self):
         size, patch = self.region_size, self.patch_size
@@ -176,7 +177,7 @@ class Tiling:
     @property
     def params(self)->dict:
         "As recorded in `run.json`"
-        rest = {k: v for k,v in vars(self).items() if k not in ('settings','areas')}
+        rest = {k: v for k,v in vars(self).items() if k not in ('settings','areas') and not (k=='mask_value' and not v)}
         settings = {'tissue_mpp' if k=='mpp' else k: v for k,v in self.settings.items()}  # `mpp` is the one worked at
         return rest | settings | {k: str(v) for k,v in self.areas.items()}
 
@@ -218,10 +219,14 @@ def tile_slide(
     counts = fractions>=min_tissue
     keep = counts.any((1,2)) & (counts.sum((1,2)) >= t.min_region*inside.sum((1,2)))
     blur = np.zeros_like(fractions[keep])
-    if keep.any() and t.blur!='none': blur = shares(blur_mask(slide, tissue=tissue, every=BLUR[t.blur]), keep)
+    unreadable = 0
+    if keep.any() and t.blur!='none':
+        blurred = blur_mask(slide, tissue=tissue, every=BLUR[t.blur])
+        blur, unreadable = shares(blurred, keep), blurred.params.get('unreadable', 0)
     kept = round(float(counts[keep].sum()/max(1, counts.sum())), 4)  # share of the tissue patches
     grid = {k: getattr(t, k) for k in 'region_size patch_size mpp overlap min_region blur'.split()}
     params = dict(grid, min_tissue=min_tissue, upsample=slide.upsample, tissue=tissue.params, kept=kept)
+    if unreadable: params['unreadable'] = unreadable
     return Tiles(slide.name, coords[keep], fractions[keep], shares(pen_mask(slide, view=view), keep), blur,
                  slide.mpp, mpp, t.region_size, t.patch_size, params, dict(slide=quick_hash(slide.path)))
 
@@ -326,16 +331,21 @@ def read_tiles(
 # %% ../nbs/04_tiling.ipynb #b1a496c9
 def open_row(
     row,                   # a manifest row
-    slide_mpp:float=None,  # µm per level-0 pixel, if neither the row nor the file gives it
+    slide_mpp:float=None,  # µm per level-0 pixel, if the row does not give it; goes before what the file says
     upsample:bool=False,   # allow reading finer than level 0
 )->Slide:
     "Open the slide of a manifest row, with the row's own µm per pixel if it has one"
+    return _named(Slide(row.path, _row_mpp(row) or slide_mpp, upsample), row.slide_id)
+
+def _row_mpp(row):
+    "The µm per pixel that a row gives, or None"
     own = getattr(row, 'slide_mpp', None)
-    slide = Slide(row.path, None if own is None or own!=own else float(own), upsample)
-    if slide_mpp and slide.mpp_source in (None, 'objective power'):
-        slide.close()
-        slide = Slide(row.path, slide_mpp, upsample)
-    return _named(slide, row.slide_id)
+    if own is None or own!=own: return None
+    try: value = float(own)
+    except ValueError: value = 0
+    if value>0: return value
+    raise HIPTError(f"slide '{row.slide_id}': {own!r} in column slide_mpp is not a number above 0: correct it, or "
+                    "leave it empty to use what the file says")
 
 # %% ../nbs/04_tiling.ipynb #126f670b
 @patch(as_prop=True)
@@ -353,7 +363,8 @@ def slide(self:Case)->Slide:
     return self.once('slide', lambda: self.tiles.open(self.path) if tiled else open_row(self.row))
 
 # %% ../nbs/04_tiling.ipynb #ad989b83
-_area_suffixes = '.geojson .json .png .tif .tiff .jpg .jpeg .bmp'.split()
+_area_suffixes = ('.geojson .json .geojson.gz .json.gz .png .tif .tiff .ome.tif .jpg .jpeg .bmp .gif .webp .jp2 .npy'
+                  .split())
 
 def _own_areas(row, folders):
     "The files with a slide's own tissue: {mask, include, exclude: path}"
@@ -392,7 +403,7 @@ def tile_cohort(
     run,                  # the `Run` to write into
     manifest,             # table from `read_manifest`
     tiling:Tiling=None,   # how
-    slide_mpp:float=None, # µm per level-0 pixel for slides that do not say; a manifest's column `slide_mpp` goes first
+    slide_mpp:float=None, # µm per level-0 pixel, whatever files say; a manifest's column `slide_mpp` goes first
     workers:int=1,        # slides at a time, each in a process of its own
     previews:bool=True,   # write a picture beside each tiles file
     **settings,           # of `Tiling`, where they differ
@@ -401,6 +412,7 @@ def tile_cohort(
     tiling = replace(tiling or Tiling(), **settings)
     run.record('tile', tiling.params, 'tiles')
     run.keep_manifest(manifest)
+    _say_unmasked(manifest, tiling)
     return each_slide(manifest, partial(_tile_row, run, tiling, slide_mpp, previews), run, 'tile', workers)
 
 def _tile_row(run, tiling, slide_mpp, previews, row):
@@ -408,19 +420,47 @@ def _tile_row(run, tiling, slide_mpp, previews, row):
     with open_row(row, slide_mpp, tiling.upsample) as slide:
         if path.exists(): return _check_mpp(read_tiles(path), slide)
         view, own = overview(slide, tiling.settings.get('mpp', 8.)), _own_areas(row, tiling.areas)
-        tissue = find_tissue(slide, tiling.preset, view=view, **own, **tiling.settings)
+        tissue = find_tissue(slide, tiling.preset, view=view, mask_value=tiling.mask_value, **own, **tiling.settings)
         tiles = tile_slide(slide, tissue, tiling, view)
         tiles.params['preset'] = tiling.preset
         tiles.made_by |= {kind: quick_hash(p) for kind,p in own.items()}
         write_geojson(path.with_suffix('.geojson'), tissue, slide)
         if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
         write_tiles(path, tiles)
-    return 'done', '' if len(tiles) else _why_empty(tiles, path)
+    notes = [_mpp_note(slide), _unreadable(tiles), *_mask_notes(own, tissue)]
+    if not len(tiles): notes.append(_why_empty(tiles, path))
+    return 'done', '; '.join(filter(None, notes))
+
+def _say_unmasked(manifest, tiling):
+    "Slides without a mask beside others that have one"
+    if 'mask' not in manifest or 'mask' in tiling.areas: return
+    n = int(manifest['mask'].isna().sum())
+    if 0<n<len(manifest):
+        logger.warning(f"note: {n} of {len(manifest)} slides have no mask in the manifest; their tissue is found with "
+                       f"the preset {tiling.preset}")
+
+def _unreadable(tiles):
+    n = tiles.params.get('unreadable')
+    return n and (f"slide '{tiles.slide_id}' has parts that cannot be read ({n} of the windows checked for blur): "
+                  "copy it again, or embed it with --skip-bad-regions")
+
+def _mpp_note(slide):
+    other, given = slide.other_mpp, f'{slide.mpp:g} µm per pixel as given'
+    return other and f"slide '{slide.name}' is read with {given}, although its file says {other}"
+
+def _mask_notes(own, tissue):
+    "What to say of a mask that marks all or nothing"
+    share, names = tissue.mask.mean(), ', '.join(Path(p).name for kind,p in own.items() if kind!='exclude')
+    if not names or .001<share<.999: return []
+    marks = 'nothing' if share<=.001 else 'the whole slide'
+    return [f"{names} marks {'almost '*bool(0<share<1)}{marks} as tissue of slide '{tissue.slide_id}': "
+            "is it the right mask, with the right values?"]
 
 def _check_mpp(tiles, slide):
     if abs(tiles.slide_mpp/slide.mpp-1)<=1e-6: return 'skipped'
     raise HIPTError(f"slide '{slide.name}' was tiled as having {tiles.slide_mpp:g} µm per pixel, "
-                    f"now {slide.mpp:g} is given: delete its tiles and features to start over")
+                    f"now it has {slide.mpp:g} ({slide.mpp_source}): use --slide-mpp {tiles.slide_mpp:g} as before, or "
+                    "delete its tiles, features and maps to start over")
 
 def _why_empty(tiles, path):
     share, size, picture = tiles.params['min_region'], tiles.region_size, path.with_suffix('.jpg').name

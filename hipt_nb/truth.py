@@ -193,7 +193,7 @@ def _case_truth(case, hipt, path, resamples):
     "The table of one slide"
     from hipt_nb.attend import attend_slide, map_layers
     area = read_annotation(path, case.slide)
-    if hipt.held: random = untrained(hipt, case.slide, case.tiles, case.maps)
+    if hipt.held and len(hipt.levels)>1: random = untrained(hipt, case.slide, case.tiles, case.maps)
     else: random = attend_slide(_random_like(hipt), None, case.tiles, case.features)
     of_model,of_random = (map_layers(case.tiles, maps, ('relative',)) for maps in (case.maps, random))
     return truth_table(of_model, area, of_random, darkness_layers(case.slide, of_model), resamples)

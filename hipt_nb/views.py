@@ -8,7 +8,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/views.html.md"""
 __all__ = ['HE_VIEWS', 'uniforms', 'CounterRNG', 'onto', 'cubic', 'resize_weights', 'crop_boxes', 'windows', 'resized_crops',
            'grey', 'blend', 'brightness', 'contrast', 'saturate', 'hue', 'colour_jitter', 'stain_jitter', 'blur',
            'solarise', 'ImageViews', 'apply_to_some', 'photometric', 'image_views', 'crop_side', 'sample_crops',
-           'crop_grids', 'GridViews', 'flip_grids', 'shift_features', 'grid_views']
+           'crop_grids', 'GridViews', 'flip_grids', 'shift_features', 'posterise', 'grid_views', 'augment_grids']
 
 # %% ../nbs/09a_views.ipynb #8bee379f
 import math
@@ -344,10 +344,14 @@ def sample_crops(
     h:int,        # rows of the view
     w:int,        # columns of the view
     u:Tensor,     # uniform random numbers in [0,1) `[B]`
+    min_tissue:float=0. # least share of tissue cells
 )->tuple:         # top, left `[B]`
-    "Sample a window that shows tissue; any window if none does"
+    "Sample a window that shows enough tissue; the best ones if none does, any window if there is no tissue"
     seen = F.max_pool2d(mask[:,None].float(), (h, w), 1)[:,0]           # does the window at this position show tissue?
     ok = seen.flatten(1) > 0
+    if min_tissue:
+        share = F.avg_pool2d(mask[:,None].float(), (h, w), 1)[:,0].flatten(1)
+        ok = ok & (share >= share.amax(1, keepdim=True).clamp(max=min_tissue)-1e-6)
     ok = ok | ~ok.any(1, keepdim=True)
     k = (onto(u, ok)*ok.sum(1)).long()                                  # the k-th of them
     at = (ok.cumsum(1) > k[:,None]).float().argmax(1)
@@ -377,6 +381,11 @@ class GridViews:
     dropout:float=0.        # probability that a feature is set to zero
     noise:float=0.          # standard deviation of added noise, in standard deviations of the batch
     shift:float=0.          # size of the vector added to all cells, relative to the differences between slides
+    components:bool=False   # of these differences only what differs more than regions within slides do
+    min_tissue:float=0.     # least share of tissue in a view
+    posterise:int=0         # steps that features are rounded to, in half of the views; 0: none
+    anywhere:bool=False     # samples are windows anywhere on a slide's lattice, in place of regions
+    side:int=None           # of these windows, cells; default: as many as the level reads
 
     @property
     def ncrops(self)->int: return 2 + self.n_local
@@ -406,11 +415,23 @@ def shift_features(
     shift = u @ (strength*between).to('cpu', x.dtype).T
     return x + onto(shift, x)[:,:,None,None]
 
+# %% ../nbs/09a_views.ipynb #09a10002
+def posterise(
+    x:Tensor,       # features `[B,D,h,w]`
+    chosen:Tensor,  # bool `[B]`: which grids
+    steps:int,      # values that are left
+)->Tensor:          # `[B,D,h,w]`
+    "Round the features of some grids to a few equidistant values"
+    low,high = (o.view(-1, 1, 1, 1) for o in x.flatten(1).aminmax(dim=1))
+    size = ((high-low)/(steps-1)).clamp(min=1e-12)
+    return torch.where(onto(chosen, x)[:,None,None,None], low + ((x-low)/size).round()*size, x)
+
 # %% ../nbs/09a_views.ipynb #a3c0e5fc
 def _augment(f, rng, v, std, between):
-    "Shift, noise and dropout of features"
+    "Shift, noise, posterisation and dropout of features"
     f = shift_features(f, rng, between, v.shift)
     n = f[0].numel()
+    if v.posterise: f = posterise(f, rng.bernoulli(1, .5)[:,0], v.posterise)
     if v.noise: f = f + v.noise*std*onto(rng.uniform(n, -3**.5, 3**.5), f).view_as(f)
     if v.dropout: f = f * onto(rng.uniform(n) >= v.dropout, f).view_as(f) / (1-v.dropout)
     return f
@@ -430,11 +451,24 @@ def grid_views(
     views,masks = [],[]
     for k in range(v.ncrops):
         h,w = [crop_side(n, v.global_share if k<2 else v.local_share) for n in mask.shape[1:]]
-        c = crop_grids(both, *sample_crops(mask, h, w, rng.uniform(1)[:,0]), h, w)
+        c = crop_grids(both, *sample_crops(mask, h, w, rng.uniform(1)[:,0], v.min_tissue), h, w)
         c = flip_grids(c, rng.bernoulli(3, (.5*v.turns, .5, .5*v.turns)))
         views.append(_augment(c[:,:-1], rng, v, std, between))
         masks.append(c[:,-1]>0)
     return views,masks
+
+def augment_grids(
+    x:Tensor,             # features `[B,D,rows,cols]`
+    mask:Tensor,          # `[B,rows,cols]` bool, True = tissue
+    rng:CounterRNG,       # its next draws are used
+    v:GridViews,          # settings
+    between:Tensor=None,  # directions in which slides differ `[D,k]`, for shifts
+)->tuple:                 # augmented features; features that are only mirrored and transposed; their mask
+    "Whole grids, mirrored, transposed and augmented like views"
+    both = torch.cat([x, mask[:,None].to(x)], 1)
+    both = flip_grids(both, rng.bernoulli(3, (.5*v.turns, .5, .5*v.turns)))
+    plain = both[:,:-1]
+    return _augment(plain, rng, v, x.std() if v.noise else None, between), plain, both[:,-1]>0
 
 # %% ../nbs/09a_views.ipynb #7f78cea4
 __getattr__ = renamed(__name__, {

@@ -279,9 +279,9 @@ def test_no_tissue_is_one_line(tmp_path):
              'no patch of any slide holds enough tissue')
 
 def test_losses_equal_lightlys():
-    "DINO, KoLeo and Sinkhorn against the numbers of an independent package"
+    "DINO, iBOT, KoLeo and Sinkhorn against the numbers of an independent package"
     import json, sys, torch
-    from hipt_nb.dino import DINOLoss, koleo_loss, sinkhorn
+    from hipt_nb.dino import DINOLoss, IBOTLoss, koleo_loss, sinkhorn
     golden = Path(__file__).parent/'golden'
     sys.path.insert(0, str(golden))
     from dino import formula
@@ -296,6 +296,12 @@ def test_losses_equal_lightlys():
         s, t = formula(d['ncrops']*d['batch'], d['out_dim'],
                        k=.9+step).requires_grad_(), formula(2*d['batch'], d['out_dim'], k=.2+step)
         same(loss(s, t), s, want)
+        torch.testing.assert_close(loss.center.flatten()[:5], torch.tensor(want['center']), atol=1e-6, rtol=1e-5)
+    d = g['ibot']; loss = IBOTLoss(d['out_dim'], teacher_temp=d['teacher_temp'])
+    for step,want in enumerate(d['steps']):
+        hidden = formula(3, 20, k=.5+step).view(3, 4, 5)>0; n = int(hidden.sum())
+        s, t = formula(n, d['out_dim'], k=.9+step).requires_grad_(), formula(n, d['out_dim'], k=.2+step)
+        same(loss(s, t, hidden), s, want)
         torch.testing.assert_close(loss.center.flatten()[:5], torch.tensor(want['center']), atol=1e-6, rtol=1e-5)
     x = formula(*g['koleo']['shape'], k=.37).requires_grad_()
     same(koleo_loss(x), x, g['koleo'])

@@ -9,11 +9,14 @@ SCRIPT = """
 import sys, torch
 from dataclasses import replace
 from hipt_nb.vit import grid_vit
-from hipt_nb.dino import RECIPES
+from hipt_nb.dino import RECIPES, GridLoss
 from hipt_nb.pretrain import pretrain_grid
 torch.set_num_threads(1); torch.manual_seed(0)
 recipe = replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16, use_bn=False, drop_path=0.,
-                 centering=sys.argv[4], masked_tokens=0. if sys.argv[4]=='sinkhorn' else 30.)
+                 centering='mean' if sys.argv[4]=='cells' else sys.argv[4], masked_tokens=0. if sys.argv[4]=='sinkhorn' else 30.)
+if sys.argv[4]=='cells':   # clusters and iBOT in blocks, beside DINO and a regression of components
+    recipe = replace(recipe, masked_tokens=1., components=8, loss=GridLoss(
+        clusters=1., ibot=1., ibot_dim=32, n_clusters=6, components=3, hidden=(.2, .6), blocks=True, chosen=.7, augmented=True))
 pretrain_grid([sys.argv[1]], grid_vit(12, 24, 2, 3, grid=4), sys.argv[2], recipe=recipe, samples=20*8-3, batch_size=8,
               device='cpu', every=7, precision='float32', accumulate=int(sys.argv[3]))
 """
@@ -38,13 +41,13 @@ def run(out, data, ranks=1, accumulate=1, centering='mean'):
     from safetensors.torch import load_file
     return read_log(out/'log.csv'), load_file(out/'model.safetensors')
 
-@pytest.mark.parametrize('centering', ['mean', pytest.param('sinkhorn', marks=pytest.mark.faults)])
+@pytest.mark.parametrize('centering', ['mean', 'cells', pytest.param('sinkhorn', marks=pytest.mark.faults)])
 def test_two_processes_train_as_one(tmp_path, centering):
     data = features(tmp_path/'a.h5')
     (one, m1), (two, m2) = run(tmp_path/'one', data,
                                centering=centering), run(tmp_path/'two', data, 2, centering=centering)
     assert len(one)==len(two)==20 and one.samples.tolist()==two.samples.tolist()==[*range(8, 153, 8), 157]
-    for c in ('loss', 'kl', 'center_norm', 'teacher_entropy'):
+    for c in ('loss', 'kl', 'center_norm', 'teacher_entropy', *(('cluster_ce', 'ibot') if centering=='cells' else ())):
         np.testing.assert_allclose(two[c], one[c], atol=1e-4, rtol=1e-4)
     assert max((m1[k]-m2[k]).abs().max() for k in m1) < 1e-3
 

@@ -159,7 +159,6 @@ def test_equal_names_in_different_folders(tmp_path):
 
 def test_finer_than_level_0_is_asked_for(slides, tmp_path):
     "A run says so once, and everything that opens the slide by its tiles knows it"
-    from hipt_nb.core import HIPTError
     from hipt_nb.cohort import read_manifest
     from hipt_nb.run import Run
     from hipt_nb.tiling import read_tiles, tile_cohort
@@ -170,7 +169,8 @@ def test_finer_than_level_0_is_asked_for(slides, tmp_path):
     assert tile_cohort(allowed, m, upsample=True, **sizes)['done']==1
     tiles = read_tiles(allowed.tiles('aperio'))
     with tiles.open(slides/'aperio.svs') as s: assert tiles.mpp==.25 and tiles.read(s, 0).shape==(256,256,3)
-    with pytest.raises(HIPTError, match='upsample'): tile_cohort(allowed, m, **sizes)
+    assert tile_cohort(allowed, m, **sizes)['skipped']==1  # what is finished does not depend on it
+    assert tile_cohort(refused, m, upsample=True, **sizes)['done']==1  # the advice works in the same run
 
 
 def test_truncated_files_are_reported_at_opening(tmp_path):
@@ -178,11 +178,10 @@ def test_truncated_files_are_reported_at_opening(tmp_path):
     from hipt_nb.core import HIPTError
     from hipt_nb.slide import Slide
     a = image()
-    # by tifffile, and by OpenSlide
-    for layout, words in [(dict(rowsperstrip=16), 'truncated'), (dict(tile=(128,128)), 'damaged')]:
+    for layout in (dict(rowsperstrip=16), dict(tile=(128,128))):  # by tifffile, and by OpenSlide
         tifffile.imwrite(tmp_path/'whole.tif', a, photometric='rgb', compression='deflate', **layout)
         (tmp_path/'cut.tif').write_bytes((tmp_path/'whole.tif').read_bytes()[:-5000])
-        with pytest.raises(HIPTError, match=f'cut.tif.*{words}'): Slide(tmp_path/'cut.tif')
+        with pytest.raises(HIPTError, match='cut.tif.*incomplete.*cut off at byte'): Slide(tmp_path/'cut.tif')
 
 
 def test_broken_slides_leave_no_files(slides, tmp_path):

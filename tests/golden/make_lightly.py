@@ -6,7 +6,7 @@ formula.
 import json
 from pathlib import Path
 import torch
-from lightly.loss import DINOLoss, KoLeoLoss
+from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss
 from lightly.loss.swav_loss import sinkhorn
 from dino import formula
 
@@ -21,9 +21,16 @@ if __name__=='__main__':
         s, t = formula(ncrops*B, K, k=.9+step).requires_grad_(), formula(2*B, K, k=.2+step)
         dino.append(numbers(loss(list(t.chunk(2)), list(s.chunk(ncrops)), teacher_temp=temp), s)
                     | dict(center=loss.center.flatten()[:5].tolist()))
+    loss, ibot = IBOTPatchLoss(output_dim=K, teacher_temp=temp, student_temp=.1), []
+    for step in range(4):
+        mask = formula(3, 20, k=.5+step).view(3, 4, 5) > 0
+        n = int(mask.sum())
+        s, t = formula(n, K, k=.9+step).requires_grad_(), formula(n, K, k=.2+step)
+        ibot.append(numbers(loss(t, s, mask), s) | dict(center=loss.center.value.flatten()[:5].tolist()))
     x = formula(24, 8, k=.37).requires_grad_()
     balanced = sinkhorn(formula(12, 6, k=.61), iterations=3, epsilon=.5)
     res = dict(dino=dict(out_dim=K, ncrops=ncrops, batch=B, teacher_temp=temp, steps=dino),
+               ibot=dict(out_dim=K, teacher_temp=temp, steps=ibot),
                koleo=dict(shape=[24,8], **numbers(KoLeoLoss()(x), x)),
                sinkhorn=dict(shape=[12,6], temperature=.5, answer=balanced.tolist()))
     Path(__file__).with_name('lightly.json').write_text(json.dumps(res)+'\n')

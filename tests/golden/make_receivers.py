@@ -43,7 +43,8 @@ def moozy(folder):
     path = folder/'trident'/'20x_256px_0px_overlap'/f'features_{NAME}'/'s01.h5'
     s = load_stage2_slide_sample('s01', str(path), include_geometry_meta=True)
     return dict(version=version('moozy'), grid=summary(s['x']), valid=int((~s['invalid']).sum()),
-                patch_size_level0=s['patch_size_level0'], patch_size=s['patch_size_value'], first=s['coords'][0, 0].tolist())
+                patch_size_level0=s['patch_size_level0'], patch_size=s['patch_size_value'],
+                first=s['coords'][0, 0].tolist())
 
 
 def stamp(folder, source):
@@ -51,7 +52,7 @@ def stamp(folder, source):
 
     class Stamp: __version__ = '2.5.0'
     types = dict(Microns=float, TilePixels=int, SlideMPP=float, Version=Version, stamp=Stamp, np=np, torch=torch,
-                 h5py=h5py, dataclass=dataclass, Path=Path, Tensor=torch.Tensor, cast=lambda t, v: v, RuntimeError=RuntimeError)
+                 h5py=h5py, dataclass=dataclass, Path=Path, Tensor=torch.Tensor, cast=lambda t, v: v)
     path = Path(source)/'src'/'stamp'/'modeling'/'data.py'
     _, get_coords, detect, _ = functions(path, 'CoordsInfo', 'get_coords', 'detect_feature_type', 'get_stride', **types)
     with h5py.File(folder/'stamp'/NAME/'s01.h5') as h: c, x = get_coords(h), h['feats'][:]
@@ -67,7 +68,8 @@ def slide2vec(folder, source):
         here = folder/'slide2vec'/f'{NAME}{kind}'
         meta = json.loads((here/sub/'s01.meta.json').read_text())
         t = _load_tiling_result_from_paths(*(here/meta[f'coordinates_{k}_path'] for k in ('npz', 'meta')))
-        res[sub] = dict(x=summary(t.x), y=summary(t.y), tile_size_lv0=t.tile_size_lv0, array=summary(load(here/sub/'s01.pt')))
+        res[sub] = dict(x=summary(t.x), y=summary(t.y), tile_size_lv0=t.tile_size_lv0,
+                        array=summary(load(here/sub/'s01.pt')))
     return res
 
 
