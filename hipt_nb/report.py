@@ -344,7 +344,7 @@ def truth_section(
     def of(name):
         means, slides = (run.maps_folder(name)/f'{n}.csv' for n in ('truth-patients','truth'))
         path = means if means.exists() else slides
-        return pd.read_csv(path).fillna(dict(head='')) if path.exists() else None
+        return pd.read_csv(path, dtype=dict(head=str)).fillna(dict(head='')) if path.exists() else None
     tables = {name: t for name in run.map_names() if (t := of(name)) is not None}
     return {name: _truth_table(t) for name,t in tables.items()} or None
 
