@@ -15,7 +15,7 @@ from functools import partial
 from .comparison import Metric, fold_score
 from .core import HIPTError
 from .intervals import fold_mean, first_strata, pair_rate, t_interval
-from .metrics import class_auc, classes_of, pool_patients
+from .metrics import class_auc, classes_of, kind_of, pool_patients
 
 # %% ../nbs/08g_decisions.ipynb #69947378
 def _is(column, cls): return lambda t: (t[column]==cls).to_numpy()
@@ -68,7 +68,7 @@ def class_table(
     "Sensitivity, specificity, PPV and NPV of every class, with the threshold as it was chosen"
     rows = []
     for model,t in models.items():
-        if 'pred' not in t: continue
+        if kind_of(t)!='classes': continue
         for cls in positive_classes(t): rows += [dict(model=model) | r for r in _class_rows(t, cls)]
     columns = ['model','class','share','metric','value','low','high','of','patients','note']
     return pd.DataFrame(rows, columns=columns)
@@ -178,23 +178,23 @@ def subgroup_metrics(
     metrics:dict,  # name → `Metric`, those of the whole cohort
 )->dict:           # name → `Metric`
     "What is computed in every subgroup: the usual metrics, and of two classes sensitivity, specificity, PPV and NPV"
-    cls = positive_classes(predictions) if 'pred' in predictions else []
+    cls = positive_classes(predictions) if kind_of(predictions)=='classes' else []
     return metrics | (threshold_metrics(cls[0]) if len(cls)==1 else {})
 
 def subgroup_table(
     models:dict,   # name → predictions
     manifest,      # table from `read_manifest`
     by,            # columns of the manifest, such as `['site', 'scanner']`
-    metrics_of,    # called with predictions; gives name → `Metric`
+    metrics:dict,  # name of a model → its metrics, as name → `Metric`
 ):                 # DataFrame: model, by, group, metric, value, low, high, slides, patients, note
     "Every metric within every subgroup, with its interval over the patients there"
     rows = []
     for column in by:
         value = groups_of(manifest, column)
         for model,t in models.items():
-            metrics = subgroup_metrics(t, metrics_of(t))
+            computed = subgroup_metrics(t, metrics[model])
             where = t.slide_id.map(value).fillna('(empty)')
-            for group,part in t.groupby(where): rows += _group_rows(model, column, group, part, metrics)
+            for group,part in t.groupby(where): rows += _group_rows(model, column, group, part, computed)
     columns = ['model','by','group','metric','value','low','high','slides','patients','note']
     return pd.DataFrame(rows, columns=columns)
 

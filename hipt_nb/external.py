@@ -18,12 +18,14 @@ from .features import load_bags
 from .comparison import METRICS, draw_folds, fold_score
 from .decisions import one_class_note
 from .intervals import difference_interval
-from .metrics import likeliest, pool_patients
-from .probe import mean_of_patches
+from .metrics import decided, kind_of, pool_patients
+from .outcomes import OUTCOMES
+from .probe import mean_of_patches, outcome_baseline
 from .splits import match_splits
-from .survival import C_INDEX, auc_metric
+from .survival import auc_metric
 from .trained import Trained, slide_files
-from .scores import comparisons, draw_model, metrics_of, patch_means, shared_baselines, slug
+from .tasks import make_task
+from .scores import at_training_prior, comparisons, draw_model, metrics_of, patch_means, shared_baselines, slug
 from .scores import trained_models, write_decisions
 
 # %% ../nbs/12g_external.ipynb #17e17d33
@@ -73,7 +75,7 @@ def _known_rows(trained, manifest):
 # %% ../nbs/12g_external.ipynb #ff2dd862
 def _check_cohort(trained, rows, run):
     "Refuse other classes, slides of the training, and features that the model cannot read"
-    if trained.classes and not _survival(trained):
+    if trained.kind=='classify':
         others = sorted(set(rows.label.astype(str)) - set(trained.classes))
         if others:
             of = ', '.join(rows.slide_id[rows.label.astype(str).isin(others)][:5])
@@ -122,7 +124,7 @@ def external_predictions(
 def _predict(trained, rows, run, device):
     bags = load_bags(run, rows, trained.encoder_name or trained.name, bags=trained.bag_kind)
     table = trained.predict(bags, device, _files(rows, run)).assign(fold=0)
-    extra = ['temperature','threshold','agreement','rank_spread','seen_in_training']
+    extra = ['temperature','threshold','agreement','spread','rank_spread','seen_in_training']
     return table.drop(columns=[c for c in extra if c in table])
 
 def external_baseline(
@@ -132,22 +134,30 @@ def external_baseline(
     manifest,         # of the first cohort, from `read_manifest`
     rows,             # of the external cohort, from `External.models`
 ):                    # predictions
-    "The mean-of-patches baseline, fitted on the folds of the first cohort"
+    "The mean-of-patches baseline, fitted on the training slides of the first cohort's folds, at their prior"
     own, name = trained.trained_on(manifest), trained.encoder_name or trained.name
     first = _mean_bags(run, own, name, 'first: ')
     second = _mean_bags(cohort.run, rows, name, 'second: ')
     test = [b.slide_id for b in second]
     inner = lambda ids: ['first: '+s for s in ids]
     folds = [dict(train=inner(f['train']), val=inner(f.get('val', [])), test=test)
-             for f in match_splits(trained.folds, own)[0]]
-    each = mean_of_patches(first+second, folds, trained.classes, allow_leakage=True)
-    names = [f'prob_{c}' for c in trained.classes]
+             for f in match_splits(trained.splits, own)[0]]
+    if trained.kind in OUTCOMES:
+        each = outcome_baseline(first+second, folds, make_task(trained.config['task']), allow_leakage=True)
+    else:
+        each = mean_of_patches(first+second, folds, trained.classes, allow_leakage=True)
+        each = at_training_prior(each, folds, {b.slide_id: b.label for b in first})
+    table = _mean_of_folds(each)
+    return pool_patients(table).drop(columns='slides') if trained.pooled else table
+
+def _mean_of_folds(each):
+    "One row for each slide of the second cohort, from the rows of the folds"
+    means = [c for c in each if c.startswith('prob_') or c in ('predicted','expected','threshold')]
     table = each.drop_duplicates('slide_id').set_index('slide_id')
-    table[names] = each.groupby('slide_id')[names].mean().loc[table.index]
+    table[means] = each.groupby('slide_id')[means].mean().loc[table.index]
     table = table.reset_index().assign(fold=0)
     table['slide_id'] = table.slide_id.str.removeprefix('second: ')
-    table['pred'] = likeliest(table)
-    return pool_patients(table).drop(columns='slides') if trained.pooled else table
+    return table.assign(pred=decided(table)) if 'pred' in table else table
 
 def _mean_bags(run, rows, name, prefix):
     "One token a slide, under an id that the other cohort cannot have"
@@ -217,11 +227,12 @@ def evaluate_external(
     return table
 
 def _draw_both(internal, external, name, out):
-    "The first metric of every model on both cohorts, survival and classes apart"
-    for kind in ('survival','classes'):
-        models = [m for m,p in external.items() if ('risk' in p)==(kind=='survival')]
-        pooled = lambda p: pool_patients(p) if 'risk' in p else p
+    "The main metric of every model on both cohorts, each kind of answer apart"
+    kinds = {}
+    for m,p in external.items(): kinds.setdefault('survival' if 'risk' in p else kind_of(p), []).append(m)
+    pooled = lambda p: pool_patients(p) if 'risk' in p else p
+    for kind,models in kinds.items():
         rows = {f'{m}, {where}': pooled(of[m]) for m in models
                 for where,of in (('cross-validation', internal), (name, external))}
-        metric = C_INDEX if kind=='survival' else METRICS['AUC']
-        if rows: save_figure(out/f'models-{kind}.png', draw_folds(rows, metric=metric).figure)
+        metric = next(iter(metrics_of(internal[models[0]]).values()))
+        save_figure(out/f'models-{kind}.png', draw_folds(rows, metric=metric).figure)

@@ -455,7 +455,7 @@ def several(self:GridSource,
     each = max(2, min(8, n//len(units)))
     units = [u[:each] for u in units.values() if len(u)>1]
     if len(units)<3:
-        logger.info("slides have one region each, so how slides differ cannot be told from how tissue differs: no shifts")
+        logger.info("slides have one region each, so what differs between slides may be tissue: no shifts")
         return None
     units = np.concatenate(units)
     return np.stack([units, (uniforms(units, 1)[:,0]*self.counts[units]).astype(int)], 1)
