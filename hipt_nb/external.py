@@ -15,7 +15,7 @@ import pandas as pd
 from .core import HIPTError, logger, quick_hash, save_figure, write_csv
 from .run import Run
 from .features import load_bags
-from .comparison import METRICS, draw_folds, fold_score
+from .comparison import draw_folds, fold_score
 from .decisions import one_class_note
 from .intervals import difference_interval
 from .metrics import decided, kind_of, pool_patients

@@ -456,8 +456,7 @@ def describe_bags(
     gb = n.sum()*dim*2/1e9
     size = f'{gb:.2g} GB' if gb>=.1 else f'{gb*1000:.2g} MB'
     held = 'read from disk when needed' if isinstance(bags[0].x, StoredPatches) else 'in memory'
-    return (f"{len(n)} bags of {n.min():,} to {n.max():,} patches (median {np.median(n):,.0f}) with {dim:,} "
-            "dimensions, "
+    return (f"{len(n)} bags of {n.min():,} to {n.max():,} patches (median {np.median(n):,.0f}), {dim:,} dimensions, "
             f"{size} as float16, {held}: {step}, all to predict")
 
 # %% ../nbs/07_features.ipynb #a12b57d5
