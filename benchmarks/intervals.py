@@ -1,6 +1,6 @@
 """Coverage of the confidence intervals on simulated cross-validated studies: scores are drawn, nothing is trained.
 
-    python benchmarks/intervals.py auc|paired|metrics|survival|outcomes [--studies 4000]    # replaces its rows in the results
+    python benchmarks/intervals.py auc|paired|metrics|survival|outcomes [--studies 4000]   # replaces its rows
 
 `above` is the share of studies whose true value lies above the interval, `below` below it; .025 each would be exact.
 The constants of the method (weight of the prior 8, skew 1/4, 1/2 added before the arcsine, t with 2/rate degrees of

@@ -49,7 +49,8 @@ def test_an_empty_patient_stops_learning_and_nothing_else(tmp_path):
     for use in (lambda: make_folds(m, 2), lambda: load_bags(Run(tmp_path), m, 'x')):
         with pytest.raises(HIPTError, match='column patient is empty for slide s3: fill it in, or delete'): use()
     filled = m.assign(patient=m.patient.fillna('P1'))
-    with pytest.raises(HIPTError, match='column site is empty for slide s5.*--by-site'): make_folds(filled, 2, by_site=True)
+    with pytest.raises(HIPTError, match='column site is empty for slide s5.*--by-site'):
+        make_folds(filled, 2, by_site=True)
     assert len(make_folds(filled, 2)[0])==2
     assert len(make_folds(read_manifest(tmp_path/'m.csv').drop(columns='patient').assign(patient=m.slide_id), 2)[0])==2
 
