@@ -185,7 +185,7 @@ class NoDINO(nn.Module):
         super().__init__()
         self.stats = {}
 
-    def forward(self, out, samples): return torch.zeros((), device=samples.device if hasattr(samples, 'device') else None)
+    def forward(self, out, samples): return torch.zeros((), device=getattr(samples, 'device', None))
 
 # %% ../nbs/09d_loop.ipynb #09d10003
 def hidden_cells(

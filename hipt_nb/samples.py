@@ -410,7 +410,8 @@ def _reduce(self:GridSource, vit, z, n):
     phi = vit.phi[0]
     if not phi.bias.any(): return _reading(vit, phi.weight[:,:n])
     scaled = phi.weight*self.std.to(phi.weight)
-    return _reading(vit, scaled @ torch.linalg.pinv(self.turn).T.to(scaled), phi.bias + phi.weight@self.mean.to(phi.weight))
+    bias = phi.bias + phi.weight@self.mean.to(phi.weight)
+    return _reading(vit, scaled @ torch.linalg.pinv(self.turn).T.to(scaled), bias)
 
 @torch.no_grad()
 def _reading(vit, weight, bias=None):
@@ -454,7 +455,8 @@ def several(self:GridSource,
     each = max(2, min(8, n//len(units)))
     units = [u[:each] for u in units.values() if len(u)>1]
     if len(units)<3:
-        logger.info("slides have one region each, so how slides differ cannot be told from how tissue differs: no shifts")
+        logger.info("slides have one region each, so how slides differ cannot be told from how tissue differs: "
+                    "no shifts")
         return None
     units = np.concatenate(units)
     return np.stack([units, (uniforms(units, 1)[:,0]*self.counts[units]).astype(int)], 1)
@@ -475,7 +477,8 @@ def variance_components(
     size = (len(x)-(n**2).sum()/len(x))/(len(n)-1)                        # regions of a slide, on average
     values,vectors = torch.linalg.eigh((B-W)/size)
     values,vectors = values.flip(0)[:k],vectors.flip(1)[:,:k]
-    real = values > (-torch.linalg.eigvalsh((B-W)/size)[0]).clamp(min=1e-12)   # without differences they lie around zero
+    noise = (-torch.linalg.eigvalsh((B-W)/size)[0]).clamp(min=1e-12)      # without differences they lie around zero
+    real = values > noise
     return vectors[:,real]*values[real].sqrt() if real.any() else None
 
 # %% ../nbs/10_samples.ipynb #cb69ce45
