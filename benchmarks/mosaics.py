@@ -13,7 +13,7 @@ import numpy as np, torch
 from fastai.callback.core import Callback
 from scipy.ndimage import gaussian_filter
 from hipt_nb.core import write_json
-from hipt_nb.dino import RECIPES, GridLoss
+from hipt_nb.dino import RECIPES
 from hipt_nb.pretrain import Pretraining, load_level, train_level
 from hipt_nb.samples import GridSource
 from hipt_nb.vit import grid_vit
@@ -73,9 +73,12 @@ _rng = np.random.default_rng(7)
 NEST, RING = np.ones((2,2), bool), np.pad(np.zeros((1,1), bool), 1, constant_values=True)
 STRANDS = [grow(_rng, 4, lambda s: not has_square(s)) for _ in range(40)]
 BIG_STRANDS = [grow(_rng, 9, lambda s: not has_square(s) and max(s.shape)<=7) for _ in range(60)]
-# solid nests with a tail: as large as a ring, and with as many like neighbours
-TAILED = [grow(_rng, 8, lambda s: joins(s)==8 and max(s.shape)<=4+(i%2) and not (s.shape==(3,3) and not s[1,1]))
-          for i in range(60)]
+
+def tailed(rng, side):
+    "A solid nest with a tail: as large as a ring, and with as many like neighbours"
+    return grow(rng, 8, lambda s: joins(s)==8 and max(s.shape)<=side and not (s.shape==(3,3) and not s[1,1]))
+
+TAILED = [tailed(_rng, 4+(i%2)) for i in range(60)]
 SMALL_TAILED = [s for s in TAILED if max(s.shape)<=4]
 
 def place(rng, n, shapes, k):
@@ -168,7 +171,8 @@ def auc_of(a, ya, b, yb):
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     mean, std = a.mean(0), a.std(0)+1e-6
-    return roc_auc_score(yb, LogisticRegression(C=.1, max_iter=2000).fit((a-mean)/std, ya).decision_function((b-mean)/std))
+    probe = LogisticRegression(C=.1, max_iter=2000).fit((a-mean)/std, ya)
+    return roc_auc_score(yb, probe.decision_function((b-mean)/std))
 
 def shuffled(s, rng): return rng.permuted(s.reshape(*s.shape[:2], -1), axis=2).reshape(s.shape)
 
@@ -195,7 +199,9 @@ def probed(describe, data, n=None, shuffle=False):
 class Curve(Callback):
     "AUC of 50 + 50 slides at some steps; its time is not counted"
     order = 70
-    def __init__(self, data, source, at): self.data, self.source, self.at, self.rows, self.spent = data, source, at, [], 0.
+    def __init__(self, data, source, at):
+        self.data, self.source, self.at, self.rows, self.spent = data, source, at, [], 0.
+
     def after_batch(self):
         if not self.learn.last or self.learn.it not in self.at: return
         start = time.time()
@@ -243,7 +249,8 @@ def nothing_learned(arm, data):
     z = data.standard/np.linalg.norm(data.standard, axis=1, keepdims=True)
     def cosines(s):
         g = z[s]
-        return np.stack([(g[:,:,1:]*g[:,:,:-1]).sum(-1).mean((1,2,3)) + (g[:,:,:,1:]*g[:,:,:,:-1]).sum(-1).mean((1,2,3))]*2, 1)
+        down, across = (g[:,:,1:]*g[:,:,:-1]).sum(-1), (g[:,:,:,1:]*g[:,:,:,:-1]).sum(-1)
+        return np.stack([down.mean((1,2,3))+across.mean((1,2,3))]*2, 1)
     describe = cosines if arm=='cosine of neighbours' else lambda s: np.repeat(data.standard[s].mean((1,2,3)), 2, 1)
     return {p: o['both'] for p,o in probed(describe, data).items()}
 
@@ -265,11 +272,15 @@ def measure(arm, data, seed, steps):
         load_level(vit, out); shutil.rmtree(out)
         log = rows.drop(columns=['step', 'samples', 'lr']).tail(20).mean().round(4).to_dict()
     describe = lambda s: described(vit, data.bank, s)
-    return dict(auc=probed(describe, data), shuffled={p: o['both'] for p,o in probed(describe, data, shuffle=True).items()},
-                curve=curve, log=log, seconds=round(took, 1))
+    shuffled_ = {p: o['both'] for p,o in probed(describe, data, shuffle=True).items()}
+    return dict(auc=probed(describe, data), shuffled=shuffled_, curve=curve, log=log,
+                seconds=round(took, 1))
 
 def name_of(arm, kinds, n, seed, left_out, steps):
-    parts = [arm, *([] if steps==400 else [f'{steps} steps']), *(kinds if kinds!=['lung_aca','lung_n'] else []), f'{n}x{n}', *(f'without {p}' for p in left_out), f'seed {seed}']
+    parts = [arm]
+    if steps!=400: parts.append(f'{steps} steps')
+    if kinds!=['lung_aca','lung_n']: parts += kinds
+    parts += [f'{n}x{n}', *(f'without {p}' for p in left_out), f'seed {seed}']
     return '_'.join(parts).replace(',', '').replace(' ', '-')+'.json'
 
 def run(cache, arms, seeds, n, steps, kinds, left_out, test):
@@ -282,7 +293,8 @@ def run(cache, arms, seeds, n, steps, kinds, left_out, test):
             path = RESULTS/name_of(arm, kinds, n, seed, left_out, steps)
             if path.exists(): continue
             data = data or Data(cache, kinds, n, seed, left_out)
-            res = dict(arm=arm, seed=seed, n=n, kinds=kinds, left_out=left_out, steps=steps) | measure(arm, data, seed, steps)
+            res = dict(arm=arm, seed=seed, n=n, kinds=kinds, left_out=left_out, steps=steps)
+            res |= measure(arm, data, seed, steps)
             write_json(path, res)
             auc = {p: o if isinstance(o, float) else o['both'] for p,o in res['auc'].items()}
             print(seed, arm, auc, res.get('seconds'), flush=True)
@@ -290,8 +302,8 @@ def run(cache, arms, seeds, n, steps, kinds, left_out, test):
 def table(n=8, seeds=DEVELOPMENT, steps=400):
     "A row for each arm: AUC of every pair, mean over seeds and each seed"
     rows = [json.loads(p.read_text()) for p in RESULTS.glob('*.json')]
-    rows = [r for r in rows if r['n']==n and r['seed'] in seeds and r['kinds']==['lung_aca','lung_n'] and not r['left_out']
-            and r['steps']==steps]
+    rows = [r for r in rows if r['n']==n and r['seed'] in seeds and r['steps']==steps and not r['left_out']
+            and r['kinds']==['lung_aca','lung_n']]
     print('| arm | seeds | '+' | '.join(PAIRS)+' | seconds |\n|'+'---|'*(len(PAIRS)+3))
     for arm in [*NOTHING_LEARNED, *ARMS]:
         mine = sorted((r for r in rows if r['arm']==arm), key=lambda r: r['seed'])
@@ -314,7 +326,8 @@ if __name__=='__main__':
     r.add_argument('--kinds', nargs=2, default=['lung_aca','lung_n'])
     r.add_argument('--left-out', nargs='*', default=[], choices=PAIRS, help='pairs that are not pretrained on')
     r.add_argument('--test', action='store_true', help='the test seeds, once')
-    t = sub.add_parser('table'); t.add_argument('--n', type=int, default=8); t.add_argument('--test', action='store_true')
+    t = sub.add_parser('table'); t.add_argument('--n', type=int, default=8)
+    t.add_argument('--test', action='store_true')
     a = vars(p.parse_args()); what = a.pop('what')
     if what=='table': table(a['n'], TEST if a['test'] else DEVELOPMENT)
     else: dict(features=features, run=run)[what](**a)

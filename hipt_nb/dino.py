@@ -361,8 +361,8 @@ def override(
     for name,value in (changes or {}).items():
         part,_,last = name.rpartition('.')
         holder = getattr(r, part, None) if part else r
-        named = {f.name for f in fields(holder)} if is_dataclass(holder) else ()
-        if last not in named or is_dataclass(getattr(holder, last)):
+        known = is_dataclass(holder) and last in {f.name for f in fields(holder)}
+        if not known or is_dataclass(getattr(holder, last)):
             raise HIPTError(f"a recipe has no value '{name}': choose one of {', '.join(_values(r))}")
         value = tuple(value) if isinstance(value, list) else value
         changed = replace(holder, **{last: value})
@@ -609,8 +609,8 @@ def fit(self:MaskedTokens,
     s,rng = self.settings,np.random.default_rng(seed)
     some = lambda z: z[rng.permutation(len(z))[:MAX_CELLS]]
     if s.components:
-        tokens = standardise_region(x, mask).movedim(1, -1)[mask]
-        self.directions.copy_(_directions(some(tokens), s.components))
+        relative = standardise_region(x, mask).movedim(1, -1)[mask]
+        self.directions.copy_(_directions(some(relative), s.components))
     if s.clusters: self.centres.copy_(_centres(some(self.described(x, mask)[mask]), s.n_clusters, seed))
     if ranks()[1]>1:
         for b in self.buffers(): torch.distributed.broadcast(b, 0)

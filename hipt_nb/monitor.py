@@ -41,9 +41,9 @@ _plateau = ("the loss of DINO has been on the plateau ln {out_dim} = {top:.2f}: 
             "normalisation in the head can help")
 _same_output = ("all samples have had the same output: the training has collapsed. Check that centring is on, and "
                 "lower the learning rate or the teacher's momentum")
-_trivial = ("the term of DINO has been solved trivially: teacher and student give every sample one of the prototypes "
-            "full confidence and agree on it, so nothing more is learnt. It counts samples, not tissue; give other "
-            "parts of the loss the weight, or use a higher temperature of the teacher")
+_trivial = ("the term of DINO has been solved trivially: teacher and student agree on a prototype for every sample "
+            "with full confidence, so nothing more is learnt from it. Give other parts of the loss more weight, or the "
+            "teacher a higher temperature")
 _same_features = ("all samples have had the same features (standard deviation {std:.3g}, rank {rank:.1f}): the "
                   "training has collapsed. Lower the learning rate, or spread features (koleo)")
 

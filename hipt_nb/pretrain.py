@@ -70,8 +70,8 @@ def with_recipe(
     if path.exists() and not isinstance(t.recipe, Recipe):
         begun = recipe_of(read_json(path))
         if t.recipe is None or begun==FORMER_RECIPES.get(t.recipe): recipe = begun
-    if not t.setting: return replace(t, recipe=recipe)
-    return replace(t, recipe=override(get_recipe(recipe), t.setting), setting=None)
+    if t.setting: recipe = override(get_recipe(recipe), t.setting)
+    return replace(t, recipe=recipe, setting=None)
 
 _nested = dict(images=ImageViews, grids=GridViews, loss=GridLoss, network=GridNetwork)
 
@@ -144,8 +144,8 @@ def _one_koleo(r): return r.get('recipe.koleo', 0.) if r.get('vit.patch_size')==
 
 # key → what versions did that did not record it; a function of the record where it depends
 FORMER_DEFAULTS = {
-    'precision': 'float32', 'accumulate': 1, 'recipe.standardise': False, 'recipe.components': 0,
-    'recipe.koleo_grids': _one_koleo,
+    'precision': 'float32', 'accumulate': 1,
+    'recipe.standardise': False, 'recipe.components': 0, 'recipe.koleo_grids': _one_koleo,
     'vit.antialias': False, 'vit.registers': 0, 'vit.readout': 'class',
     'recipe.grids.shift': 0., 'recipe.grids.components': False, 'recipe.grids.min_tissue': 0.,
     'recipe.grids.posterise': 0, 'recipe.grids.anywhere': False, 'recipe.grids.side': None,

@@ -455,7 +455,8 @@ def several(self:GridSource,
     each = max(2, min(8, n//len(units)))
     units = [u[:each] for u in units.values() if len(u)>1]
     if len(units)<3:
-        logger.info("slides have one region each, so what differs between slides may be tissue: no shifts")
+        logger.info("slides have one region each, so how slides differ cannot be told from how tissue differs: "
+                    "no shifts")
         return None
     units = np.concatenate(units)
     return np.stack([units, (uniforms(units, 1)[:,0]*self.counts[units]).astype(int)], 1)
@@ -476,8 +477,8 @@ def variance_components(
     size = (len(x)-(n**2).sum()/len(x))/(len(n)-1)                        # regions of a slide, on average
     values,vectors = torch.linalg.eigh((B-W)/size)
     values,vectors = values.flip(0)[:k],vectors.flip(1)[:,:k]
-    # without differences they lie around zero
-    real = values > (-torch.linalg.eigvalsh((B-W)/size)[0]).clamp(min=1e-12)
+    noise = (-torch.linalg.eigvalsh((B-W)/size)[0]).clamp(min=1e-12)      # without differences they lie around zero
+    real = values > noise
     return vectors[:,real]*values[real].sqrt() if real.any() else None
 
 # %% ../nbs/10_samples.ipynb #cb69ce45

@@ -142,7 +142,7 @@ class Attention(nn.Module):
 
     def forward(self,
         x:Tensor,          # tokens `[B,N,D]`
-        mask:Tensor=None,  # keys that may be attended to, bool, or a bias of the scores, as `[B,heads,N,N]`
+        mask:Tensor=None,  # keys that may be attended to, or a bias of scores; broadcastable to `[B,heads,N,N]`
         weights:str=None,  # 'all': also return `[B,heads,N,N]`; 'class': only the class token's row `[B,heads,1,N]`
         only_class=False   # the class token is the only query: returns `[B,1,D]`
     ):

@@ -13,10 +13,12 @@ from hipt_nb.dino import RECIPES, GridLoss
 from hipt_nb.pretrain import pretrain_grid
 torch.set_num_threads(1); torch.manual_seed(0)
 recipe = replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16, use_bn=False, drop_path=0.,
-                 centering='mean' if sys.argv[4]=='cells' else sys.argv[4], masked_tokens=0. if sys.argv[4]=='sinkhorn' else 30.)
+                 centering='sinkhorn' if sys.argv[4]=='sinkhorn' else 'mean',
+                 masked_tokens=0. if sys.argv[4]=='sinkhorn' else 30.)
 if sys.argv[4]=='cells':   # clusters and iBOT in blocks, beside DINO and a regression of components
     recipe = replace(recipe, masked_tokens=1., components=8, loss=GridLoss(
-        clusters=1., ibot=1., ibot_dim=32, n_clusters=6, components=3, hidden=(.2, .6), blocks=True, chosen=.7, augmented=True))
+        clusters=1., ibot=1., ibot_dim=32, n_clusters=6, components=3, hidden=(.2, .6), blocks=True, chosen=.7,
+        augmented=True))
 pretrain_grid([sys.argv[1]], grid_vit(12, 24, 2, 3, grid=4), sys.argv[2], recipe=recipe, samples=20*8-3, batch_size=8,
               device='cpu', every=7, precision='float32', accumulate=int(sys.argv[3]))
 """
