@@ -200,7 +200,8 @@ def _layers(tiles, maps, scaling):
         weight = scale_maps(maps.region[None,None], scaling)[0,0]
         tissue = np.where(maps.tissue, weight[:,None,None], np.nan)
         yield _layer('regions', '', scaling, **on_slide(tiles, tissue))
-    if maps.cell is not None: yield _layer('patches of the slide', '', scaling, **on_slide(tiles, _cells(maps, scaling)))
+    if maps.cell is not None:
+        yield _layer('patches of the slide', '', scaling, **on_slide(tiles, _cells(maps, scaling)))
     if maps.patch is None: return
     for h,a in _heads(scale_maps(maps.patch, scaling)): yield _layer('patches', h, scaling, **on_slide(tiles, a))
     if maps.token is None: return

@@ -100,7 +100,8 @@ class ABMIL(BagModel):
 
 # %% ../nbs/12a_baselines.ipynb #627436cf
 TORCHMIL_NAMES = {'net.feat_ext': 'phi', 'net.pool.fc1.module': 'pool.tanh', 'net.pool.fc_gated.module': 'pool.gate',
-                  'net.pool.fc2': 'pool.score', 'net.classifier': 'classifier', 'net.inst_classifiers': 'inst_classifiers'}
+                  'net.pool.fc2': 'pool.score', 'net.classifier': 'classifier',
+                  'net.inst_classifiers': 'inst_classifiers'}
 
 def from_torchmil(
     state:dict,  # name → tensor

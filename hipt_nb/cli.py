@@ -6,9 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'OldModel', 'Bags',
-           'Seed', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'FULL', 'QUICK', 'info', 'Areas',
-           'tile', 'pretrain', 'embed', 'import_weights', 'train', 'knn', 'evaluate', 'predict', 'attend', 'report',
-           'view', 'export', 'import_', 'demo', 'main']
+           'Seed', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info',
+           'Areas', 'tile', 'pretrain', 'embed', 'import_weights', 'train', 'knn', 'probe', 'evaluate', 'predict',
+           'attend', 'report', 'view', 'export', 'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, signal, sys, time, warnings
@@ -244,7 +244,8 @@ def pretrain(
     run, manifest = Run(out), read_manifest(slides)
     t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
                     save_memory=save_memory, graphs=not no_graphs, compile=compile, setting=_settings(setting))
-    if model and encoder: raise HIPTError("--model embeds the slides, --encoder takes features that are there: give one")
+    if model and encoder:
+        raise HIPTError("--model embeds the slides, --encoder takes features that are there: give one")
     if model: encoder = embed_encoder(run, manifest, model, device, weights)
     hipt = pretrain_pyramid(run, manifest, preset, level, {1: samples1, 2: samples2}, start, t, encoder)
     if level in ('all', str(len(hipt.levels))) and not ranks()[0]: print(f"pretrain: model in {run.pyramid(hipt.name)}")
@@ -297,10 +298,14 @@ Repeats      = Annotated[int, typer.Option(help="Repeat cross-validation so many
 BySite       = Annotated[bool, typer.Option(
     '--by-site', help="Keep sites (column site) apart between training and test.")]
 Splits       = Annotated[Optional[Path], _option(
-    "Published split files instead of own folds: a folder with splits_0.csv ..., as CLAM and HIPT write them. "
+    "Published split files instead of own folds: a folder with splits_0.csv ..., as CLAM and HIPT write them, "
+    "or with k=all.tsv and config.yaml, as Patho-Bench has them (labels come from there too). "
     "A column split in the manifest does the same.")]
 AllowLeakage = Annotated[bool, typer.Option(
     '--allow-leakage', help="Only report patients that are in both training and test, instead of refusing.")]
+Positive     = Annotated[Optional[str], _option(
+    "The positive one of two classes, for average precision, threshold and ROC curve; the last in sorted order if not "
+    "given. Kept with the model.")]
 
 # %% ../nbs/16_cli.ipynb #508ec965
 def _with_regions(run, manifest):
@@ -310,6 +315,13 @@ def _with_regions(run, manifest):
     if len(left): return left
     raise HIPTError(f"no slide of this cohort has a region with tissue in '{run.root}': "
                     "look at the previews in tiles/, and tile with another --tissue or --min-region")
+
+def _from_splits(manifest, splits):
+    "Labels and patients that published folds bring along, said in one line"
+    from hipt_nb.splits import with_split_labels
+    manifest, taken = with_split_labels(manifest, splits)
+    if taken: print(f'folds: {taken}')
+    return manifest
 
 def _patients_named(manifest):
     if (manifest.patient==manifest.slide_id).all():
@@ -327,8 +339,13 @@ def _folds(manifest, n, seed, **how):
 def _show(table):
     "Print every metric with its interval, one line a model"
     for model,rows in table.groupby('model', sort=False):
-        slides, patients = rows.slides.iloc[0], rows.patients.iloc[0]
-        print(f"  {model}, {slides} slides of {patients} patients: {', '.join(map(_metric, rows.itertuples()))}")
+        first = rows.iloc[0]
+        unit = f' (each {first.unit})' if first.get('unit', 'slide')!='slide' else ''
+        parts = [', '.join(map(_metric, some.itertuples())) + (f' [{how}]' if how else '')
+                 for how,some in rows.groupby('how', sort=False)]
+        print(f"  {model}, {first.slides} slides of {first.patients} patients{unit}: {'; '.join(parts)}")
+        for r in rows.itertuples():
+            if 'below 0.5' in r.note: print(f'    {r.metric}: {r.note}')
 
 def _metric(r):
     from hipt_nb.intervals import Estimate
@@ -346,7 +363,7 @@ def train(
              "or survival (columns time, event): hazards or cox.")]='classify',
     label:Annotated[str, typer.Option(help="Column with the classes, numbers, grades or labels.")]='label',
     order:Annotated[Optional[str], _option(
-        "With --task ordinal: the grades, lowest first, with commas, as in low,mid,high. Whole numbers need none.")]=None,
+        "With --task ordinal: the grades, lowest first, as in low,mid,high. Whole numbers need none.")]=None,
     time:Annotated[str, typer.Option(
         help="Column with the time until the event, or until last seen; any unit.")]='time',
     event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
@@ -354,6 +371,7 @@ def train(
     max_patches:Annotated[Optional[int], _option(
         "Of bags of patches: at most so many of a slide in a training step, others in every epoch; 0 for all. "
         "4096 if not given. All are read to predict.", min=0)]=None,
+    positive:Positive=None,
     level2:Annotated[str, typer.Option(
         help="none (region tokens as embedded), frozen, or tuned along with the slide level at --level2-lr.")]='none',
     pyramid:Annotated[Optional[str], _option("Whose level 2 that is; by default that of the features.")]=None,
@@ -381,9 +399,10 @@ def train(
 ):
     "Train a slide model on labels or survival, fold by fold. Writes models/slide/{name}/."
     options = {k:v for k,v in locals().items() if k not in ('slides','out','device','workers')}
-    from hipt_nb.trained import name_columns, train_cohort
+    from hipt_nb.trained import labelled, name_columns, train_cohort
     run = _existing(out)
-    manifest = _patients_named(name_columns(_with_regions(run, read_manifest(slides)), task, label, time, event))
+    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
+    manifest = _patients_named(labelled(name_columns(manifest, task, label, time, event)))
     options['encoder'] = encoder = run.encoder_name(encoder)
     splits = _folds(manifest, folds, seed, task=task, order=order, repeats=repeats, by_site=by_site, splits=splits,
                     allow_leakage=allow_leakage)
@@ -392,8 +411,16 @@ def train(
                     patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed,
                     max_patches=max_patches)
     trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
-                           by_patient, device, workers, columns, order, bags, **settings)
-    print(f"train: {len(trained.predictions)} held-out predictions in {trained.folder}")
+                           by_patient, device, workers, columns, order, bags, positive, **settings)
+    _say_positive(trained.classes, positive)
+    tested = trained.predictions.slide_id.nunique()
+    print(f"train: {tested} {'patients' if trained.pooled else 'slides'} tested in {len(trained.folds)} folds, "
+          f"predictions in {trained.folder}")
+
+def _say_positive(classes, chosen):
+    if not classes or len(classes)!=2: return
+    why = '' if chosen else ' (the last in sorted order; choose with --positive)'
+    print(f"classes: {classes[1]!r} is positive{why}")
 
 # %% ../nbs/16_cli.ipynb #43df9388
 @app.command()
@@ -410,6 +437,7 @@ def knn(
         '--curve', help="Learning curve too: 25, 50 and 100 % of the training slides. "
         "Writes evaluation/curve-{encoder}.csv "
              "and .png.")]=False,
+    positive:Positive=None,
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
 ):
     """Score features without training: k nearest slides.
@@ -419,20 +447,25 @@ def knn(
     from hipt_nb.features import label_classes, load_bags, mean_bag
     from hipt_nb.comparison import score_table
     from hipt_nb.probe import knn as nearest, mean_of_patches
+    from hipt_nb.trained import class_order, labelled, name_columns
     run = _existing(out)
-    manifest = _patients_named(_with_regions(run, read_manifest(slides, require=('label',))))
+    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
+    if 'label' not in manifest: manifest = read_manifest(slides, require=('label',))
+    manifest = _patients_named(labelled(name_columns(manifest)))
     encoder = run.encoder_name(encoder)
     dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
     used = slides_in(dealt)
     some = manifest[manifest.slide_id.isin(used)]
     kind = _mean_of(run, some, encoder, bags)
     bags = [mean_bag(b) for b in load_bags(run, some, encoder, bags=kind)]
-    classes, name = label_classes(bags), f'{k} nearest neighbours' + ' by patches'*(kind=='patch')
+    classes = class_order(label_classes(bags), positive)
+    name = f'{k} nearest neighbours' + ' by patches'*(kind=='patch')
     kw = dict(allow_leakage=allow_leakage)
     def neighbours(b, f): return nearest(b, f, classes, k=k, metric=metric, weights=weights, **kw)
     def mean(b, f): return mean_of_patches(b, f, classes, **kw)
     _show(score_table({f'{name}, {encoder}': neighbours(bags, dealt)}))
-    if curve: _curve(run, encoder, bags, dealt, {name: neighbours, "mean of " + dict(patch='patches').get(kind, 'regions'): mean}, seed)
+    mean_name = 'mean of patches' if kind=='patch' else 'mean of regions'
+    if curve: _curve(run, encoder, bags, dealt, {name: neighbours, mean_name: mean}, seed)
 
 # %% ../nbs/16_cli.ipynb #37dfda3b
 def _mean_of(run, manifest, encoder, bags):
@@ -452,6 +485,57 @@ def _curve(run, encoder, bags, folds, fits, seed):
     save_figure(path.with_name(path.name+'.png'), draw_learning_curve(curves).figure)
     print(f'knn: learning curve in {path}.png')
 
+# %% ../nbs/16_cli.ipynb #6693d882
+@app.command()
+def probe(
+    slides:Cohort, out:Out, encoder:Encoder=None, folds:Folds=5,
+    task:Annotated[Literal['classify','cox'], typer.Option(
+        help="Logistic regression (column label), or Cox regression (columns time, event).")]='classify',
+    tokens:Annotated[Literal['patch','region'], typer.Option(help="Mean of a slide's patch or region tokens.")]='patch',
+    by_patient:Annotated[bool, typer.Option(
+        '--by-patient', help="One vector for each patient, the mean of their slides.")]=False,
+    label:Annotated[str, typer.Option(help="Column with the classes.")]='label',
+    time:Annotated[str, typer.Option(help="Column with the time until the event, or until last seen.")]='time',
+    event:Annotated[str, typer.Option(help="Column with 1 for an event, 0 for censored.")]='event',
+    repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False, seed:Seed=0,
+):
+    """Linear probe of features, as papers print it: mean and SD over folds, beside the interval over patients.
+
+    The strength is chosen among the training patients. Writes evaluation/probe-{encoder}.csv and -predictions.csv."""
+    from hipt_nb.features import by_patient as pooled, label_classes
+    from hipt_nb.probe import linear_probe, paper_table, patient_sides
+    from hipt_nb.trained import name_columns
+    run = _existing(out)
+    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
+    manifest = _patients_named(name_columns(manifest, task, label, time, event))
+    encoder = run.encoder_name(encoder)
+    parts = _folds(manifest, folds, seed, survival=task=='cox', repeats=repeats, by_site=by_site, splits=splits,
+                   allow_leakage=allow_leakage)
+    bags = _probe_bags(run, manifest, encoder, tokens, parts)
+    if by_patient: parts, bags = patient_sides(parts, bags), pooled(bags)
+    classes = None if task=='cox' else label_classes(bags)
+    predictions, chosen = linear_probe(bags, parts, classes, allow_leakage)
+    unusual = 'region'*(tokens=='region'), 'cox'*(task=='cox'), 'patients'*by_patient
+    name = '-'.join(['probe', encoder, *filter(None, unusual)])
+    table, path = paper_table(predictions), run.evaluation/f'{name}.csv'
+    write_csv(path, table)
+    write_csv(path.with_name(f'{name}-predictions.csv'), predictions)
+    strengths = ', '.join(f'{s:g}' for s in sorted(set(chosen.strength)))
+    print(f"probe: {encoder}, mean of {tokens} tokens, strength {strengths} chosen in {len(chosen)} folds")
+    for r in table.itertuples():
+        spread = f' ± {r.sd:.3f} (SD of {r.folds} folds)' if r.sd==r.sd else f' ({r.folds} fold)'
+        print(f'  {r.metric}: mean {r.mean:.3f}{spread}; {_metric(r)}, {r.patients} patients')
+    print(f'probe: table in {path}')
+
+# %% ../nbs/16_cli.ipynb #ed9e578b
+def _probe_bags(run, manifest, encoder, tokens, folds):
+    "One bag for each slide of the folds: its mean patch token, or its region tokens"
+    from hipt_nb.evaluate import slides_in
+    from hipt_nb.features import load_bags
+    from hipt_nb.scores import patch_means
+    used = manifest[manifest.slide_id.isin(slides_in(folds))]
+    return patch_means(run, used, encoder) if tokens=='patch' else load_bags(run, used, encoder)
+
 # %% ../nbs/16_cli.ipynb #c5902d40
 @app.command()
 def evaluate(
@@ -462,6 +546,18 @@ def evaluate(
     no_baselines:Annotated[bool, typer.Option(
         '--no-baselines', help="Leave out the two baselines that have to be trained; models/controls/ keeps those "
                                "that are.")]=False,
+    times:Annotated[Optional[str], _option(
+        "Of survival: times of the AUCs, as in 36,60; by default the quartiles of the times of events.")]=None,
+    by_patient:Annotated[bool, typer.Option(
+        '--by-patient', help="Score patients instead of slides, by the mean probability of their slides.")]=False,
+    by:Annotated[Optional[List[str]], _option(
+        "Every metric within each value of this column too, such as scanner; may be repeated. A column site is "
+        "always used. Writes evaluation/subgroups.csv.")]=None,
+    external:Annotated[Optional[Path], _option(
+        "Manifest of another cohort, that no model has seen: the models are applied to it as they are. "
+        "Writes evaluation/external-{name of the file}/.")]=None,
+    external_run:Annotated[Optional[Path], _option(
+        "Run folder with the features of that cohort; the same run if not given.")]=None,
     device:Device='auto',
 ):
     """Evaluate all trained models against the mean of patches, patch ABMIL and a random level 2.
@@ -472,9 +568,38 @@ def evaluate(
     run = _existing(out)
     manifest = _with_regions(run, read_manifest(slides))
     if resamples is not None: logger.info("--resamples has no effect: intervals are no longer computed by resampling")
-    _show(evaluate_run(run, manifest, sharpness, not no_baselines, device))
+    by = by or ()
+    if external_run and not external: raise HIPTError("--external-run holds the features of --external: name both")
+    other = _external(run, external, external_run, by) if external else None
+    _show(evaluate_run(run, manifest, sharpness, _numbers(times), by_patient, not no_baselines, device, by))
     print(f"evaluate: table in {run.table('evaluation')}, "
           f"comparisons, predictions per patient and figures in {run.evaluation}")
+    if other: _show_external(run, manifest, other, by, device)
+
+def _numbers(text):
+    "Numbers with commas between them"
+    try: return [float(t) for t in text.split(',')] if text else None
+    except ValueError: raise HIPTError(f"'{text}' is not a list of numbers: write --times 36,60") from None
+
+# %% ../nbs/16_cli.ipynb #a0dce5dd
+def _external(run, manifest, other, by):
+    "The other cohort, checked against the models of the run before anything is computed"
+    from hipt_nb.decisions import groups_of
+    from hipt_nb.external import external_cohort
+    other_run = _existing(other) if other else run
+    rows = _with_regions(other_run, read_manifest(manifest))
+    for column in by: groups_of(rows, column)
+    return external_cohort(run, rows, other_run, manifest.stem)
+
+def _show_external(run, manifest, cohort, by, device):
+    "Evaluate on the other cohort, and print both results of every metric and their difference"
+    from hipt_nb.external import evaluate_external
+    table = evaluate_external(run, manifest, cohort, by, device)
+    print(f'evaluate: cross-validation and {cohort.name} side by side')
+    for (model,metric),rows in table.groupby(['model','metric'], sort=False):
+        found = {r.cohort: _metric(r).removeprefix(metric).strip(': ') for r in rows.itertuples()}
+        print(f"  {model}, {metric}: {'; '.join(f'{where} {value}' for where,value in found.items())}")
+    print(f"evaluate: the external cohort is in {run.evaluation/f'external-{cohort.name}'}")
 
 # %% ../nbs/16_cli.ipynb #6af9082c
 @app.command()
@@ -614,28 +739,39 @@ def export(
 # %% ../nbs/16_cli.ipynb #fc6a2ed8
 @app.command('import')
 def import_(
-    slides:Slides, out:Out,
+    out:Out,
     coords:Annotated[Path, _option(
-        "Folder with the other tool's files, found by slide id: CLAM, TRIDENT, STAMP or hs2p.", '--from')],
+        "Folder that another tool wrote into; files are found below it by slide id. TRIDENT, CLAM, STAMP 2, "
+        "AtlasPatch, slide2vec, hs2p, or any {slide}.h5 or .npz with features and coords.", '--from')],
+    slides:Annotated[Optional[List[Path]], _argument(
+        "Slides, a folder of slides, or a manifest (.csv with a column path); for features the slides need not exist. "
+        "All slides that the folder has files of, if not given.")]=None,
     grid:Annotated[int, typer.Option(help="Patches along the side of a region.", min=1)]=16,
     slide_mpp:SlideMpp=None,
-    features:Annotated[bool, typer.Option(
-        '--features', help="Features too: TRIDENT's, or any {slide}.h5 or .npz with features and coords. The slides "
-                           "need not exist.")]=False,
+    features:Annotated[Optional[bool], typer.Option(
+        help="Features too, or coordinates alone. By default features where the folder has any.")]=None,
     encoder:Annotated[Optional[str], _option(
-        "With --features: the encoder that made them, such as uni2-h, where files do not say.")]=None,
+        "The encoder that made the features, such as uni2-h, where files do not say, or which of several.")]=None,
     patch_width:Annotated[Optional[float], _option(
-        "With --features: width of a patch in level-0 pixels, where files do not say.", min=1)]=None,
+        "Width of a patch in level-0 pixels, where files of features do not say.", min=1)]=None,
+    link:Annotated[bool, typer.Option(
+        '--link', help="Leave features where they are and write an index of them, in place of a copy.")]=False,
 ):
-    "Patches of another program as tiles. Writes tiles/{slide}.h5, with --features also features/{encoder}/{slide}.h5."
-    run, manifest = Run(out), read_manifest(slides)
+    "Patches of another program, and their features. Writes tiles/{slide}.h5 and features/{encoder}/{slide}.h5."
+    from hipt_nb.layouts import holds_features, import_features_cohort, slides_of
+    manifest = read_manifest(slides) if slides else slides_of(coords)
+    run = Run(out)
+    if features is None: features = holds_features(coords, manifest.slide_id)
     if features:
-        from hipt_nb.foreign import import_features_cohort
-        counts = import_features_cohort(run, manifest, coords, encoder, grid, slide_mpp, patch_width)
+        counts = import_features_cohort(run, manifest, coords, encoder, grid, slide_mpp, patch_width, link)
     else:
         from hipt_nb.exchange import import_cohort
+        if not slides:
+            raise HIPTError(f"'{coords}' holds coordinates alone, which need the slides: give them, or a manifest")
         counts = import_cohort(run, manifest, coords, grid, slide_mpp)
     _say('import', counts, run)
+    print(f"import: {('features, left in place' if link else 'features') if features else 'coordinates alone'}")
+    if not slides: print(f"import: the slides are listed in {run.table('manifest')}")
 
 # %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20, attended=4)
@@ -746,6 +882,7 @@ def main():
     signal.signal(signal.SIGINT, remember_interrupt)
     _show_log()
     _plain_output()
+    sys.argv[1:] = _encoding_first(sys.argv[1:])
     try: app()
     except HIPTError as e:
         print(f'hipt: {e}', file=sys.stderr)

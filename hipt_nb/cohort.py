@@ -307,9 +307,9 @@ def _say_missing(paths, given, path):
     gone = [g for p,g in zip(paths, given) if relative(g) and not Path(p).exists()]
     if not gone: return
     hint = f"; '{gone[0]}' exists in the current folder: write the paths as seen from the manifest"
-    logger.warning(f"note: {len(gone)} of {len(given)} files of {path} do not exist, such as '{gone[0]}': relative "
-                   f"paths start from '{path.parent.resolve()}', the folder of the manifest"
-                   f"{hint*Path(gone[0]).exists()}")
+    logger.info(f"note: {len(gone)} of {len(given)} files of {path} do not exist, such as '{gone[0]}': relative "
+                f"paths start from '{path.parent.resolve()}', the folder of the manifest"
+                f"{hint*Path(gone[0]).exists()}")
 
 # %% ../nbs/00a_cohort.ipynb #6f9a6156
 def read_manifest(

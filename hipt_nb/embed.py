@@ -27,7 +27,7 @@ from .features import Features, differences, read_features, write_features
 
 # %% ../nbs/11_embed.ipynb #4f299644
 def get_model(
-    name:str,           # of the run, a folder, `owner/name` on the hub, of the catalogue, `timm:NAME`; `{preset}:random`
+    name:str,           # of the run or the catalogue, a folder, `owner/name` on the hub, `timm:NAME`, `{preset}:random`
     run=None,           # a `Run`, to look in its `models/`
     device:str='auto',  # where to put it
     weights=None,       # file of the weights of an encoder of the catalogue, in place of the hub's

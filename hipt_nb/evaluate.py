@@ -35,7 +35,8 @@ def label_problems(
     res += _spelling(df) + sum((_one_each(df, c) for c in columns), [])
     few = _too_few(df, n_folds, val)
     if few and len(sets := df.label[df.label.astype(str).str.contains(';')]):
-        few = [f"labels such as {sets.iloc[0]!r} hold several names: did you mean the task 'multilabel' (--task multilabel)?"]
+        few = [f"labels such as {sets.iloc[0]!r} hold several names: did you mean the task 'multilabel' "
+               "(--task multilabel)?"]
     return res + few + (_too_few_sites(df, n_folds) if by_site else [])
 
 # %% ../nbs/08_evaluate.ipynb #2820851a

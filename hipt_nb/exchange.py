@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 import numpy as np
-from .core import HIPTError, atomic, read_json
+from .core import HIPTError, atomic, read_json, not_now
 from .run import Run, each_slide
 from .slide import Slide, TOLERANCE, best_level
 from .tiling import Tiles, open_row, write_tiles
@@ -147,6 +147,7 @@ def read_patches(
     read = _from_hs2p if path.suffix in ('.npz', '.npy') else _from_h5
     try: p = read(path, slide)
     except (OSError, EOFError, BadZipFile, KeyError, ValueError, TypeError, IndexError) as e:
+        if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
         raise HIPTError(f"'{path}' is damaged, or not a coordinates file of CLAM, TRIDENT, STAMP or hs2p "
                         f"({type(e).__name__}: {e})") from None
     _check_patches(p, path, slide)
@@ -197,7 +198,7 @@ def _common_grids(p, slide):
     elif (grids := _grids(p.xy, p.side)) is None: problem = 'share no common grid'
     else: return grids
     raise HIPTError(f"the {p.source} patches of slide '{slide.name}' {problem}: "
-                    "only patches laid edge to edge make regions")
+                    "only patches laid edge to edge make regions; cut them with a step of their width")
 
 # %% ../nbs/04a_exchange.ipynb #193da2ec
 def to_tiles(

@@ -138,9 +138,9 @@ def to_stamp(
         _write_h5(Path(folder)/f'{o.encoder_name}{kind}'/f'{o.slide_id}.h5', arrays, {'': said}, e.about)
     if e.vector is None: return
     o = e.regions
-    said = dict(encoder=o.encoder_name, precision='float32', version=STAMP_VERSION, feat_type='slide', **_stamp_attrs(o))
+    said = dict(encoder=o.encoder_name, precision='float32', version=STAMP_VERSION, feat_type='slide')
     path = Path(folder)/f'{o.encoder_name}-slide'/f'{o.slide_id}.h5'
-    _write_h5(path, dict(feats=e.vector[None]), {'': said}, e.about)
+    _write_h5(path, dict(feats=e.vector[None]), {'': said | _stamp_attrs(o)}, e.about)
 
 def _stamp_attrs(o): return dict(stamp_version=STAMP_VERSION, code_hash=(o.weights or '')[:8])
 
@@ -211,11 +211,12 @@ def _write_hs2p(
     path = Path('tiles')/f'{o.slide_id}.coordinates.npz'
     side, n = round(o.side), len(order)
     x, y = np.asarray(o.coords)[order].T.astype(np.int64)
-    with atomic(folder/path) as tmp, open(tmp, 'wb') as out:
-        np.savez_compressed(out, tile_index=np.arange(n, dtype=np.int32), x=x, y=y, tissue_fractions=np.ones(n, np.float32))
+    arrays = dict(tile_index=np.arange(n, dtype=np.int32), x=x, y=y, tissue_fractions=np.ones(n, np.float32))
+    with atomic(folder/path) as tmp, open(tmp, 'wb') as out: np.savez_compressed(out, **arrays)
     nothing = dict.fromkeys
     provenance = nothing(('mask_path', 'mask_backend', 'requested_mask_backend')) | dict(
-        sample_id=o.slide_id, image_path=e.path, backend='hipt_nb', requested_backend='hipt_nb', spacing_at_level_0=o.slide_mpp)
+        sample_id=o.slide_id, image_path=e.path, backend='hipt_nb', requested_backend='hipt_nb',
+        spacing_at_level_0=o.slide_mpp)
     tiling = dict(requested_tile_size_px=o.patch_size, requested_spacing_um=o.mpp, read_level=0, read_tile_size_px=side,
                   read_spacing_um=o.slide_mpp, tile_size_lv0=side, tolerance=.05, step_px_lv0=side, overlap=0.,
                   min_tissue_fraction=e.features.made_by.get('min_tissue'), is_within_tolerance=True, n_tiles=n)
@@ -227,53 +228,75 @@ def _write_hs2p(
     return path
 
 # %% ../nbs/14a_export.ipynb #14e0001b
-# format → libraries that only it needs
-NEEDS = dict(anndata=['anndata'], spatialdata=['spatialdata', 'anndata'])
-_HOW = dict(anndata="pip install 'hipt_nb[exchange]'",
-            spatialdata="install it beside this package, if need be in an environment of its own: "
-                        "pip install spatialdata")
+def _encode(parent, name, value, kind=None):
+    "A value below a group, as AnnData encodes it: a dictionary, an array, strings or a scalar"
+    if isinstance(value, dict):
+        h = parent.create_group(name) if name else parent
+        for k,v in value.items(): _encode(h, k, v)
+        kind = kind or ('dict', '0.1.0')
+    else:
+        texts = isinstance(value, list)
+        h = parent.create_dataset(name, data=value, dtype=_text() if texts or isinstance(value, str) else None)
+        scalar = 'string' if isinstance(value, str) else 'numeric-scalar'
+        kind = ('string-array' if texts else 'array' if isinstance(value, np.ndarray) else scalar, '0.2.0')
+    h.attrs['encoding-type'], h.attrs['encoding-version'] = kind
+    return h
 
-def _imported(name):
-    "A library, or how to install it"
-    from importlib import import_module
-    try: return import_module(name)
-    except ImportError: raise HIPTError(f"{name} is not installed: {_HOW[name]}") from None
+def _text():
+    import h5py
+    return h5py.string_dtype()
 
-def _table(e, o, anndata):
-    "Rows with their places"
-    import pandas as pd
-    obs = pd.DataFrame(dict(x=o.coords[:,0], y=o.coords[:,1]), index=[str(i) for i in range(len(o.x))])
-    table = anndata.AnnData(X=o.x.astype(np.float32), obs=obs)
-    table.obsm['spatial'] = o.coords.astype(np.float64)
-    table.uns['hipt_nb'] = json.dumps(e.about)
-    given = dict(encoder_name=o.encoder_name, weights=o.weights or '', mpp=o.mpp, slide_mpp=o.slide_mpp,
-                 patch_size=o.patch_size, patch_size_level0=o.side)
-    table.uns['features'] = given
-    return table
+def _encode_table(parent, name, columns, n):
+    "A table with rows named 0, 1, ..."
+    h = _encode(parent, name, dict(columns, _index=[str(i) for i in range(n)]), ('dataframe', '0.2.0'))
+    h.attrs['_index'] = '_index'
+    h.attrs.create('column-order', list(columns), dtype=_text())
+
+def _described(o):
+    "What a table of features says of them, in `uns['features']`"
+    return dict(encoder_name=o.encoder_name, weights=o.weights or '', mpp=float(o.mpp), slide_mpp=float(o.slide_mpp),
+                patch_size=int(o.patch_size), patch_size_level0=float(o.side))
 
 def to_anndata(
     folder,      # such as `export/anndata`
     e:Exported,  # of a slide
 ):
     "Write `{encoder}/{slide}.h5ad`"
-    anndata = _imported('anndata')
-    table = _table(e, e.patches, anndata)
-    if e.regions: table.uns |= dict(regions=e.regions.x.astype(np.float32), regions_xy=e.regions.coords, slide=e.vector)
-    with atomic(Path(folder)/e.patches.encoder_name/f'{e.patches.slide_id}.h5ad') as tmp: table.write_h5ad(tmp)
+    import h5py
+    o = e.patches
+    x, y = o.coords.T
+    uns = dict(hipt_nb=json.dumps(e.about), features=_described(o))
+    if e.regions:
+        uns |= dict(regions=e.regions.x.astype(np.float32), regions_xy=e.regions.coords, slide=e.vector)
+    with atomic(Path(folder)/o.encoder_name/f'{o.slide_id}.h5ad') as tmp, h5py.File(tmp, 'w') as h:
+        _encode_table(h, 'obs', dict(x=x, y=y), len(o.x))
+        _encode_table(h, 'var', {}, o.x.shape[1])
+        parts = dict(X=o.x.astype(np.float32), obsm=dict(spatial=o.coords.astype(np.float64)), uns=uns)
+        empty = {k: {} for k in ('varm', 'layers', 'obsp', 'varp')}
+        _encode(h, '', parts | empty, ('anndata', '0.1.0'))
 
 # %% ../nbs/14a_export.ipynb #14e0001e
+NEEDS = dict(spatialdata=['spatialdata', 'anndata', 'geopandas'])  # format → libraries that only it needs
+
+def _imported(name):
+    "A library, or how to install it"
+    from importlib import import_module
+    try: return import_module(name)
+    except ImportError:
+        raise HIPTError(f"{name} is not installed: make an environment of its own, as it does not go with pandas 3, "
+                        "and install this package and spatialdata there") from None
+
+# %% ../nbs/14a_export.ipynb #14e00025
 def to_spatialdata(
     folder,      # such as `export/spatialdata`
     e:Exported,  # of a slide
 ):
     "Write `{slide}.zarr` with shapes `tiles` and `regions`, and tables `{encoder}_tiles` and `{encoder}_regions`"
-    sd, anndata = (_imported(name) for name in NEEDS['spatialdata'])
+    sd, anndata, _ = (_imported(name) for name in NEEDS['spatialdata'])
     shapes, tables, specs = {}, {}, {}
     for name,(_,o) in zip(('tiles','regions'), e.kinds):
         shapes[name], specs[name] = _boxes(o, sd), _tile_spec(o)
-        table = _table(e, o, anndata)
-        table.obs['tile_id'], table.obs['library_id'] = np.arange(len(o.x)), name
-        table.obs['library_id'] = table.obs['library_id'].astype('category')
+        table = _table(e, o, name, anndata)
         tables[f'{o.encoder_name}_{name}'] = sd.models.TableModel.parse(table, region=name, region_key='library_id',
                                                                         instance_key='tile_id')
     if e.regions: tables[f'{e.regions.encoder_name}_regions'].uns['slide'] = e.vector
@@ -289,10 +312,19 @@ def _write_folder(path, write):
     shutil.rmtree(path, ignore_errors=True)
     tmp.rename(path)
 
+def _table(e, o, shapes, anndata):
+    "Features, with the shapes that they belong to"
+    import pandas as pd
+    obs = pd.DataFrame(dict(tile_id=np.arange(len(o.x)), library_id=pd.Categorical([shapes]*len(o.x))))
+    obs.index = obs.index.astype(str)
+    table = anndata.AnnData(X=o.x.astype(np.float32), obs=obs, obsm=dict(spatial=o.coords.astype(np.float64)))
+    table.uns = dict(hipt_nb=json.dumps(e.about), features=_described(o))
+    return table
+
 def _boxes(o, sd):
     "Patches as squares in level-0 px"
-    import geopandas
     from shapely import box
+    geopandas = _imported('geopandas')
     x, y = np.asarray(o.coords).T
     given = dict(tile_id=np.arange(len(x)), x=x, y=y, tissue_id=0, geometry=box(x, y, x+o.side, y+o.side))
     return sd.models.ShapesModel.parse(geopandas.GeoDataFrame(given))
@@ -301,7 +333,8 @@ def _tile_spec(o):
     "How LazySlide describes patches"
     size = dict.fromkeys(('height', 'width', 'stride_height', 'stride_width'), o.patch_size)
     scale = o.side/o.patch_size
-    return size | dict(mpp=o.mpp, ops_level=0, ops_downsample=scale, base_level=0, base_downsample=scale, tissue_name=None)
+    return size | dict(mpp=o.mpp, ops_level=0, ops_downsample=scale, base_level=0, base_downsample=scale,
+                       tissue_name=None)
 
 # %% ../nbs/14a_export.ipynb #14e00021
 FEATURE_FORMATS = dict(trident=to_trident_features, clam=to_clam_features, stamp=to_stamp, slide2vec=to_slide2vec,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, changed, read_h5, write_h5
+from .core import DamagedError, HIPTError, changed, not_now, read_h5, write_h5
 from .cohort import check_filled
 from .run import Case
 from .inplace import LinkedGrids
@@ -138,9 +138,10 @@ def _all_tokens(path):
     try:
         found = open_tokens(path)
         return None if found is None else found[:]
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError) as e:
+        if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
         message = f"'{path}' is damaged, or is not a features file: delete it and run 'hipt embed' again"
-        raise HIPTError(message) from None
+        raise DamagedError(message) from None
 
 # %% ../nbs/07_features.ipynb #07a0c003
 def linked_to(
@@ -232,11 +233,12 @@ def patch_array(
     path,  # a features file
 ):         # array-like `[M, rows, cols, D]`, to be read by regions
     "The patch tokens of a file, to be read in parts"
-    import h5py
     if not Path(path).exists(): raise HIPTError(f"there is no features file '{path}': run 'hipt embed' first")
-    with h5py.File(path) as f:
-        stored = f.get('patch')
-        if stored is None: raise HIPTError(_without_source(path))
+    stored = open_tokens(path)
+    if isinstance(stored, LinkedGrids):
+        yield stored
+        return
+    with stored.file:
         offset = stored.id.get_offset()
         mapped = offset is not None and stored.size
         yield np.memmap(stored.file.filename, stored.dtype, 'r', offset, stored.shape) if mapped else stored
@@ -306,6 +308,7 @@ class StoredPatches(StoredTokens):
     def _read(self, a, mask, rows):
         places = np.flatnonzero(mask)[rows]
         if isinstance(a, np.memmap): return a.reshape(-1, a.shape[-1])[places]
+        if isinstance(a, LinkedGrids): return a.read(np.asarray(a.cells).ravel()[places]).astype(np.float16, copy=False)
         region, cell = np.divmod(places, mask[0].size)
         read = {m: a[m].reshape(mask[0].size, -1)[cell[region==m]] for m in np.unique(region)}  # rows are in order
         return np.concatenate(list(read.values()))
@@ -450,9 +453,11 @@ def describe_bags(
     "How long bags of patches are, and what of them is in memory at a time"
     n, dim = np.array([len(b.x) for b in bags]), bags[0].x.shape[-1]
     step = f'at most {most:,} patches of a slide in a training step' if most else 'all patches of a slide in a step'
+    gb = n.sum()*dim*2/1e9
+    size = f'{gb:.2g} GB' if gb>=.1 else f'{gb*1000:.2g} MB'
     held = 'read from disk when needed' if isinstance(bags[0].x, StoredPatches) else 'in memory'
-    return (f"{len(n)} bags of {n.min():,} to {n.max():,} patches (median {np.median(n):,.0f}) with {dim:,} dimensions, "
-            f"{n.sum()*dim*2/1e9:.2g} GB as float16, {held}: {step}, all to predict")
+    return (f"{len(n)} bags of {n.min():,} to {n.max():,} patches (median {np.median(n):,.0f}), {dim:,} dimensions, "
+            f"{size} as float16, {held}: {step}, all to predict")
 
 # %% ../nbs/07_features.ipynb #a12b57d5
 def has_regions(

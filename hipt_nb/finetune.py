@@ -12,11 +12,11 @@ __all__ = ['save_slide_model', 'read_config', 'load_slide_model', 'bags_hash', '
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
-import pandas as pd, torch
+import numpy as np, pandas as pd, torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 from .core import HIPTError, SCHEMA, changed, check_schema, params_hash, pick_device
-from .core import progress, quiet_imports, read_json, renamed, write_csv, write_json
+from .core import logger, progress, quiet_imports, read_json, renamed, write_csv, write_json
 with quiet_imports(): from fastai.callback.core import Callback
 from .weights import load_strict, save_weights, weights_hash
 from .encoders import make_vit, vit_config
@@ -26,7 +26,7 @@ from .calibration import learn_decision
 from .slide_models import BagModel, weights_of
 from .baselines import from_torchmil, model_class
 from .tasks import make_task
-from .training import Training, apply_level2, check_bags, logits_of, new_model, train_fold
+from .training import Training, apply_level2, check_bags, choose_by, logits_of, new_model, train_fold
 
 # %% ../nbs/12d_finetune.ipynb #bee43376
 def save_slide_model(
@@ -121,11 +121,11 @@ def most_attended(
 
 def _place(bag, m):
     "The slide of a token, its region there and, of a stored patch, its cell"
-    first, end = 0, 0
-    for slide,n in bag.parts or ((bag.slide_id, len(bag.x)),):
-        first, end = end, end+n
-        if m<end: break
-    if not isinstance(bag.x, StoredPatches): return dict(slide=slide, region=m-first)
+    parts = bag.parts or ((bag.slide_id, len(bag.x)),)
+    ends = np.cumsum([n for _,n in parts])
+    k = int(np.searchsorted(ends, m, side='right'))
+    slide, n = parts[k]
+    if not isinstance(bag.x, StoredPatches): return dict(slide=slide, region=int(m-ends[k]+n))
     return dict(slide=slide) | dict(zip(('region','row','col'), bag.x.cell(m)))
 
 # %% ../nbs/12d_finetune.ipynb #afdcdc45
@@ -160,12 +160,23 @@ def cross_validate(
     _settle(out, cross_settings(bags, folds, task, t, level2, pool), dict(columns=columns) if columns else {})
     if level2 is not None and not t.tune_level2 and bags[0].x.ndim==4:
         bags = apply_level2(bags, model.to(pick_device(device)).level2)
+    left = {k: f for k,f in enumerate(folds) if not (out/f'fold{k}'/'predictions.csv').exists()}
+    _say_how_chosen(left, bags, task, t)
     jobs = [(k, split, bags, out/f'fold{k}', task, t, level2, device) for k,split in enumerate(folds)]
     _train_folds(jobs, workers if pick_device(device).type=='cpu' else 1, t.epochs)
     for name in ('epochs.csv','validation.csv','predictions.csv'):
         parts = [read_predictions(p) for k in range(len(folds)) if (p := out/f'fold{k}'/name).exists()]
         if parts: write_csv(out/name, pd.concat(parts, ignore_index=True))
     return read_predictions(out/'predictions.csv')
+
+def _say_how_chosen(folds, bags, task, t):
+    "Name the folds whose validation slides are too few to choose anything"
+    reasons = {k: choose_by(bags, f, task, t)[1] for k,f in folds.items()}
+    for why in dict.fromkeys(r for r in reasons.values() if not r.startswith(('validation','last epoch: recipe'))):
+        some = ', '.join(str(k) for k,r in reasons.items() if r==why)
+        keep = f"folds {some} keep" if ', ' in some else f'fold {some} keeps'
+        logger.warning(f"note: {keep} the last epoch, without temperature and threshold: "
+                       f"{why.removeprefix('last epoch: ')}")
 
 def cross_settings(
     bags,        # all bags
@@ -177,9 +188,10 @@ def cross_settings(
 )->dict:         # as in `config.json`
     "What decides about the result of a cross-validation"
     classes = getattr(task, 'classes', None)
+    known = {k: v for k,v in asdict(task).items() if v is not None}
     answers = {b.slide_id: (b.label, b.time, b.event) for b in bags}
     return asdict(t) | dict(
-        schema=SCHEMA, task=asdict(task), classes=classes, n_folds=len(folds), pool=pool,
+        schema=SCHEMA, task=known, classes=classes, n_folds=len(folds), pool=pool,
         bag_kind=_kind_of(bags[0].x), level2=level2 and weights_hash(level2),
         made_by=bags[0].made_by, bags=bags_hash(bags, classes), labels=params_hash(answers), folds=folds)
 
@@ -210,15 +222,17 @@ def _cross_fold(k, split, bags, path, task, t, level2, device, bar):
     if (path/'predictions.csv').exists(): return bar.update(t.epochs)
     epochs, by_id, resolved = [], {b.slide_id: b for b in bags}, _Resolved()
     model, history = train_fold(bags, split, task, t, level2, device, bar, f'fold {k}', [resolved], epochs)
-    task = history.attrs['task']
+    task, split, chosen = (history.attrs[k] for k in ('task','split','chosen'))
     bar.update(t.epochs-len(history))
-    test, val = ([by_id[s] for s in split.get(side, [])] for side in ('test', 'val'))
+    test, val = ([by_id[s] for s in split[side]] for side in ('test', 'val'))
     predicted = lambda some: task.table(some, task.answers(logits_of(model, some)), k)
     tested = predicted(test)
     if val: write_csv(path/'validation.csv', predicted(val))
-    decision = learn_decision(read_predictions(path/'validation.csv') if val else tested[:0])
+    decision = learn_decision(read_predictions(path/'validation.csv') if val else tested[:0], t.least_validation,
+                              getattr(task, 'prior', None), getattr(task, 'drawn', None))
+    kept = {c: v for c,v in decision.items() if c not in ('prior','drawn')}     # these are the task's
     save_slide_model(model, path, task, made_by=bags[0].made_by, fold=k, training=asdict(t) | resolved.settings,
-                     best_epoch=int(history.attrs['best_epoch']), split=split, **decision)
+                     best_epoch=int(history.attrs['best_epoch']), chosen=chosen, split=split, **kept)
     write_csv(path/'history.csv', history)
     write_csv(path/'epochs.csv', pd.concat(epochs).assign(fold=k))
     write_csv(path/'attention.csv', most_attended(model, test))

@@ -23,7 +23,8 @@ def slide_losses(
     "The loss of each slide: what the trainer wrote, or cross-entropy"
     if 'loss' in predictions: return predictions.loss.to_numpy(float)
     if kind_of(predictions)!='classes':
-        raise HIPTError(f"a table of {kind_of(predictions)} needs a column 'loss' for its gap: have the trainer write it")
+        raise HIPTError(f"a table of {kind_of(predictions)} needs a column 'loss' for its gap: "
+                        "have the trainer write it")
     y, p = labels_and_probs(predictions)
     return -np.log(np.clip(p[np.arange(len(y)), y], 1e-12, 1))
 
@@ -45,8 +46,10 @@ def _gap(t):
     values = {side: _side_values(t, side) for side in ('train','val')}
     row = {f'{side}_{what}': v[0] for side,pair in values.items() for what,v in zip(('loss','auc'), pair)}
     (train_loss, train_auc), (val_loss, val_auc) = values['train'], values['val']
+    n = {side: t[t.side==side].patient.nunique() for side in ('train','val')}
     row |= dict(loss_gap=val_loss[0]-train_loss[0], auc_gap=train_auc[0]-val_auc[0])
-    patients = min(t[t.side==side].patient.nunique() for side in ('train','val'))
+    row |= dict(train_patients=n['train'], val_patients=n['val'])
+    patients = min(n.values())
     loss_ends = auc_ends = (np.nan, np.nan)
     if patients>=LEAST_PATIENTS:
         strata = first_strata(t.patient, t.side, next((t[c] for c in ('label','event') if c in t), None))

@@ -222,6 +222,7 @@ class LinkedGrids:
         self.lock, self._read = threading.Lock(), None
 
     def __len__(self): return self.shape[0]
+    def check(self): return linked_file(self.link, self.base)
 
     def read(self, at):
         with self.lock:

@@ -7,8 +7,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/intervals.html.md"""
 # %% auto #0
 __all__ = ['PRIOR_WEIGHT', 'PSEUDO_COUNT', 'LEAST_PATIENTS', 'CORRELATION_PRIOR', 'TAIL_KEPT', 'Estimate', 'one_left_out',
            'left_out_values', 'jackknife_strata', 'jackknife_covariance', 'pair_rate', 'class_rate', 'blended_rate',
-           'interval', 'repeat_of', 'fold_mean', 'between_repeats', 'first_strata', 'estimate', 'difference_interval',
-           't_interval', 'paired_interval']
+           'smoothed_variance', 'interval', 'repeat_of', 'fold_mean', 'between_repeats', 'first_strata', 'estimate',
+           'difference_interval', 't_interval', 'paired_interval']
 
 # %% ../nbs/08aa_intervals.ipynb #099c1940
 import numpy as np, pandas as pd
@@ -108,7 +108,7 @@ def pair_rate(
     near, far = value/(1+value), (1-value)/(2-value)
     larger, smaller = ((1-skew)*even+skew*k-1 for k in (large, small))
     rate = (1 + larger*near + smaller*far)/(m*n)
-    return rate.sum(-1)/m.size**2
+    return rate.sum(-1)/m.shape[-1]**2
 
 # %% ../nbs/08aa_intervals.ipynb #e44ee00a
 def class_rate(
@@ -131,6 +131,30 @@ def blended_rate(
     return (variance + weight*_rate_at(rate, value))/(value*(1-value) + weight)
 
 def _rate_at(rate, value): return rate(np.asarray(value, float)) if callable(rate) else rate
+
+# %% ../nbs/08aa_intervals.ipynb #ed11764b
+def smoothed_variance(
+    metric,    # called with class numbers, predicted class numbers `[m]` and weights `[n, m]`; gives `[n]`
+    y,         # class number of each row `[rows]`
+    pred,      # predicted class number of each row `[rows]`
+    patients,  # patient of each row `[rows]`; one with several rows counts once
+)->float:
+    "Jackknife variance of a metric of predicted classes, one imagined patient in every cell of the confusion matrix"
+    counts = _smoothed_cells(y, pred, patients)
+    cells = counts.stack()
+    weights = np.vstack([cells, cells.to_numpy()-np.eye(len(cells))])   # one patient leaves each cell in turn
+    values = metric(*map(np.array, zip(*cells.index)), weights)
+    change = (values[1:]-values[0]).reshape(counts.shape)
+    m, n = counts.to_numpy(), counts.to_numpy().sum(1)
+    mean = (m*change).sum(1)/n
+    return float(((m*(change-mean[:,None])**2).sum(1)*(n-1)/n).sum())
+
+def _smoothed_cells(y, pred, patients):
+    "Patients of each true class (rows) that were predicted as each class (columns), and one more"
+    rows = pd.DataFrame(dict(y=np.asarray(y), pred=np.asarray(pred), who=np.asarray(patients, dtype=str)))
+    rows['w'] = 1/rows.groupby('who').who.transform('size')
+    table = rows.pivot_table('w', 'y', 'pred', 'sum', fill_value=0.)
+    return table.reindex(columns=np.union1d(rows.y, rows.pred), fill_value=0.)+1
 
 # %% ../nbs/08aa_intervals.ipynb #96d09353
 PSEUDO_COUNT = .5   # successes and failures added before the arcsine
@@ -250,6 +274,7 @@ def estimate(
     bounds=(0,1),  # least and largest value the metric can have
     level=.95,     # two-sided
     outlier=None,  # of a metric without bounds, see `interval`
+    least_variance=0.,  # the jackknife's is not believed below it, see `smoothed_variance`
 )->Estimate:
     "The mean over folds of a metric, with its confidence interval over patients"
     folds = np.zeros(len(patients), int) if folds is None else np.asarray(folds)
@@ -258,7 +283,8 @@ def estimate(
     ends, note = (np.nan, np.nan), ''
     if n<LEAST_PATIENTS: note = f'no interval below {LEAST_PATIENTS} patients'
     elif rate is not None and not np.isnan(value):
-        ends = interval(value, jackknife_covariance(values, values, strata), rate, bounds, level, outlier)
+        variance = np.maximum(jackknife_covariance(values, values, strata), least_variance)
+        ends = interval(value, variance, rate, bounds, level, outlier)
     return Estimate(value, *map(float, ends), n, note, between_repeats(metric, patients, folds, pooled))
 
 # %% ../nbs/08aa_intervals.ipynb #54293943

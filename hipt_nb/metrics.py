@@ -182,19 +182,21 @@ def likeliest(
 def decided(
     predictions,  # table of predictions with probabilities
 )->np.ndarray:    # of class names, grades or joined labels
-    "What is predicted of each row: the likeliest class, the median grade, or every label that is likelier than not"
+    "The class at the `threshold` if there is one, else the likeliest; the median grade; labels likelier than not"
     kind, names = kind_of(predictions), classes_of(predictions)
     probs = predictions[[f'prob_{c}' for c in names]].to_numpy()
     if kind=='ordinal': return np.array(names, object)[(1-probs.cumsum(1)[:,:-1]>.5).sum(1)]
     if kind=='multilabel': return np.array([join_labels(np.array(names)[p>=.5]) for p in probs], object)
-    return likeliest(predictions)
+    if 'threshold' not in predictions: return likeliest(predictions)
+    return np.where(probs[:,1]>=predictions.threshold, names[1], names[0])
 
 # %% ../nbs/08a_metrics.ipynb #84c5a798
 def pool_patients(
     predictions,  # table of predictions
 ):                # the same with one row per patient and fold, and how many `slides` it had
     "The mean of each patient's slides"
-    means = [c for c in predictions if c.startswith('prob_') or c in ('risk','target','predicted','expected')]
+    means = [c for c in predictions if c.startswith('prob_')
+             or c in ('risk','target','predicted','expected','temperature','threshold')]
     truth = [c for c in ('label','labels','time','event') if c in predictions]
     groups = predictions.groupby(['fold','patient'], sort=False)
     for c in truth: _check_agreement(groups[c], c)

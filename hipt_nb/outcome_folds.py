@@ -28,7 +28,7 @@ def label_texts(
     wrong = [f'{s} ({v})' for s,v,t in zip(slide_ids, known, texts) if v is not None and t is None]
     if wrong:
         raise HIPTError(f"column '{column}' holds no finite number for {len(wrong)} slides: {_few(wrong)}. Correct "
-                        f"them or leave them empty; for classes use the task 'classify', for grades 'ordinal'")
+                        f"them or leave the rows out; for classes use the task 'classify', for grades 'ordinal'")
     return texts
 
 def _number(text):
@@ -75,7 +75,8 @@ def _given_order(order, found):
     names = [_grade(o.strip()) for o in (order.split(',') if isinstance(order, str) else map(str, order))]
     unknown, unused = sorted(found-set(names)), [n for n in names if n not in found]
     if len(set(names))<len(names): raise HIPTError(f"--order {','.join(names)} names a grade twice: name each once")
-    if unknown: raise HIPTError(f"grade {listed(unknown[:5])} is not in --order {','.join(names)}: add it, or correct it")
+    if unknown:
+        raise HIPTError(f"grade {listed(unknown[:5])} is not in --order {','.join(names)}: add it, or correct it")
     if unused: raise HIPTError(f"no slide has grade {listed(unused)} of --order {','.join(names)}: leave it out")
     return names
 
@@ -151,7 +152,8 @@ def share_out(
         rarest = np.where(left[:-1]>0, left[:-1], np.inf).argmin() if (left[:-1]>0).any() else -1
         units = shuffled[free[shuffled] & (has[shuffled,rarest]>0)]
         for u in units[np.argsort(-has[units,rarest], kind='stable')]:
-            part[u] = max(range(len(shares)), key=lambda k: (round(wanted[k,rarest], 9), round(wanted[k,-1], 9), rng.random()))
+            most = np.lexsort([rng.random(len(shares)), wanted[:,-1].round(9), wanted[:,rarest].round(9)])
+            part[u] = most[-1]
             wanted[part[u]] -= has[u]
     return part
 
@@ -189,17 +191,27 @@ def outcome_folds(
     has = outcome_indicators(df, task)
     unit = df.groupby('patient').site.first() if by_site else pd.Series(has.index, has.index)
     rngs = [np.random.default_rng([seed+7_777_777*r, 17]) for r in range(repeats)]
-    return [fold for rng in rngs for fold in _shared_folds(df, has, unit.reindex(has.index), n_folds, val_fraction, rng)]
+    needed = has*(task!='regression')                # in training: every grade and label, but no bin of numbers
+    how = unit.reindex(has.index), needed, n_folds, val_fraction
+    return [fold for rng in rngs for fold in _shared_folds(df, has, *how, rng)]
 
-def _shared_folds(df, has, unit, n_folds, val_fraction, rng):
+def _shared_folds(df, has, unit, needed, n_folds, val_fraction, rng):
     groups = has.groupby(unit.to_numpy())
     part = share_out(groups.sum(), [1/n_folds]*n_folds, rng, groups.size())
     fold_of = unit.map(dict(zip(groups.size().index, part)))
-    return [_sides(df, has, fold_of==k, val_fraction, rng) for k in range(n_folds)]
+    return [_sides(df, has, needed, fold_of==k, val_fraction, rng) for k in range(n_folds)]
 
-def _sides(df, has, tested, val_fraction, rng):
+def _fill_up(part, has, n, rng):
+    "At least `n` units in part 0, even where no label has enough for a share, and never the last of a label"
+    for u in rng.permutation(len(part)):
+        left = has[part==1].sum(0)-has[u]
+        if (part==0).sum()<n and part[u]==1 and (left[has[u]>0]>0).all(): part[u] = 0
+    return part
+
+def _sides(df, has, needed, tested, val_fraction, rng):
     rest = has[~tested]
     part = share_out(rest, [val_fraction, 1-val_fraction], rng) if val_fraction>0 else np.ones(len(rest))
+    if val_fraction>0: part = _fill_up(part, needed[~tested].to_numpy(), max(1, round(val_fraction*len(rest))), rng)
     side = pd.Series('test', has.index)
     side[rest.index] = np.where(part==0, 'val', 'train')
     where = df.patient.map(side)

@@ -414,7 +414,7 @@ def _embedded(run, manifest, hipt, preset, k):
 
 def _check_free(run, preset):
     "Features of this name must be those of this pyramid"
-    if run.recorded(f'embed/{preset}') and not run.level(preset, 1).exists(): raise HIPTError(
+    if preset in run.encoder_names() and not run.level(preset, 1).exists(): raise HIPTError(
         f"'{run.root}' already holds features '{preset}' made by a model from elsewhere: pretrain into another --out")
 
 def _save(hipt, folder):

@@ -6,14 +6,14 @@ Docs: https://hipt-nb.github.io/hipt_nb/report.html.md"""
 
 # %% auto #0
 __all__ = ['photo', 'plot', 'slide_card', 'slides_section', 'draw_losses', 'training_section', 'metric_table', 'scores_section',
-           'attended_section', 'maps_section', 'settings_section', 'write_report']
+           'attended_section', 'maps_section', 'truth_section', 'settings_section', 'write_report']
 
 # %% ../nbs/15_report.ipynb #48ae720f
 import base64, io
 from pathlib import Path
 from urllib.parse import quote
 import numpy as np
-from .core import HIPTError, atomic, progress
+from .core import HIPTError, atomic, progress, logger
 from .run import Run
 from .viewer import templates
 
@@ -58,13 +58,16 @@ def slide_card(
     "One slide, small, with the grid of its regions"
     from hipt_nb.tiling import preview
     label = getattr(row, 'label', None)
-    card = dict(slide_id=row.slide_id, patient=row.patient, label=label if isinstance(label, str) else '', image=None)
+    patient = row.patient if isinstance(row.patient, str) else ''
+    card = dict(slide_id=row.slide_id, patient=patient, label=label if isinstance(label, str) else '', image=None)
     try:
         with run.case(row) as case:
             tiles = case.tiles
             card |= dict(regions=len(tiles), patches=int(tiles.mask().sum()))
             image, width = case.slide.thumbnail(300), case.slide.dimensions[0]
-    except HIPTError: return card
+    except HIPTError as e:
+        if 'regions' in card: logger.warning(f'note: no picture in the report: {e}')
+        return card
     drawn = preview((image, width/image.shape[1]), tiles, max_side=300)
     image = photo(drawn, f'{row.slide_id} with its grid')
     return card | dict(image=image)
@@ -119,33 +122,48 @@ def metric_table(
 )->dict:     # head, rows
     "One row a model, one column a metric"
     metrics = list(dict.fromkeys(r.metric for r in scores))
+    heads = [_with_how(f, [r for r in scores if r.metric==f]) for f in metrics]
+    unit = lambda r: getattr(r, 'unit', 'slide')
     cells = {(r.model, r.metric): _interval(r.value, r.low, r.high) for r in scores}
     first = {r.model: r for r in reversed(scores)}
     models = dict.fromkeys(r.model for r in scores)
-    return _table(('model', *metrics, 'slides', 'patients'),
-        [(m, *(cells.get((m, f), '') for f in metrics), first[m].slides, first[m].patients) for m in models])
+    rows = [(m, *(cells.get((m, f), '') for f in metrics), first[m].slides, first[m].patients, unit(first[m]))
+            for m in models]
+    return _table(('model', *heads, 'slides', 'patients', 'scored by'), rows)
 
-def _notes(scores):
-    "What is to be said about single metrics"
-    noted = dict.fromkeys((r.model, r.metric, r.note) for r in scores if isinstance(r.note, str) and r.note)
+def _with_how(metric, rows):
+    "A metric's name with what it is averaged over; tables of version 0.0.1 do not say"
+    how = dict.fromkeys(r.how for r in rows if isinstance(getattr(r, 'how', None), str))
+    return f"{metric} ({' or '.join(how)})" if any(how) else metric
+
+def _notes(scores, below=False):
+    "What is to be said about single metrics; those below chance are explained at their table"
+    noted = dict.fromkeys((r.model, r.metric, r.note) for r in scores
+                          if isinstance(r.note, str) and r.note and ('below 0.5' in r.note)==below)
     return noted and _table(('model','metric','note'), noted)
 
 # %% ../nbs/15_report.ipynb #3fcc28ee
 def _comparisons(rows):
     "Differences between models, from `comparisons.csv`"
-    head = 'model', 'compared with', 'metric', 'difference (95 % interval)', 'interval excludes 0'
+    head = 'model', 'compared with', 'metric', 'difference (95 % interval)', 'patients', 'interval excludes 0'
     def line(r):
-        clear = 'yes' if r.low>0 or r.high<0 else 'no'
-        return r.model, r.against, r.metric, _interval(r.difference, r.low, r.high), clear
+        clear = 'yes' if r.low>0 or r.high<0 else 'no' if r.low==r.low else 'no interval'
+        return r.model, r.against, r.metric, _interval(r.difference, r.low, r.high), r.patients, clear
     return rows and _table(head, map(line, rows))
 
 def _chosen(rows):
-    "Temperature and threshold of each fold, from `validation.csv`"
-    head = 'model', 'fold', 'validation slides', 'temperature', 'threshold'
+    "Epoch, temperature and threshold of each fold, from `validation.csv`"
+    head = 'model', 'fold', 'validation slides', 'epoch kept', 'chosen by', 'temperature', 'threshold', 'prior'
+    def text(r, name, missing):
+        v = getattr(r, name, np.nan)
+        return missing if v!=v else v if isinstance(v, str) else f'{v:.2f}'
     def line(r):
-        threshold = getattr(r, 'threshold', np.nan)
-        threshold = f'{threshold:.2f}' if threshold==threshold else 'most probable class'
-        return r.model, r.fold, r.validation_slides, f'{r.temperature:.2f}', threshold
+        epoch = getattr(r, 'best_epoch', np.nan)
+        epoch = int(epoch) if epoch==epoch else 'not kept'
+        plain = text(r, 'temperature', '')
+        threshold = text(r, 'threshold', 'most probable class' if plain else '')
+        chosen, prior = text(r, 'chosen', 'not kept'), text(r, 'prior', 'equal classes' if plain else '')
+        return r.model, r.fold, r.validation_slides, epoch, chosen, plain, threshold, prior
     return rows and _table(head, map(line, rows))
 
 # %% ../nbs/15_report.ipynb #c55736b7
@@ -153,11 +171,14 @@ def _minima(rows):
     "Generalisation gap and sharpness of each model and fold, from `minima.csv`"
     if not rows: return None
     sharp = hasattr(rows[0], 'random')  # measured with --sharpness alone
-    head = ('gap in loss', 'gap in the main metric', *(('random rise', 'worst rise') if sharp else ()))
+    head = ('gap in loss', 'gap in the main metric', 'patients: training, validation',
+            *(('random rise', 'worst rise') if sharp else ()))
     def line(r):
         loss = _interval(r.loss_gap, r.loss_gap_low, r.loss_gap_high)
         auc = _interval(r.auc_gap, r.auc_gap_low, r.auc_gap_high)
-        return loss, auc, *((f'{r.random:.3g}', f'{r.worst:.3g}') if sharp else ())
+        n = [getattr(r, f'{side}_patients', np.nan) for side in ('train','val')]
+        n = ', '.join(f'{k:.0f}' if k==k else 'none' for k in n)
+        return loss, auc, n, *((f'{r.random:.3g}', f'{r.worst:.3g}') if sharp else ())
     means = [(r.model, *line(r)) for r in rows if r.fold=='mean']
     folds = [(r.model, r.fold, int(r.epoch), *line(r)) for r in rows if r.fold!='mean']
     means, folds = _table(('model', *head), means), _table(('model','fold','epoch kept', *head), folds)
@@ -166,9 +187,44 @@ def _minima(rows):
 # %% ../nbs/15_report.ipynb #c81c9878
 def _model_pictures(folder, model):
     from hipt_nb.scores import slug
-    said = {'': 'curves and predictions', '-gap': 'training against held-out slides'}
+    said = {'': 'curves and predictions', '-gap': 'training against validation slides'}
     pictures = [_picture(folder/f'{slug(model)}{end}.png', f'{model}: {what}') for end,what in said.items()]
     return [p for p in pictures if p]
+
+# %% ../nbs/15_report.ipynb #aa757cc0
+def _threshold(rows):
+    "Sensitivity, specificity and predictive values, from `classes.csv`"
+    if not rows: return None
+    keys = list(dict.fromkeys((r.model, r._2) for r in rows))
+    metrics = list(dict.fromkeys(r.metric for r in rows))
+    cells = {(r.model, r._2, r.metric): _interval(r.value, r.low, r.high)+f', n = {r.of}' for r in rows}
+    share = {(r.model, r._2): f'{r.share:.0%}' for r in rows}
+    return _table(('model', 'class', 'share of patients', *metrics),
+        [(*key, share[key], *(cells.get((*key, m), '') for m in metrics)) for key in keys])
+
+def _subgroups(rows):
+    "Every metric within every subgroup, from `subgroups.csv`"
+    if not rows: return None
+    metrics = list(dict.fromkeys(r.metric for r in rows))
+    cells = {(r.model, r.by, r.group, r.metric): _interval(r.value, r.low, r.high) for r in rows}
+    keys = dict.fromkeys((r.model, r.by, r.group, r.slides, r.patients) for r in rows)
+    return _table(('model', 'column', 'value', 'slides', 'patients', *metrics),
+        [(*key, *(cells.get((*key[:3], m), '') for m in metrics)) for key in keys])
+
+def _external(folder):
+    "One external cohort: both results and their difference, and its tables and figures"
+    rows, name = _rows(folder/'scores.csv'), folder.name.removeprefix('external-')
+    cohorts = list(dict.fromkeys(r.cohort for r in rows))
+    cells = {(r.model, r.metric, r.cohort): _interval(r.value, r.low, r.high) for r in rows}
+    counts = {(r.model, r.cohort): int(r.patients) for r in rows if r.patients==r.patients}
+    keys = dict.fromkeys((r.model, r.metric) for r in rows)
+    def line(model, metric):
+        patients = ' and '.join(str(counts[model,c]) for c in cohorts if (model,c) in counts)
+        return model, metric, *(cells.get((model,metric,c), '') for c in cohorts), patients
+    return dict(name=name, scores=_table(('model', 'metric', *cohorts, 'patients'), [line(*k) for k in keys]),
+        notes=_notes([r for r in rows if r.cohort==name]), threshold=_threshold(_rows(folder/'classes.csv')),
+        subgroups=_subgroups(_rows(folder/'subgroups.csv')),
+        pictures=[_picture(p, f'both cohorts side by side, {p.stem}') for p in sorted(folder.glob('models-*.png'))])
 
 # %% ../nbs/15_report.ipynb #544e3dad
 def scores_section(
@@ -180,10 +236,14 @@ def scores_section(
     if not scores: return None
     curves = {p.stem.removeprefix('curve-'): p for p in sorted(extra.glob('curve-*.png'))}
     return dict(
-        metrics=metric_table(scores), notes=_notes(scores),
+        metrics=metric_table(scores), below=_notes(scores, below=True), notes=_notes(scores),
         together=[_picture(p, f'the models side by side, {p.stem}') for p in sorted(extra.glob('models-*.png'))],
         comparisons=_comparisons(_rows(extra/'comparisons.csv')),
         chosen=_chosen(_rows(extra/'validation.csv')),
+        threshold=_threshold(_rows(extra/'classes.csv')),
+        decisions=[_picture(p, f'net benefit, {p.stem}') for p in sorted(extra.glob('decisions-*.png'))],
+        subgroups=_subgroups(_rows(extra/'subgroups.csv')),
+        external=[_external(p.parent) for p in sorted(extra.glob('external-*/scores.csv'))],
         minima=_minima(_rows(extra/'minima.csv')),
         models={m: _model_pictures(extra, m) for m in dict.fromkeys(r.model for r in scores)},
         curves={name: _picture(p, 'metrics against the number of training slides') for name,p in curves.items()},
@@ -196,9 +256,10 @@ def _striking(t, n=2):
         extremes = dict(highest=t.nlargest(n, 'risk'), lowest=t.nsmallest(n, 'risk'))
         return [(f'{what} risk, {r.risk:.2f}', r) for what,rows in extremes.items() for r in rows.itertuples()]
     if (off := _how_far_off(t)) is not None: return _nearest_and_furthest(t, off, n)
-    t = t.assign(confidence=t.filter(like='prob_').max(axis=1)).sort_values('confidence', ascending=False)
+    confidence = [t[f'prob_{c}'][i] for i,c in t.pred.items()]
+    t = t.assign(confidence=confidence).sort_values('confidence', ascending=False)
     right, wrong = t[t.pred==t.label].head(n), t[t.pred!=t.label].head(n)
-    def title(r): return f'predicted {r.pred} with {r.confidence:.0%} confidence'
+    def title(r): return f'predicted {r.pred}, whose probability is {r.confidence:.0%}'
     return [(f'right: {title(r)}', r) for r in right.itertuples()] \
         + [(f'wrong: {title(r)}, label {r.label}', r) for r in wrong.itertuples()]
 
@@ -226,12 +287,15 @@ def _nearest_and_furthest(t, off, n):
 
 # %% ../nbs/15_report.ipynb #ab8dadfa
 def _region(run, row, k, weight, cell=None):
-    "One region of a slide, or a patch of it, read from its pixels"
-    with run.case(row) as case:
-        tiles = case.tiles
-        at, side = (tiles.coords[k], tiles.region_size) if cell is None else (tiles.patch_xy(k, *cell), tiles.patch_size)
-        x, y = map(int, at)
-        a = case.slide.read(x, y, 150, 150, max(side*tiles.mpp/150, tiles.slide_mpp))
+    "One region of a slide, or a patch of it, read from its pixels; None where they cannot be read"
+    try:
+        with run.case(row) as case:
+            tiles = case.tiles
+            whole = tiles.coords[k], tiles.region_size
+            at, side = whole if cell is None else (tiles.patch_xy(k, *cell), tiles.patch_size)
+            x, y = map(int, at)
+            a = case.slide.read(x, y, 150, 150, max(side*tiles.mpp/150, tiles.slide_mpp))
+    except HIPTError: return None  # said with the slide's own picture
     image = photo(a, f'region {k} of {row.slide_id}')
     return dict(slide_id=row.slide_id, region=k, weight=f'{weight:.2f}', image=image)
 
@@ -242,9 +306,10 @@ def _attended(run, rows, trained):
     if seen is None: return None
     def regions(slide_id):
         most = seen[seen.slide_id==slide_id].itertuples()
-        there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]  # a region is read from its slide
-        patches = 'row' in seen
-        return [_region(run, rows[r.slide], r.region, r.weight, (r.row, r.col) if patches else None) for r in there]
+        there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]
+        cell = lambda r: (r.row, r.col) if 'row' in seen else None
+        found = [_region(run, rows[r.slide], r.region, r.weight, cell(r)) for r in there]
+        return [r for r in found if r]
     slides = [dict(slide_id=r.slide_id, title=title, regions=regions(r.slide_id))
         for title,r in _striking(trained.judged)]
     return dict(command=trained.command, slides=slides)
@@ -269,6 +334,28 @@ def maps_section(
     "The figures that `hipt attend` drew"
     paths = [(name, p) for name in run.map_names() for p in sorted(run.maps_folder(name).rglob('*.jpg'))]
     return [dict(name=f'{p.stem}, {name}', image=_picture(p, f'attention of {p.stem}')) for name,p in paths] or None
+
+# %% ../nbs/15_report.ipynb #4512a190
+def truth_section(
+    run:Run,  # the run folder
+)->dict:      # encoder name → table; None where nothing was compared with annotations
+    "How well attention finds annotated structures, beside its controls: from `hipt attend --truth`"
+    import pandas as pd
+    def of(name):
+        means, slides = (run.maps_folder(name)/f'{n}.csv' for n in ('truth-patients','truth'))
+        path = means if means.exists() else slides
+        return pd.read_csv(path, dtype=dict(head=str)).fillna(dict(head='')) if path.exists() else None
+    tables = {name: t for name in run.map_names() if (t := of(name)) is not None}
+    return {name: _truth_table(t) for name,t in tables.items()} or None
+
+def _truth_table(t):
+    def line(r):
+        auc, ap = _interval(r.auc, r.auc_low, r.auc_high), _interval(r.ap, r.ap_low, r.ap_high)
+        return r.level, r.head, r.scores, auc, ap, f'{r.prevalence:.2f}', getattr(r, 'patients', 1)
+    t = t.reindex(columns=t.columns.union(['auc_low','auc_high','ap_low','ap_high']))
+    rows = t.sort_values(['level','head'], kind='stable').itertuples()
+    head = 'level', 'head', 'scores', 'AUC', 'average precision', 'share of the structure', 'patients'
+    return _table(head, map(line, rows))
 
 # %% ../nbs/15_report.ipynb #a5d8da2c
 def settings_section(
@@ -296,6 +383,7 @@ def write_report(
         'Scores': scores_section(run),
         'Right and wrong': attended_section(run, manifest),
         'Attention': maps_section(run),
+        'Attention and annotations': truth_section(run),
         'Settings': settings_section(run)}
     sections = {name: data for name,data in sections.items() if data}
     page = templates().get_template('report.html').render(title=title, note=note, sections=sections)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import torch
 from fastcore.basics import patch
-from .core import HIPTError, atomic, params_hash, pick_device, progress, quiet_imports
+from .core import HIPTError, atomic, params_hash, pick_device, progress, quiet_imports, not_now
 with quiet_imports(): from fastai.callback.core import Callback, CancelFitException
 from .weights import load_strict
 from .dino import all_sum, ranks
@@ -81,6 +81,7 @@ def resume(
 def _read_checkpoint(path, params):
     try: state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e:
+        if why := not_now(e): raise HIPTError(f"{path} cannot be opened: {why}") from None
         raise HIPTError(f"{path} cannot be read ({type(e).__name__}): delete it to start the training again") from None
     if state['params']!=params_hash(params):
         raise HIPTError(f"{path} belongs to another training: choose another folder, or delete it")

@@ -17,7 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, atomic, logger, params_hash, prefetch, quick_hash, read_h5, renamed, write_h5
 from .run import Case, each_slide
-from .slide import Slide
+from .slide import Slide, UnreadablePlace
 from .areas import find_tissue, write_geojson
 from .artefacts import blur_mask, pen_mask
 from .tissue import TISSUE_PRESETS, Tissue, overview
@@ -390,7 +390,8 @@ def _in_folder(slide_id, folder, kind):
 def _picture(slide, view, side=1024):
     "The picture for the preview; of a small slide a finer one, since that is read quickly"
     if max(view[0].shape)>=side/2: return view
-    image = slide.thumbnail(side)
+    try: image = slide.thumbnail(side)
+    except UnreadablePlace: return view
     return image, slide.dimensions[0]/image.shape[1]
 
 def _write_jpeg(path, image):

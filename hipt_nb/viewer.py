@@ -520,6 +520,12 @@ def _is_current(folder, maps, live):
     return ('"live": true' in data.read_text('utf-8'))==live
 
 # %% ../nbs/14_viewer.ipynb #88ee20b5
+def _build_page(source, row, folder, prediction, live):
+    label = getattr(row, 'label', None)
+    with source.open() as slide:
+        build_viewer(slide, source.layers(), folder, label if isinstance(label, str) else '', live=live,
+            regions=source.regions(), prediction=prediction, listed=True)
+
 def run_pages(
     run,              # the `Run` that holds maps
     encoder_name:str, # whose maps
@@ -534,13 +540,15 @@ def run_pages(
         if not Path(row.path).exists():  # maps may have been made from features alone
             gone.append(row.slide_id)
             continue
-        source = sources[row.slide_id] = _source_of(run, row, encoder_name)
-        if _is_current(folder, maps, live): continue
-        label = getattr(row, 'label', None)
-        with source.open() as slide:
-            build_viewer(slide, source.layers(), folder, label if isinstance(label, str) else '', live=live,
-                regions=source.regions(), prediction=predictions.get(row.slide_id, ''), listed=True)
-    if gone and sources: logger.warning(f"note: no page for {', '.join(gone)}: a page needs the slide's file")
+        source = _source_of(run, row, encoder_name)
+        try:
+            if not _is_current(folder, maps, live):
+                _build_page(source, row, folder, predictions.get(row.slide_id, ''), live)
+        except HIPTError as e: logger.warning(f'note: no page for {row.slide_id}: {e}')
+        else: sources[row.slide_id] = source
+    if gone and sources:
+        logger.warning(f"note: no page for {', '.join(gone)}: a page needs the slide's file; where it has moved, "
+                       f"correct the path in {run.table('manifest')}")
     if sources: list_viewers(out)
     return sources
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np, torch
 from torch import nn, Tensor
 from .core import HIPTError, atomic
+from .cohort import file_kind
 from .catalogue import Encoder
 from .encoders import KnownEncoder
 
@@ -73,9 +74,12 @@ def read_checkpoint(
     "Read a PyTorch checkpoint that may hold tensors, plain values and little else"
     path = Path(path)
     if not path.exists(): raise HIPTError(f"no file {path}")
-    with open(path, 'rb') as f: start = f.read(40)
-    if start.startswith(b'version https://git-lfs'):
+    kind = file_kind(path)
+    if kind=='a Git LFS pointer':
         raise HIPTError(f"{path.name} is a Git LFS pointer, not the weights: fetch the file itself with 'git lfs pull'")
+    if kind=='a web page':
+        raise HIPTError(f"{path.name} is a web page, not the weights: the download failed; open the address in a "
+                        "browser to see why")
     try:
         with torch.serialization.safe_globals(_allowed()):
             state = torch.load(path, map_location='cpu', weights_only=True)
@@ -183,7 +187,8 @@ def read_weights(
     from safetensors.torch import load_file
     if not path.exists(): raise HIPTError(f"no file {path}")
     try: return load_file(path)
-    except SafetensorError as e: raise HIPTError(f"{path.name} is not a safetensors file ({e}): copy it again") from None
+    except SafetensorError as e:
+        raise HIPTError(f"{path.name} is not a safetensors file ({e}): copy it again") from None
 
 # %% ../nbs/05b_weights.ipynb #05b0a008
 def hub_weights(
@@ -200,11 +205,10 @@ def hub_weights(
     _no_weights(e, missing)
 
 def _no_weights(e, error):
-    page = f'https://huggingface.co/{e.hub}'
-    consent = f'{page} is open to all: check the connection' if e.access=='open' else \
-              f"agree to its terms on {page}{', with an institutional e-mail address,' if 'mail' in e.access else ''} " \
-              "and run 'hf auth login'"
-    raise HIPTError(f"the weights of '{e.name}' could not be downloaded ({type(error).__name__}): {consent}. Without a "
+    page, address = f'https://huggingface.co/{e.hub}', ', with an institutional e-mail address,'*('mail' in e.access)
+    if e.access=='open': how = f'{page} is open to all: check the connection'
+    else: how = f"agree to its terms on {page}{address} and run 'hf auth login'"
+    raise HIPTError(f"the weights of '{e.name}' could not be downloaded ({type(error).__name__}): {how}. Without a "
                     f"connection, download {' or '.join(e.files)} from that page elsewhere, copy it here, and give it "
                     "with --weights FILE") from None
 

@@ -234,7 +234,7 @@ def test_quick_demo_and_again(tmp_path):
     more = walk(['train', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2, '--level2', 'tuned',
                  '--by-patient', '--epochs', 1, '--name', 'tuned'],
                 ['knn', cohort, '--out', out, '--encoder', 'hipt-tiny', '--folds', 2])
-    assert '10 held-out predictions' in more and re.search(r'AUC \d\.\d\d \(', more), more
+    assert '10 patients tested in' in more and re.search(r'AUC \d\.\d\d \(', more), more
     (out/'cohort'/'new.csv').write_text(cohort.read_text().replace(',mingled,', ',unheard of,'))
     fails("label 'unheard of'", 'predict', out/'cohort'/'new.csv', '--out', out, '--encoder', 'hipt-tiny', '--trained',
           out/'models'/'slide'/'tuned')

@@ -152,14 +152,13 @@ good = ['xy'[i % 2] for i in range(24)]
 @pytest.mark.parametrize('columns, says', [
     (dict(label=['x']*24), ['one class only']),
     (dict(label=['y', *good[1:]]), ["patient 'p00' has labels 'x', 'y' (slides s00, s16)"]),
-    (dict(label=[None, *good[1:20], None, None, *good[22:]]), ['no label for slide s00, s20, s21']),
     (dict(label=['X', *good[1:16], 'X', *good[17:]]), ["differ only in spelling (slides s00, s16)"]),
     (dict(label=['infiltrating' if l == 'x' else 'glandular' for l in good[:8]]
           +['infiltratin', *['infiltrating' if l == 'x' else 'glandular' for l in good[9:]]]),
           ["class 'infiltratin' has 1 patient", 'slide s08', "misspelt for 'infiltrating'"]),
     (dict(label=['z' if i in (0, 2, 16, 18) else l for i, l in enumerate(good)], split=['train']*24),
      ['no test slides']),
-], ids=['one class', 'two labels', 'missing', 'spelling', 'typing error', 'split'])
+], ids=['one class', 'two labels', 'spelling', 'typing error', 'split'])
 def test_bad_labels_are_named_before_training(run, tmp_path, columns, says):
     from hipt_nb.cli import knn, train
     for verb in (knn, train):
@@ -169,10 +168,20 @@ def test_bad_labels_are_named_before_training(run, tmp_path, columns, says):
     assert not (run.root/'models'/'slide').exists()
 
 
+def test_slides_without_a_label_are_left_out_by_name(run, tmp_path, monkeypatch, capsys):
+    from hipt_nb.cli import knn
+    from hipt_nb.core import logger
+    said = []
+    monkeypatch.setattr(logger, 'warning', said.append)
+    knn(manifest(tmp_path, label=[None, *good[1:20], None, None, *good[22:]]), run.root, folds=3)
+    assert 'note: 3 of 24 slides have no label and are left out: s00, s20, s21' in said
+    assert ', 21 slides of 16 patients' in capsys.readouterr().out
+
+
 def test_all_that_is_wrong_is_said_at_once(run, tmp_path):
     from hipt_nb.cli import knn
     with pytest.raises(HIPTError) as e: knn(manifest(tmp_path, label=[None, 'X ', 'Y', *good[3:]]), run.root, folds=3)
-    for text in ('no label for slide s00', "'X ', 'x' differ only", "'Y', 'y' differ only", "patient 'p01'",
+    for text in ("'X ', 'x' differ only", "'Y', 'y' differ only", "patient 'p01'",
                  "patient 'p02'"):
         assert text in str(e.value).replace("'x', 'X '", "'X ', 'x'").replace("'y', 'Y'", "'Y', 'y'")
 

@@ -250,10 +250,11 @@ def test_light_modules_do_not_load_torch():
 
 
 names = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'sklearn': 'scikit-learn', 'openslide': 'openslide-python',
-         'IPython': 'ipython', 'matplotlib_inline': 'matplotlib-inline', 'huggingface_hub': 'huggingface-hub'}
+         'IPython': 'ipython', 'matplotlib_inline': 'matplotlib-inline', 'huggingface_hub': 'huggingface-hub',
+         'yaml': 'pyyaml'}
 through_others = {'openslide-bin', 'imagecodecs'}            # what openslide and tifffile load themselves
 # there with what is declared, or with a notebook
-in_notebooks = {'ipython', 'matplotlib-inline', 'ipykernel', 'typing-extensions', 'click', 'nbdev'}
+in_notebooks = {'ipython', 'matplotlib-inline', 'ipykernel', 'typing-extensions', 'click', 'nbdev', 'threadpoolctl'}
 
 
 def test_requirements_are_what_is_imported():
