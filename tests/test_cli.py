@@ -124,7 +124,7 @@ def test_attend_writes_for_other_programs(tmp_path):
     assert json.loads((run/'run.json').read_text())['attend/hipt-tiny-random']['params']['offsets']==[0, 128, 256, 384]
     assert (maps/'sheets'/'a-patches.jpg').stat().st_size > 10_000
     table = pd.read_csv(maps/'truth.csv')
-    assert {'model','random weights','shuffled'}==set(table.scores)
+    assert {'model','random weights','shuffled','darkness'}==set(table.scores)
     assert {'patches','tokens of region 1'} <= set(table.level) and table.auc.between(0, 1).all()
 
     tiles = read_tiles(run/'tiles'/'a.h5')
@@ -165,6 +165,7 @@ def test_predict_refuses_regions_of_another_size(tmp_path):
                          made_by | dict(region_size=size))
             write_features(Run(tmp_path/name).features('toy', f's{i}'), f)
     m = tmp_path/'m.csv'
+    for i in range(8): (tmp_path/f's{i}.svs').touch()
     rows = [f's{i}.svs,s{i},p{i},{"ab"[i%2]}' for i in range(8)]
     m.write_text('\n'.join(['path,slide_id,patient,label', *rows, '']))
     walk(['train', m, '--out', tmp_path/'large', '--folds', 2, '--epochs', 1, '--device', 'cpu'])

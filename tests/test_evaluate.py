@@ -181,7 +181,7 @@ def test_slides_without_a_label_are_left_out_by_name(run, tmp_path, monkeypatch,
 def test_all_that_is_wrong_is_said_at_once(run, tmp_path):
     from hipt_nb.cli import knn
     with pytest.raises(HIPTError) as e: knn(manifest(tmp_path, label=[None, 'X ', 'Y', *good[3:]]), run.root, folds=3)
-    for text in ("'X ', 'x' differ only", "'Y', 'y' differ only", "patient 'p01'",
+    for text in ("'X', 'x' differ only", "'Y', 'y' differ only", "patient 'p01'",
                  "patient 'p02'"):
         assert text in str(e.value).replace("'x', 'X '", "'X ', 'x'").replace("'y', 'Y'", "'Y', 'y'")
 
