@@ -186,14 +186,18 @@ def draw_folds(
     metric = _metric(metric)
     ax = ax or plt.subplots(figsize=(6, .9+.5*len(models)))[1]
     for i,p in enumerate(models.values()): _draw_estimate(ax, i, fold_score(p, metric), fold_values(p, metric))
-    how = dict.fromkeys(how_averaged(metric, p) for p in models.values())
-    xlabel = ', '.join(filter(None, [metric.name, ' or '.join(how)]))
+    xlabel = ', '.join([metric.name, *_common([how_averaged(metric, p) for p in models.values()])])
     ax.set(yticks=range(len(models)), yticklabels=models, ylim=(len(models)-.4,-.5), xlabel=xlabel)
     if np.isfinite(metric.bounds).all():
         low, high = metric.bounds
         ax.axvline((low+high)/2, color='grey', lw=1, ls=':')
         ax.set(xlim=(low-.03*(high-low), high+.03*(high-low)))
     return ax
+
+def _common(texts):
+    "The parts between commas that all texts have"
+    parts = [t.split(', ') for t in texts]
+    return [p for p in parts[0] if p and all(p in other for other in parts)] if parts else []
 
 def _draw_estimate(ax, i, est, values):
     ax.plot([est.low, est.high], [i,i], color='steelblue', lw=2)

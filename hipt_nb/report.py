@@ -122,19 +122,20 @@ def metric_table(
 )->dict:     # head, rows
     "One row a model, one column a metric"
     metrics = list(dict.fromkeys(r.metric for r in scores))
-    heads = [_with_how(f, [r for r in scores if r.metric==f]) for f in metrics]
     unit = lambda r: getattr(r, 'unit', 'slide')
     cells = {(r.model, r.metric): _interval(r.value, r.low, r.high) for r in scores}
     first = {r.model: r for r in reversed(scores)}
     models = dict.fromkeys(r.model for r in scores)
     rows = [(m, *(cells.get((m, f), '') for f in metrics), first[m].slides, first[m].patients, unit(first[m]))
             for m in models]
-    return _table(('model', *heads, 'slides', 'patients', 'scored by'), rows)
+    return _table(('model', *metrics, 'slides', 'patients', 'scored by'), rows)
 
-def _with_how(metric, rows):
-    "A metric's name with what it is averaged over; tables of version 0.0.1 do not say"
-    how = dict.fromkeys(r.how for r in rows if isinstance(getattr(r, 'how', None), str))
-    return f"{metric} ({' or '.join(how)})" if any(how) else metric
+def _averaged(scores):
+    "Sentences on what metrics are averaged over, and which class is positive; tables of version 0.0.1 do not say"
+    told = {}
+    for r in scores:
+        if isinstance(getattr(r, 'how', None), str) and r.how: told.setdefault(r.how, {})[r.metric] = None
+    return [f"{', '.join(metrics)}: {how}." for how,metrics in told.items()]
 
 def _notes(scores, below=False):
     "What is to be said about single metrics; those below chance are explained at their table"
@@ -236,7 +237,7 @@ def scores_section(
     if not scores: return None
     curves = {p.stem.removeprefix('curve-'): p for p in sorted(extra.glob('curve-*.png'))}
     return dict(
-        metrics=metric_table(scores), below=_notes(scores, below=True), notes=_notes(scores),
+        metrics=metric_table(scores), averaged=_averaged(scores), below=_notes(scores, below=True), notes=_notes(scores),
         together=[_picture(p, f'the models side by side, {p.stem}') for p in sorted(extra.glob('models-*.png'))],
         comparisons=_comparisons(_rows(extra/'comparisons.csv')),
         chosen=_chosen(_rows(extra/'validation.csv')),
