@@ -237,7 +237,8 @@ def scores_section(
     if not scores: return None
     curves = {p.stem.removeprefix('curve-'): p for p in sorted(extra.glob('curve-*.png'))}
     return dict(
-        metrics=metric_table(scores), averaged=_averaged(scores), below=_notes(scores, below=True), notes=_notes(scores),
+        metrics=metric_table(scores), averaged=_averaged(scores),
+        below=_notes(scores, below=True), notes=_notes(scores),
         together=[_picture(p, f'the models side by side, {p.stem}') for p in sorted(extra.glob('models-*.png'))],
         comparisons=_comparisons(_rows(extra/'comparisons.csv')),
         chosen=_chosen(_rows(extra/'validation.csv')),
