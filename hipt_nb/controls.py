@@ -119,8 +119,8 @@ def _cost(title, bags, folds, task, t, out, device):
     "What a training is about to cost, from the time of one step"
     n = np.mean([len(f['train']) for f in folds])
     minutes = len(folds)*t.epochs*n*1.5*_seconds(bags, task, t, device)/60
-    time = f'{minutes:.0f} min' if minutes>=1.5 else 'a minute' if minutes>.2 else 'seconds'
-    return (f"{title}: {len(folds)} folds of {n:.0f} training slides, {t.epochs} epochs, about {time}; "
+    time = f'about {minutes:.0f} min' if minutes>=1.5 else 'about a minute' if minutes>.2 else 'a few seconds'
+    return (f"{title}: {len(folds)} folds of {n:.0f} training slides, {t.epochs} epochs, {time}; "
             f"kept in models/controls/{out.name}, and --no-baselines leaves it out")
 
 def _seconds(bags, task, t, device):
