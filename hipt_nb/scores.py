@@ -371,7 +371,9 @@ def _score(models, leaks, times, units, counts):
 def _below_chance(row):
     "Why a metric whose chance is 0.5 is below it"
     if not row.metric.startswith(('AUC','c-index')) or not row.value<.5: return ''
-    if row.high<.5: return 'below 0.5, and the interval excludes it: are labels or times swapped?'
+    if row.high<.5: return ('below 0.5, and the interval excludes it: see whether labels or times are swapped; with '
+                            'few patients it also happens without a signal, since a test fold has more of what training '
+                            'folds have less of')
     return ('below 0.5: without a signal that is at least as likely as above, since what a test fold has more of '
             'its training folds have less of')
 
