@@ -372,7 +372,7 @@ def _below_chance(row):
     "Why a metric whose chance is 0.5 is below it"
     if not row.metric.startswith(('AUC','c-index')) or not row.value<.5: return ''
     if row.high<.5: return ('below 0.5, and the interval excludes it: see whether labels or times are swapped; with '
-                            'few patients it also happens without a signal, since a test fold has more of what training '
+                            'few patients it also happens without a signal, as a test fold has more of what training '
                             'folds have less of')
     return ('below 0.5: without a signal that is at least as likely as above, since what a test fold has more of '
             'its training folds have less of')
