@@ -301,7 +301,7 @@ class StoredGrids(StoredTokens):
     def _read(self, a, mask, rows): return np.stack([a[m] for m in rows])
 
 class StoredPatches(StoredTokens):
-    "All tissue patches `[N, D]` of features files, in the order of `Features.flat`"
+    "All tissue patches `[N, D]` of features files, region by region"
     def _size(self, mask): return int(mask.sum())
     def _row(self, grid): return grid[-1:]
 
