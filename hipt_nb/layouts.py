@@ -435,8 +435,9 @@ def _is_there(path):
 
 def _say_once(said, doubts):
     for text in doubts:
-        if text not in said: logger.warning(f'import warns: {text}')
-        said.add(text)
+        what = text.split(': ')[0]  # what follows may be of one slide alone
+        if what not in said: logger.warning(f'import warns: {text}')
+        said.add(what)
 
 # %% ../nbs/07c_layouts.ipynb #07c0001b
 def _doubts(f, link):
@@ -448,20 +449,15 @@ def _doubts(f, link):
     if encoder and encoder.dim!=f.x.shape[1]:
         yield (f"'{encoder.name}' returns {encoder.dim} numbers for a patch, and the features have {f.x.shape[1]}: "
                "is it the encoder?")
-    if link and f.x.array is None and len(f.x) and (how := f.x.slow or _scattered(f.x)): yield _cost(f.x, how)
+    if link and f.x.slow and f.x.array is None and len(f.x): yield _cost(f.x)
 
-def _scattered(rows):
-    "Whether rows lie in chunks of their own, as TRIDENT and CLAM write them"
-    size = rows.shape[1]*(2 if rows.dtype=='bfloat16' else np.dtype(rows.dtype).itemsize)
-    return 'stored row by row' if len(rows)>1 and (np.diff(rows.at)!=size).any() else ''
-
-def _cost(rows, how, n=256):
+def _cost(rows, n=256):
     "How long a region takes to read from a file that is slow to read in place"
     some = np.sort(np.random.default_rng(0).permutation(len(rows))[:n])
     begun = time.perf_counter()
     rows[some]
     ms = (time.perf_counter()-begun)*1000
-    return (f"features are {how} in '{rows.path.name}' and others: {n} patches take about {ms:.0f} ms to read "
+    return (f"features are {rows.slow}: in '{rows.path.name}', {n} patches take about {ms:.0f} ms to read "
             "in place; import a copy, without --link, to train on them")
 
 # %% ../nbs/07c_layouts.ipynb #07c00022
