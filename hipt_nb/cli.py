@@ -399,14 +399,14 @@ def train(
 ):
     "Train a slide model on labels or survival, fold by fold. Writes models/slide/{name}/."
     options = {k:v for k,v in locals().items() if k not in ('slides','out','device','workers')}
-    from hipt_nb.trained import labelled, name_columns, train_cohort
+    from hipt_nb.trained import labelled, name_columns, task_columns, train_cohort
     run = _existing(out)
     manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
     manifest = _patients_named(labelled(name_columns(manifest, task, label, time, event)))
     options['encoder'] = encoder = run.encoder_name(encoder)
     splits = _folds(manifest, folds, seed, task=task, order=order, repeats=repeats, by_site=by_site, splits=splits,
                     allow_leakage=allow_leakage)
-    columns = dict(time=time, event=event) if task in ('hazards','cox') else dict(label=label)
+    columns = task_columns(task, label, time, event)
     settings = dict(model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout,
                     patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed,
                     max_patches=max_patches)

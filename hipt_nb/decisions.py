@@ -140,15 +140,13 @@ def _one_class(predictions):
 
 # %% ../nbs/08g_decisions.ipynb #caaee51d
 def draw_decision_curve(
-    models:dict,  # name → predictions
-    cls=None,     # class; the second of two if not given
+    curves:dict,  # name → table from `decision_curve`
     ax=None,      # axes to draw on
 ):                # axes
     "Net benefit against the threshold: models, treat all, treat none; the band is the 95 % interval of the first"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(5.6,3.4))[1]
-    for i,(name,t) in enumerate(models.items()):
-        c = decision_curve(t, cls)
+    for i,(name,c) in enumerate(curves.items()):
         ax.plot(c.threshold, c.value, color=f'C{i}', label=name)
         if i==0: ax.fill_between(c.threshold, c.low, c.high, color='C0', alpha=.15, lw=0)
     ax.plot(c.threshold, c.treat_all, color='grey', ls='--', label='treat all')

@@ -23,7 +23,7 @@ from .outcomes import OUTCOMES
 from .probe import mean_of_patches, outcome_baseline
 from .splits import match_splits
 from .survival import auc_metric
-from .trained import Trained, slide_files
+from .trained import Trained, slide_files, task_columns
 from .tasks import make_task
 from .scores import at_training_prior, comparisons, draw_model, metrics_of, patch_means, shared_baselines, slug
 from .scores import trained_models, write_decisions
@@ -54,17 +54,14 @@ def external_cohort(
     for t,rows in fits.values(): _check_cohort(t, rows, other)
     return External(slug(name), other, manifest, fits)
 
-def _survival(trained): return (trained.config.get('task') or {}).get('kind') in ('hazards','cox')
-
 def _label_columns(trained):
-    usual = ['time','event'] if _survival(trained) else ['label']
-    return [trained.columns.get(c, c).lower() for c in usual]
+    return [trained.columns.get(c, c).lower() for c in task_columns(trained.kind)]
 
 def _known_rows(trained, manifest):
     "The rows that have a label, under its usual name; None if the cohort has no such column"
     if any(c not in manifest for c in _label_columns(trained)): return None
     rows = trained.named(manifest)
-    truth = ['time','event'] if _survival(trained) else ['label']
+    truth = list(task_columns(trained.kind))
     missing = rows[truth].isna().any(axis=1)
     if missing.all(): raise HIPTError(f"no slide of the external cohort has {' and '.join(truth)} for '{trained.name}'")
     if missing.any():

@@ -16,6 +16,7 @@ from .core import HIPTError, quiet_imports
 from .evaluate import check_folds, slides_in
 from .intervals import class_rate, smoothed_variance
 from .metrics import classes_of, nanmean, prediction_table
+from .outcomes import quadratic_kappa
 from .survival import C_INDEX, c_index, survival_table
 
 # %% ../nbs/08e_probe.ipynb #4130583c
@@ -295,11 +296,7 @@ def linear_probe(
     allow_leakage=False,  # accept folds that share patients
 ):                        # predictions of all folds, and a table of the strength that each chose
     "Logistic or Cox regression on each slide's mean token; fitted on train and val, since nothing else is chosen there"
-    by_id = {b.slide_id: b for b in bags}
-    absent = sorted(slides_in(folds) - set(by_id))
-    if absent:
-        raise HIPTError(f"slides without features: {', '.join(absent)}. Embed them, or leave them out of the folds")
-    check_folds(folds, {s:b.patient for s,b in by_id.items()}, allow_leakage)
+    by_id = _checked(bags, folds, allow_leakage)
     x = {s: mean_token(b) for s,b in by_id.items()}
     parts, chosen = [], []
     for k,f in enumerate(folds):
@@ -359,14 +356,8 @@ def _paper_metrics(t):
 def _grade_kappa(names):
     "Cohen's kappa with quadratic weights, for classes that are whole numbers"
     grades = {n: int(n) for n in names}
-    def of(t, w):
-        y, p = (t[c].map(grades).to_numpy(float) for c in ('label','pred'))
-        n = w.sum(1)
-        apart = w@(y-p)**2/n
-        mean_y, mean_p = w@y/n, w@p/n
-        by_chance = w@y**2/n + w@p**2/n - 2*mean_y*mean_p
-        with np.errstate(invalid='ignore', divide='ignore'): return 1-apart/by_chance
-    arrays = lambda y,p,w: of(pd.DataFrame(dict(label=y, pred=p)), w)
-    least = lambda t: smoothed_variance(arrays, t.label, t.pred, t.patient)
+    def kappa(y, p, w): return quadratic_kappa(*([grades[g] for g in x] for x in (y, p)), w)
+    of = lambda t,w: kappa(t.label, t.pred, w)
+    least = lambda t: smoothed_variance(kappa, t.label, t.pred, t.patient)
     rate = lambda patients: class_rate(patients.label.value_counts().to_numpy())
     return Metric('QWK', of, pooled=True, rate=rate, bounds=(-1,1), least_variance=least)

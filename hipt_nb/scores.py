@@ -316,9 +316,10 @@ def _write_curves(models, out):
     "Decision curves of the models with two classes; those with the same classes share a figure"
     sets = {}
     for name,p in models.items():
-        if kind_of(p)=='classes' and len(classes_of(p))==2: sets.setdefault(tuple(classes_of(p)), {})[name] = p
+        if kind_of(p)!='classes' or len(classes_of(p))!=2: continue
+        sets.setdefault(tuple(classes_of(p)), {})[name] = decision_curve(p)
     if not sets: return
-    curves = [decision_curve(p).assign(model=name) for some in sets.values() for name,p in some.items()]
+    curves = [c.assign(model=name) for some in sets.values() for name,c in some.items()]
     write_csv(out/'decision_curves.csv', pd.concat(curves))
     for names,some in sets.items():
         path = out/f"decisions-{slug('-'.join(names))}.png"
@@ -357,7 +358,7 @@ def evaluate_run(
     if chosen: write_csv(out/'validation.csv', pd.concat(chosen)[['model', *chosen[0].columns.drop('model')]])
     write_decisions(models, manifest, out, by, times)
     _write_gaps(run, manifest, trained, out, sharp)
-    _write_models(models, _plots(models, trained | shared | beside), out)
+    _write_models(models, _plots(models, who), out)
     return table
 
 def _score(models, leaks, times, units, counts):

@@ -227,9 +227,9 @@ def logits_of(
     "Outputs of the model for bags, in eval mode"
     was, device = model.training, next(model.parameters()).device
     model.eval()
-    alone = [i for i,b in enumerate(bags) if isinstance(b.x, StoredPatches) or is_long(b)]
+    alone = {i for i,b in enumerate(bags) if isinstance(b.x, StoredPatches) or is_long(b)}
     res = [scores_of(model, b).float().cpu() if i in alone else None for i,b in enumerate(bags)]
-    together = sorted(set(range(len(bags)))-set(alone), key=lambda i: len(bags[i].x))   # similar lengths: less padding
+    together = sorted(set(range(len(bags)))-alone, key=lambda i: len(bags[i].x))   # similar lengths: less padding
     for indices in _pieces(together, 16):
         x, mask = collate([bags[i] for i in indices])
         z = model(x.to(device), mask.to(device)).float().cpu()

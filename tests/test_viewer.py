@@ -162,6 +162,12 @@ notes_are_there = "document.body.dataset.notes !== undefined"
 all_saved = "document.body.dataset.saving === '0' && document.body.dataset.saved !== undefined"
 
 
+def to_next_region(page):
+    "The next most attended one; the view has arrived there"
+    page.keyboard.press('n')
+    page.wait_for_timeout(800)
+
+
 def draw_polygon(page, corners):
     page.locator('#draw-polygon').click()
     at = [page.evaluate(on_screen, c) for c in corners]
@@ -208,8 +214,7 @@ def test_text_survives_a_reload(live, slide, tmp_path, visit):
     "What is typed is saved when the page goes, even if it goes at once"
     page = visit(live)
     page.wait_for_function(notes_are_there)
-    page.keyboard.press('n')
-    page.wait_for_timeout(700)
+    to_next_region(page)
     page.keyboard.press('r')
     page.locator('#text').fill('typed a moment ago')
     page.on('dialog', lambda d: d.accept())
@@ -223,12 +228,10 @@ def test_two_tabs(live, slide, tmp_path, visit):
     a, b = visit(live), visit(live)
     for page in (a, b):
         page.wait_for_function(notes_are_there)
-        page.keyboard.press('n')
-        page.wait_for_timeout(700)
+        to_next_region(page)
     a.keyboard.press('r')
     a.wait_for_function(all_saved)
-    b.keyboard.press('n')      # the other region
-    b.wait_for_timeout(700)
+    to_next_region(b)      # the other region
     b.keyboard.press('x')
     b.wait_for_function(all_saved)
     assert sorted(n.name for n in read_notes(tmp_path/'notes.geojson', slide)) == ['Not relevant', 'Relevant']
@@ -251,8 +254,7 @@ def test_two_tabs(live, slide, tmp_path, visit):
 def test_delete_and_undo(live, slide, tmp_path, visit):
     page = visit(live)
     page.wait_for_function(notes_are_there)
-    page.keyboard.press('n')
-    page.wait_for_timeout(700)
+    to_next_region(page)
     page.keyboard.press('r')
     page.locator('#text').fill('to be kept')
     page.wait_for_timeout(500)
@@ -298,8 +300,7 @@ def test_region_is_marked(live, slide, tmp_path, visit):
     "The most attended one, by key and by button; marked again it stays one note and keeps its text"
     page = visit(live)
     page.wait_for_function(notes_are_there)
-    page.keyboard.press('n')
-    page.wait_for_timeout(800)
+    to_next_region(page)
     def saved(press, want):
         press()
         page.wait_for_timeout(500)
