@@ -7,12 +7,14 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 # %% auto #0
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'DamagedError', 'StaleError', 'not_now', 'atomic',
            'locked', 'as_plain', 'write_json', 'create_json', 'read_json', 'write_csv', 'save_figure', 'check_schema',
-           'write_h5', 'read_h5', 'params_hash', 'quick_hash', 'touched_since', 'same_file', 'changed', 'renamed',
-           'progress', 'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed', 'pick_device', 'show_as']
+           'write_h5', 'read_h5', 'params_hash', 'quick_hash', 'touched_since', 'content_of', 'same_file', 'changed',
+           'renamed', 'progress', 'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed', 'pick_device',
+           'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import errno, hashlib, importlib, json, logging, os, random, secrets, sys, warnings
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 # %% ../nbs/00_core.ipynb #1a164441
@@ -236,6 +238,16 @@ def touched_since(
     now = os.stat(path)
     return max(now.st_mtime, now.st_ctime) > os.stat(product).st_mtime-margin
 
+def content_of(
+    path,  # a file
+)->str:    # see `quick_hash`
+    "The quick hash of a file, read once as long as its size and times stay the same"
+    now = os.stat(path)
+    return _content_at(os.path.abspath(path), now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+
+@lru_cache(2**17)
+def _content_at(path, *_): return quick_hash(path)
+
 def same_file(
     path,      # a file
     was:str,   # its `quick_hash` when a product was made from it
@@ -243,7 +255,7 @@ def same_file(
 )->bool:
     "Whether a file is still the one that a product was made from; its content is read only where it may have changed"
     if os.path.getsize(path)!=int(was.split('-')[0]): return False
-    return not touched_since(path, product) or quick_hash(path)==was
+    return not touched_since(path, product) or content_of(path)==was
 
 # %% ../nbs/00_core.ipynb #a19336de
 def changed(
