@@ -263,14 +263,14 @@ def embed(
     skip_bad_regions:Annotated[bool, typer.Option(
         '--skip-bad-regions',
         help="Leave out regions that cannot be read, each named, instead of the whole slide.")]=False,
-    device:Device='auto',
+    device:Device='auto', redo:Redo=False,
 ):
     "Turn tiled slides into features. Writes features/{model}/{slide}.h5."
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
     hipt = get_model(model, run, device, weights)
     counts = embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision,
-                          skip_bad=skip_bad_regions)
+                          skip_bad=skip_bad_regions, redo=redo)
     _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}')
 
 # %% ../nbs/16_cli.ipynb #16ca0002
@@ -654,14 +654,14 @@ def attend(
     sheets:Annotated[bool, typer.Option(
         '--sheets',
         help="Also contact sheets of regions and patches with the highest and lowest attention, in sheets/.")]=False,
-    device:Device='auto', model:OldModel=None,
+    device:Device='auto', redo:Redo=False, model:OldModel=None,
 ):
     "Draw the attention of patch, region and slide. Writes maps/{encoder}/{slide}.jpg and .h5."
     from hipt_nb.attend import attend_cohort, attending_pyramid
     run, manifest = _existing(out), read_manifest(slides)
     hipt = attending_pyramid(_encoder_or_model(encoder, model), run, device)
     step, offsets = f'attend/{hipt.name}', [k*hipt.patch_size//2 for k in range(shifts)]
-    _say(f'attend {hipt.name}', attend_cohort(run, manifest, hipt, top, offsets, trained), run, step)
+    _say(f'attend {hipt.name}', attend_cohort(run, manifest, hipt, top, offsets, trained, redo), run, step)
     print(f"attend: maps in {run.maps_folder(hipt.name)}")
     if ome_tiff or sheets or geojson is not None:
         from hipt_nb.figures import export_maps

@@ -192,14 +192,15 @@ def read_h5(
     path,      # file to read
     what:str,  # what it should be, for messages: `tiles`, `features`, `maps`
     verb:str,  # the command of `hipt` that makes it
-    skip=(),   # arrays to leave unread
+    skip=(),   # arrays to leave unread; None: all of them
 )->tuple:      # ({name: array}, meta); `meta['schema']` says which version of the format it is
     "Read arrays and what they mean; a missing or broken file is an error that says what to run"
     import h5py
     if not Path(path).exists(): raise HIPTError(f"there is no {what} file '{path}': run 'hipt {verb}' first")
     try:
         with h5py.File(path) as f:
-            arrays, meta = {k: v[:] for k,v in f.items() if k not in skip}, json.loads(f.attrs['hipt_nb'])
+            names = [] if skip is None else [k for k in f if k not in skip]
+            arrays, meta = {k: f[k][:] for k in names}, json.loads(f.attrs['hipt_nb'])
     except (OSError, KeyError, ValueError) as e:
         if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
         message = f"'{path}' is damaged, or is not a {what} file: delete it and run 'hipt {verb}' again"
