@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
-from .core import HIPTError, SCHEMA, changed, check_schema, params_hash, pick_device
+from .core import HIPTError, SCHEMA, changed, check_schema, create_json, params_hash, pick_device
 from .core import logger, progress, quiet_imports, read_json, renamed, write_csv, write_json
 with quiet_imports(): from fastai.callback.core import Callback
 from .weights import load_strict, save_weights, weights_hash
@@ -91,7 +91,7 @@ NOTES = 'columns',  # of a cross-validation's `config.json`, kept and not compar
 def _settle(out, params, notes=None):
     "Write the parameters of a cross-validation, or refuse when the folder has others; notes are not compared"
     path, notes = Path(out)/'config.json', notes or {}
-    if not path.exists(): return write_json(path, params | notes)
+    if create_json(path, params | notes): return   # another process may train under this name
     before = read_config(path)
     if before['schema']==1: before = {**params, **{k: v for k,v in before.items() if k in params}, 'schema': SCHEMA}
     diff = changed(*({k: v for k,v in o.items() if k not in ('made_by', *NOTES)} for o in (before, params)))
