@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, not_now
+from .core import HIPTError, memory_share, not_now
 from .cohort import file_kind
-from .guard import Guard, memory_share
+from .guard import Guard
 
 # %% ../nbs/00c_readers.ipynb #d4058b10
 def as_rgb(

@@ -311,12 +311,17 @@ def each_slide(
     try:
         for row,(status,reason) in zip(rows, progress(found, total=len(rows), desc=verb)):
             check_interrupt()
-            run.log(row.slide_id, verb, status, reason)
+            run.log(row.slide_id, verb, status, _without_path(reason, row))
             counts[status] += 1
             if status=='failed' and len(rows)>1: logger.warning(f'{verb} failed: {reason}')
             elif status!='failed' and reason: logger.warning(f'{verb} warns: {reason}')
     finally: run.tidy_log()
     return counts
+
+def _without_path(reason, row):
+    "Tables are passed on, and folders hold names of people: they name a slide by its id"
+    path = str(getattr(row, 'path', '')) or row.slide_id
+    return reason.replace(path, row.slide_id).replace(os.path.abspath(path), row.slide_id)
 
 def _attempt(fn, row):
     try: res = fn(row)
