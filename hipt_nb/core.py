@@ -6,9 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 
 # %% auto #0
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'DamagedError', 'not_now', 'atomic', 'as_plain',
-           'write_json', 'read_json', 'write_csv', 'save_figure', 'check_schema', 'write_h5', 'memory_share', 'reading',
-           'check_arrays', 'read_h5', 'params_hash', 'quick_hash', 'changed', 'renamed', 'progress',
-           'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed', 'pick_device', 'show_as']
+           'write_json', 'read_json', 'write_csv', 'save_figure', 'check_schema', 'write_h5', 'safe_name',
+           'memory_share', 'reading', 'check_arrays', 'read_h5', 'params_hash', 'quick_hash', 'changed', 'renamed',
+           'progress', 'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed', 'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import errno, hashlib, importlib, json, logging, os, random, secrets, sys, warnings
@@ -155,6 +155,21 @@ def write_h5(
         for k,v in arrays.items():
             if v is not None: f[k] = v
         f.attrs['hipt_nb'] = json.dumps(dict(meta, schema=SCHEMA), sort_keys=True, default=as_plain)
+
+# %% ../nbs/00_core.ipynb #00c0ae08
+def safe_name(
+    name,                # from a table or a file
+    what:str='slide_id', # what it is, for the message
+)->str:                  # the same
+    "Refuse a name that cannot be the name of a file, or would be one elsewhere"
+    name = str(name)
+    fault = ('it is empty' if not name.strip() else
+             'it holds a slash' if '/' in name or '\\' in name else
+             'it begins with a dot' if name.startswith('.') else
+             'it holds a character that is not printable' if not name.isprintable() else
+             'it is longer than 200 bytes' if len(name.encode(errors='replace'))>200 else '')
+    if fault: raise HIPTError(f"{what} {name[:50]!r} becomes the name of a file, and {fault}: choose another")
+    return name
 
 # %% ../nbs/00_core.ipynb #00c0ae02
 def memory_share(

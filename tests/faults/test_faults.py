@@ -27,11 +27,11 @@ def hipt():
     server = subprocess.Popen([sys.executable, str(here/'server.py')], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               text=True, env=env)
 
-    def run(folder, *args):
+    def run(folder, *args, seconds=SECONDS):
         out, err = folder/'stdout', folder/'stderr'
         for o in (out, err): o.write_bytes(b'')
-        call = dict(args=[str(a) for a in args], cwd=str(folder), stdout=str(out), stderr=str(err), seconds=SECONDS,
-                    memory=MEMORY)
+        call = dict(args=[str(a) for a in args], cwd=str(folder), stdout=str(out), stderr=str(err),
+                    seconds=seconds, memory=MEMORY)
         print(json.dumps(call), file=server.stdin, flush=True)
         res = json.loads(server.stdout.readline())
         return res['rc'], out.read_text(errors='replace')+err.read_text(errors='replace')
@@ -136,7 +136,7 @@ def test_broken_inputs(hipt, small, tmp_path, name, seed): judge(hipt, tmp_path,
 @pytest.fixture(scope='session')
 def finished(tmp_path_factory, hipt):
     folder = tmp_path_factory.mktemp('demo')
-    rc, text = hipt(folder, 'demo', '--quick', '--out', 'run')
+    rc, text = hipt(folder, 'demo', '--quick', '--out', 'run', seconds=1800)
     assert rc==0, text
     for tool in ('trident', 'clam', 'stamp'):
         rc, text = hipt(folder, 'export', 'run/manifest.csv', '--out', 'run', '--to', tool, '--features', '--encoder',
