@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .core import HIPTError, StaleError, content_of, logger, read_h5, save_figure, write_h5
+from .core import HIPTError, StaleError, check_arrays, content_of, logger, read_h5, reading, save_figure
+from .core import write_h5
 from .run import Case, each_slide
 from .slide import Slide
 from .tiling import Tiles, read_tiles
@@ -117,10 +118,18 @@ def read_maps(
 )->Maps:
     "Read a maps file"
     arrays, meta = read_h5(path, 'maps', 'attend')
-    slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
-    made_by = from_schema1(meta) if schema==1 else meta['made_by']
-    optional = {k: arrays.pop(k, None) for k in ('region','patch','token','cell')}
-    return Maps(slide_id=slide_id, **optional, **arrays, made_by=made_by)
+    with reading(path, 'maps', "delete it and run 'hipt attend' again"):
+        slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
+        made_by = from_schema1(meta) if schema==1 else meta['made_by']
+        optional = {k: arrays.pop(k, None) for k in ('region','patch','token','cell')}
+        maps = Maps(slide_id=slide_id, **optional, **arrays, made_by=made_by)
+        check_arrays(vars(maps), _shapes, nan=('region','patch','token','cell'))
+        if maps.cell is None and maps.patch is None: raise ValueError('no scores of patches')
+        if len(maps.top) and maps.top.max()>=len(maps.coords): raise ValueError('top names regions that are not there')
+    return maps
+
+_shapes = dict(coords=('M', 2), region=('M',), patch=('M','heads','rows','cols'), top=('K',), cell=('M','rows','cols'),
+               token=('K','heads1','h','w'))
 
 # %% ../nbs/13b_attend.ipynb #ee0added
 def mean_of_heads(a):  # `[..., heads, h, w]`; cells off the tissue are NaN in every head and stay so

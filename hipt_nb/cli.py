@@ -94,6 +94,7 @@ def _print_version(wanted):
 def _all(version:Annotated[bool, typer.Option(
         '--version', help="Print the versions of hipt_nb and of what it computes with.", callback=_print_version,
         is_eager=True)]=False,
+    debug:Annotated[bool, typer.Option('--debug', help="Show the full report of an error. May follow the command.")]=False,
     encoding:Annotated[Optional[str], _option(
         "Encoding of manifests that are not UTF-8, such as gb18030, cp1252 or shift_jis, where it cannot be told. May "
         "follow the command.")]=None,
@@ -884,22 +885,34 @@ def main():
     signal.signal(signal.SIGINT, remember_interrupt)
     _show_log()
     _plain_output()
-    sys.argv[1:] = _encoding_first(sys.argv[1:])
+    args = _encoding_first(sys.argv[1:])
+    sys.argv[1:] = [a for a in args if a!='--debug']
     try: app()
-    except HIPTError as e:
-        print(f'hipt: {e}', file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError: _closed_pipe()
-    except OSError as e:
-        if not not_now(e): raise
-        print(f"hipt: {e.filename or 'a file'}: {not_now(e)}", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         sys.exit(130)
     except SystemExit as e:
         if e.code==130: print(stopped, file=sys.stderr)
         raise
+    except Exception as e:
+        if '--debug' in args: raise
+        print(f'hipt: {_in_a_line(e)}', file=sys.stderr)
+        sys.exit(1)
+
+def _in_a_line(e):
+    "What went wrong, and what to do; where nobody has foreseen it, also where the full report is"
+    if isinstance(e, HIPTError): return ' '.join(str(e).split())
+    if isinstance(e, OSError) and not_now(e): return f"{e.filename or 'a file'}: {not_now(e)}"
+    import traceback
+    from tempfile import NamedTemporaryFile
+    with NamedTemporaryFile('w', encoding='utf-8', errors='replace', prefix='hipt-', suffix='.txt', delete=False) as f:
+        print(f'hipt {" ".join(sys.argv[1:])}', *(f'{k} {v}' for k,v in versions().items()), sep='\n', file=f)
+        traceback.print_exception(e, file=f)
+    place = traceback.extract_tb(e.__traceback__)[-1]
+    text = ' '.join(str(e).split())[:200]
+    return (f'unexpected {type(e).__name__} in {os.path.basename(place.filename)}, line {place.lineno}: {text}. This should '
+            f'not happen: please report it with {f.name}; --debug shows the same here')
 
 # %% ../nbs/16_cli.ipynb #32b4fe5e
 if __name__=='__main__': main()

@@ -7,9 +7,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 # %% auto #0
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'DamagedError', 'StaleError', 'not_now', 'atomic',
            'locked', 'as_plain', 'write_json', 'create_json', 'read_json', 'write_csv', 'save_figure', 'check_schema',
-           'write_h5', 'read_h5', 'params_hash', 'quick_hash', 'touched_since', 'content_of', 'same_file', 'changed',
-           'renamed', 'progress', 'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed', 'pick_device',
-           'show_as']
+           'write_h5', 'safe_name', 'memory_share', 'reading', 'check_arrays', 'read_h5', 'params_hash', 'quick_hash',
+           'touched_since', 'content_of', 'same_file', 'changed', 'renamed', 'progress', 'remember_interrupt',
+           'check_interrupt', 'prefetch', 'set_seed', 'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import errno, hashlib, importlib, json, logging, os, random, secrets, sys, warnings
@@ -136,10 +136,13 @@ def create_json(
 def read_json(
     path,  # file to read
 ):
-    "Read a JSON file; a broken one is an error that names it"
-    try: return json.loads(Path(path).read_text(encoding='utf-8'))
-    except json.JSONDecodeError as e:
+    "Read a JSON file that holds an object; a broken one is an error that names it"
+    try: res = json.loads(Path(path).read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as e:
         raise HIPTError(f"{path} is not valid JSON ({e}): delete it and run again") from None
+    if not isinstance(res, dict):
+        raise HIPTError(f"{path} holds no JSON object but {json.dumps(res)[:40]}: delete it and run again")
+    return res
 
 # %% ../nbs/00_core.ipynb #0b88cc0d
 def write_csv(
@@ -187,6 +190,67 @@ def write_h5(
             if v is not None: f[k] = v
         f.attrs['hipt_nb'] = json.dumps(dict(meta, schema=SCHEMA), sort_keys=True, default=as_plain)
 
+# %% ../nbs/00_core.ipynb #00c0ae08
+def safe_name(
+    name,                # from a table or a file
+    what:str='slide_id', # what it is, for the message
+)->str:                  # the same
+    "Refuse a name that cannot be the name of a file, or would be one elsewhere"
+    name = str(name)
+    fault = ('it is empty' if not name.strip() else
+             'it holds a slash' if '/' in name or '\\' in name else
+             'it begins with a dot' if name.startswith('.') else
+             'it holds a character that is not printable' if not name.isprintable() else
+             'it is longer than 200 bytes' if len(name.encode(errors='replace'))>200 else '')
+    if fault: raise HIPTError(f"{what} {name[:50]!r} becomes the name of a file, and {fault}: choose another")
+    return name
+
+# %% ../nbs/00_core.ipynb #00c0ae02
+def memory_share(
+    n:int=4,  # one n-th
+)->int:       # bytes
+    "A share of this machine's memory"
+    try: whole = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
+    except (AttributeError, ValueError, OSError): whole = 2**34  # Windows
+    return whole//n
+
+@contextmanager
+def reading(
+    path,        # the file
+    what:str,    # what it should be: `tiles`, `features`
+    remedy:str,  # what to do about it
+):
+    "Interpret the content of a file; an error while doing so says that the file is not what it should be"
+    try: yield
+    except HIPTError: raise
+    except MemoryError as e:
+        raise HIPTError(f"'{path}' holds or claims more than fits into memory ({e}): if it is damaged, {remedy}") from None
+    except Exception as e:
+        if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
+        raise DamagedError(f"'{path}' is damaged, or is not a {what} file: {remedy}") from None
+
+# %% ../nbs/00_core.ipynb #00c0ae05
+def check_arrays(
+    arrays:dict,  # name → array; None where a file may lack it
+    shapes:dict,  # name → dimensions: `('M', 2)`
+    nan=(),       # names of those that may hold NaN
+):
+    "Raise `ValueError` unless arrays have the dimensions that they should have, and finite numbers"
+    lengths = {}
+    for name, dims in shapes.items():
+        a = arrays.get(name)
+        if a is None: continue
+        if a.ndim!=len(dims) or a.dtype.kind not in 'fiub': raise ValueError(f'{name} is {a.dtype} {a.shape}')
+        for d,n in zip(dims, a.shape):
+            if n!=(d if isinstance(d, int) else lengths.setdefault(d, n)): raise ValueError(f'{name} has shape {a.shape}')
+        if a.dtype.kind=='f': _check_finite(name, a, name in nan)
+        elif a.size and not -2**40<int(a.min())<=int(a.max())<2**40: raise ValueError(f'{name} is out of range')
+
+def _check_finite(name, a, nan):
+    import numpy as np
+    wrong = np.isinf(a) if nan else ~np.isfinite(a)
+    if wrong.any(): raise ValueError(f'{name} holds numbers that are not finite')
+
 # %% ../nbs/00_core.ipynb #a5a16a5e
 def read_h5(
     path,      # file to read
@@ -197,14 +261,11 @@ def read_h5(
     "Read arrays and what they mean; a missing or broken file is an error that says what to run"
     import h5py
     if not Path(path).exists(): raise HIPTError(f"there is no {what} file '{path}': run 'hipt {verb}' first")
-    try:
-        with h5py.File(path) as f:
-            names = [] if skip is None else [k for k in f if k not in skip]
-            arrays, meta = {k: f[k][:] for k in names}, json.loads(f.attrs['hipt_nb'])
-    except (OSError, KeyError, ValueError) as e:
-        if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
-        message = f"'{path}' is damaged, or is not a {what} file: delete it and run 'hipt {verb}' again"
-        raise DamagedError(message) from None
+    with reading(path, what, f"delete it and run 'hipt {verb}' again"), h5py.File(path) as f:
+        names = [] if skip is None else [k for k in f if k not in skip]
+        need = sum(f[k].nbytes for k in names)
+        if need>memory_share(1): raise MemoryError(f'{need/2**30:.0f} GB')
+        arrays, meta = {k: f[k][:] for k in names}, dict(json.loads(f.attrs['hipt_nb']))
     return arrays, dict(meta, schema=check_schema(meta, path))
 
 # %% ../nbs/00_core.ipynb #acea19fb

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import DamagedError, HIPTError, StaleError, changed, not_now, read_h5, touched_since, write_h5
+from .core import DamagedError, HIPTError, StaleError, changed, check_arrays, not_now, read_h5, reading
+from .core import touched_since, write_h5
 from .cohort import check_filled
 from .run import Case
 from .tiling import read_tiles
@@ -105,12 +106,18 @@ def read_features(
     "Read a features file"
     skip = ('patch',) if patches else ('patch', *(f'level{k}' for k in range(2, 10)))
     arrays, meta = read_h5(path, 'features', 'embed', skip)
-    if patches: arrays['patch'] = _all_tokens(path)
-    slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
-    made_by = from_schema1(meta) if schema==1 else meta['made_by']
-    between = {int(k[5:]): v for k,v in arrays.items() if k.startswith('level')}
-    return Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'],
-                    made_by, between)
+    with reading(path, 'features', "delete it and run 'hipt embed' again"):
+        if patches: arrays['patch'] = _all_tokens(path)
+        slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
+        made_by = from_schema1(meta) if schema==1 else meta['made_by']
+        between = {int(k[5:]): v for k,v in arrays.items() if k.startswith('level')}
+        found = Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'],
+                         made_by, between)
+        check_arrays(vars(found), _shapes)
+        float(made_by['min_tissue'])
+    return found
+
+_shapes = dict(coords=('M', 2), tissue=('M','rows','cols'), patch=('M','rows','cols','D1'), region=('M','D'))
 
 # %% ../nbs/07_features.ipynb #ae60643c
 def open_tokens(

@@ -14,7 +14,7 @@ from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 from .core import HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, locked, logger
-from .core import params_hash, progress, quick_hash, read_json, write_csv, write_json
+from .core import params_hash, progress, quick_hash, read_json, safe_name, write_csv, write_json
 from .cohort import map_paths, read_manifest
 
 # %% ../nbs/00b_run.ipynb #24c60d85
@@ -31,17 +31,18 @@ class Run:
             message = f"cannot write to output folder '{root}' ({e.strerror}): choose another with --out"
             raise HIPTError(message) from None
 
-    def tiles(self, slide_id): return self._folder('tiles')/f'{slide_id}.h5'
-    def features(self, encoder_name, slide_id): return self._folder('features', encoder_name)/f'{slide_id}.h5'
-    def maps(self, encoder_name, slide_id): return self.maps_folder(encoder_name)/f'{slide_id}.h5'
-    def maps_folder(self, encoder_name): return self._folder('maps', encoder_name)
-    def pyramid(self, name): return self.root/'models'/name
+    def tiles(self, slide_id): return self._folder('tiles')/f'{safe_name(slide_id)}.h5'
+    def features(self, encoder_name, slide_id):
+        return self._folder('features', safe_name(encoder_name, 'encoder'))/f'{safe_name(slide_id)}.h5'
+    def maps(self, encoder_name, slide_id): return self.maps_folder(encoder_name)/f'{safe_name(slide_id)}.h5'
+    def maps_folder(self, encoder_name): return self._folder('maps', safe_name(encoder_name, 'encoder'))
+    def pyramid(self, name): return self.root/'models'/safe_name(name, 'model')
     def level(self, name, k): return self.root/'models'/f'{name}-level{k}'
     def slide_model(self, name): return self.root/'models'/'slide'/name
     def control(self, name): return self.root/'models'/'controls'/name
     def predictions(self, name): return self.root/'predictions'/f'{name}.csv'
-    def viewer(self, encoder_name): return self.root/'viewer'/encoder_name
-    def notes(self, slide_id): return self.root/'notes'/f'{slide_id}.geojson'
+    def viewer(self, encoder_name): return self.root/'viewer'/safe_name(encoder_name, 'encoder')
+    def notes(self, slide_id): return self.root/'notes'/f'{safe_name(slide_id)}.geojson'
     def table(self, name): return self.root/f'{name}.csv'
 
     @property
@@ -365,7 +366,7 @@ def each_slide(
             if status=='stale': stale.append(reason)
             else: _tell(verb, status, reason, len(rows))
             status = 'failed' if status=='stale' else status
-            run.log(row.slide_id, verb, status, reason)
+            run.log(row.slide_id, verb, status, _without_path(reason, row))
             counts[status] += 1
     finally: run.tidy_log()
     _tell_stale(verb, stale, len(rows))
@@ -380,6 +381,11 @@ def _tell_stale(verb, reasons, n, most=10):
     if n==1: return
     for reason in reasons[:most]: logger.warning(f'{verb} refused: {reason}')
     if len(reasons)>most: logger.warning(f'{verb} refused: {len(reasons)-most} more that are out of date, see log.csv')
+
+def _without_path(reason, row):
+    "Tables are passed on, and folders hold names of people: they name a slide by its id"
+    path = str(getattr(row, 'path', '')) or row.slide_id
+    return reason.replace(path, row.slide_id).replace(os.path.abspath(path), row.slide_id)
 
 def _attempt(fn, row):
     try: res = fn(row)

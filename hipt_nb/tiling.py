@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, StaleError, atomic, content_of, logger, params_hash, prefetch, read_h5, renamed
-from .core import write_h5
+from .core import HIPTError, StaleError, atomic, check_arrays, content_of, logger, params_hash, prefetch
+from .core import quick_hash, read_h5, reading, renamed, write_h5
 from .run import Case, each_slide
 from .slide import Slide, UnreadablePlace
 from .areas import find_tissue, write_geojson
@@ -343,8 +343,20 @@ def read_tiles(
 )->Tiles:
     "Read a tiles file"
     arrays, meta = read_h5(path, 'tiles', 'tile')
-    if meta['schema']==1: meta = dict(meta, slide_mpp=meta['mpp_level0'], made_by={})
-    return Tiles(**arrays, **{k: meta[k] for k in _meta})
+    with reading(path, 'tiles', "delete it and run 'hipt tile' again"):
+        if meta['schema']==1: meta = dict(meta, slide_mpp=meta['mpp_level0'], made_by={})
+        tiles = Tiles(**arrays, **{k: meta[k] for k in _meta})
+        _check_tiles(tiles)
+    return tiles
+
+_shapes = dict(coords=('M', 2), **{k: ('M', 'rows', 'cols') for k in ('tissue','pen','blur')})
+
+def _check_tiles(t):
+    "Raise `ValueError` where tiles cannot be what `hipt tile` wrote"
+    check_arrays(vars(t), _shapes)
+    sizes = (t.slide_mpp, t.mpp, t.region_size, t.patch_size)
+    if not all(isinstance(v, (int,float)) and 0<v<2**20 for v in sizes): raise ValueError(f'sizes {sizes}')
+    if {t.region_size//t.patch_size} != {*t.tissue.shape[1:]}: raise ValueError('the grid does not fit its patches')
 
 # %% ../nbs/04_tiling.ipynb #b1a496c9
 def open_row(
