@@ -224,7 +224,8 @@ def reading(
     try: yield
     except HIPTError: raise
     except MemoryError as e:
-        raise HIPTError(f"'{path}' holds or claims more than fits into memory ({e}): if it is damaged, {remedy}") from None
+        message = f"'{path}' holds or claims more than fits into memory ({e}): if it is damaged, {remedy}"
+        raise HIPTError(message) from None
     except Exception as e:
         if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
         raise DamagedError(f"'{path}' is damaged, or is not a {what} file: {remedy}") from None
@@ -242,7 +243,8 @@ def check_arrays(
         if a is None: continue
         if a.ndim!=len(dims) or a.dtype.kind not in 'fiub': raise ValueError(f'{name} is {a.dtype} {a.shape}')
         for d,n in zip(dims, a.shape):
-            if n!=(d if isinstance(d, int) else lengths.setdefault(d, n)): raise ValueError(f'{name} has shape {a.shape}')
+            wanted = d if isinstance(d, int) else lengths.setdefault(d, n)
+            if n!=wanted: raise ValueError(f'{name} has shape {a.shape}')
         if a.dtype.kind=='f': _check_finite(name, a, name in nan)
         elif a.size and not -2**40<int(a.min())<=int(a.max())<2**40: raise ValueError(f'{name} is out of range')
 
