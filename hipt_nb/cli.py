@@ -94,7 +94,8 @@ def _print_version(wanted):
 def _all(version:Annotated[bool, typer.Option(
         '--version', help="Print the versions of hipt_nb and of what it computes with.", callback=_print_version,
         is_eager=True)]=False,
-    debug:Annotated[bool, typer.Option('--debug', help="Show the full report of an error. May follow the command.")]=False,
+    debug:Annotated[bool, typer.Option(
+        '--debug', help="Show the full report of an error. May follow the command.")]=False,
     encoding:Annotated[Optional[str], _option(
         "Encoding of manifests that are not UTF-8, such as gb18030, cp1252 or shift_jis, where it cannot be told. May "
         "follow the command.")]=None,
@@ -911,8 +912,8 @@ def _in_a_line(e):
         traceback.print_exception(e, file=f)
     place = traceback.extract_tb(e.__traceback__)[-1]
     text = ' '.join(str(e).split())[:200]
-    return (f'unexpected {type(e).__name__} in {os.path.basename(place.filename)}, line {place.lineno}: {text}. This should '
-            f'not happen: please report it with {f.name}; --debug shows the same here')
+    return (f'unexpected {type(e).__name__} in {os.path.basename(place.filename)}, line {place.lineno}: {text}. This '
+            f'should not happen: please report it with {f.name}; --debug shows the same here')
 
 # %% ../nbs/16_cli.ipynb #32b4fe5e
 if __name__=='__main__': main()

@@ -244,7 +244,8 @@ def _outdated(f, tiles, hipt, sha, source):
     diff = differences(own, {k: v for k,v in f.made_by.items() if k in (*own, 'schema')})
     if diff: return 'were made with ' + ' and '.join(f'{k} {b!r}, now {a!r}' for k,(a,b) in diff.items()), 1
     for k in range(2, len(hipt.levels)+1):
-        if f.made_by.get(f'level{k}_sha256', sha[f'level{k}'])!=sha[f'level{k}']: return f'were made by another level {k}', k
+        mine = sha[f'level{k}']
+        if f.made_by.get(f'level{k}_sha256', mine)!=mine: return f'were made by another level {k}', k
     return '', 0
 
 def _tiles(run, slide_id):

@@ -53,15 +53,15 @@ class Guard:
     def __init__(self,
         seconds:int=120,  # how long a call may take
     ):
-        self.seconds, self.process, self.pid = seconds, None, None
-        self.lock = threading.Lock()
+        self.seconds = seconds
+        self._forget()
 
     def __call__(self,
         function:str,  # `module.name`
         *args,         # what JSON can hold
     )->str:            # empty if the call ended, with or without an error; else why it did not
         "Try a call; what it gives is not passed on"
-        if self.pid!=os.getpid(): self.process, self.pid, self.lock = None, os.getpid(), threading.Lock()  # after a fork
+        if self.pid!=os.getpid(): self._forget()
         with self.lock:
             if self.process is None: self._start()
             try:
@@ -73,6 +73,10 @@ class Guard:
             code, self.process = self.process.wait(), None
         if code==-getattr(signal, 'SIGALRM', 0): return f'more than {self.seconds} seconds'
         return f'its process, which died ({signal.Signals(-code).name if code<0 else f"exit code {code}"})'
+
+    def _forget(self):
+        "After a fork the process belongs to the parent"
+        self.process, self.pid, self.lock = None, os.getpid(), threading.Lock()
 
     def close(self):
         "End the process"

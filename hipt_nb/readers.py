@@ -366,8 +366,8 @@ def _check_memory(path, w, h, what):
     "Refuse what is decoded as a whole, and would take more than a quarter of the memory with one copy of it"
     need = w*h*4*2
     if need<=memory_share(): return
-    raise TooLarge(f"slide '{path}' claims {what}s of {w} × {h} px, which take {need/2**30:.1f} GB to decode: if that is "
-                    "right, save it as a tiled TIFF on a machine with more memory, such as with 'vips tiffsave --tile "
+    raise TooLarge(f"slide '{path}' claims {what}s of {w} × {h} px, which take {need/2**30:.1f} GB to decode: if that "
+                    "is right, save it as a tiled TIFF on a machine with more memory, such as with 'vips tiffsave --tile "
                     "--pyramid'; if not, copy it again from its source")
 
 # %% ../nbs/00c_readers.ipynb #88b6900b
@@ -599,8 +599,8 @@ def _open_elsewhere(path):
     file = os.path.abspath(path), stat.st_size, stat.st_mtime_ns
     if file in _harmless: return
     if cost := _guard('hipt_nb.readers.look_into_file', os.fspath(path)):
-        raise HIPTError(f"slide '{path}' cannot be opened: it takes {cost}; the file is damaged, or beyond this machine: "
-                        "copy it again from its source")
+        raise HIPTError(f"slide '{path}' cannot be opened: it takes {cost}; the file is damaged, or beyond this "
+                        "machine: copy it again from its source")
     _harmless.add(file)
 
 def look_into_file(path):
@@ -643,8 +643,8 @@ def _check_directories(path):
         try:
             for at, tags in _directories(f):
                 if at in seen:
-                    raise HIPTError(f"slide '{path}' is damaged: its directory at byte {at} leads back to itself; copy it "
-                                    "again from its source")
+                    raise HIPTError(f"slide '{path}' is damaged: its directory at byte {at} leads back to itself; copy "
+                                    "it again from its source")
                 seen.add(at)
                 _check_piece(path, tags)
         except struct.error: pass  # cut off, which the readers say better

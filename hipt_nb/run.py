@@ -137,7 +137,8 @@ def _same_params(root, step, before, now, folder):
     diff = [f"{k}: {a!r} before, {b!r} now" for k,(a,b) in changed(before, now).items()]
     if not diff: return
     verb = step.split('/')[0]
-    again = f"make them again with 'hipt {verb} --redo'" if verb in REDO else f"delete '{folder}' to start that step over"
+    redo, delete = f"make them again with 'hipt {verb} --redo'", f"delete '{folder}' to start that step over"
+    again = redo if verb in REDO else delete
     raise HIPTError(f"'{root}' already holds files of step '{step}' made with other parameters ({'; '.join(diff)}): "
                     f"use the same ones, another --out, or {again}")
 
