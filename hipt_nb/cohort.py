@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/cohort.html.md"""
 
 # %% auto #0
 __all__ = ['SLIDE_SUFFIXES', 'IMAGE_SUFFIXES', 'file_kind', 'find_slides', 'slide_id_of', 'map_paths', 'read_manifest',
-           'check_filled', 'warn_once', 'read_events']
+           'check_filled', 'warn_once', 'split_column', 'for_pretraining', 'kind_of_evaluation', 'read_events']
 
 # %% ../nbs/00a_cohort.ipynb #47f39a6b
 import csv, io, os, re
@@ -395,6 +395,48 @@ def _say_alike(patients):
     more = f' (and {len(alike)-1} more such)' if len(alike)>1 else ''
     warn_once(f"note: patients {' and '.join(map(repr, alike[0]))} are taken for different people{more}: "
               "correct the manifest if they are one")
+
+# %% ../nbs/00a_cohort.ipynb #5e11a002
+_side_of = dict(train='train', training='train', val='val', valid='val', validation='val', test='test', testing='test')
+
+def split_column(
+    manifest,  # with a column `split`
+):             # Series of `train`, `val` and `test`
+    "The side of each slide; a word that is none of the three and an empty cell are refused"
+    side = manifest.split.astype('string').str.strip().str.lower().map(_side_of, na_action='ignore')
+    wrong = manifest[side.isna()]
+    if wrong.empty: return side.astype(object)
+    names = [f"{r.slide_id} ({'empty' if r.split!=r.split or r.split is None else repr(str(r.split))})"
+             for r in wrong[:10].itertuples()]
+    raise HIPTError(f"column split is neither train, val nor test for slide{'s'*(len(wrong)>1)} {', '.join(names)}"
+                    f"{' ...'*(len(wrong)>10)}: correct it, or delete the column")
+
+# %% ../nbs/00a_cohort.ipynb #5e11a004
+def for_pretraining(
+    manifest,            # table from `read_manifest`
+    transductive=False,  # learn from validation and test slides too
+):                       # the slides to learn from
+    "The training slides, where a column `split` says which they are; a notice says what is left out"
+    if 'split' not in manifest or transductive: return manifest
+    side = split_column(check_filled(manifest, 'patient'))
+    train, others = manifest[side=='train'], manifest[side!='train']
+    if train.empty: raise HIPTError("column split has no train slides to pretrain on: add some, delete the column, or "
+                                    "learn from all slides with --transductive (transductive=True)")
+    both = sorted(set(train.patient) & set(others.patient))
+    if both: raise HIPTError(f"column split has slides of patient{'s'*(len(both)>1)} {', '.join(both[:10])}"
+                             f"{' ...'*(len(both)>10)} in train and also in val or test: put each patient on one side, or "
+                             "learn from all slides with --transductive (transductive=True)")
+    if len(others): logger.info(f"pretraining on {len(train)} slides; {(side=='val').sum()} val and "
+                                f"{(side=='test').sum()} test slides are left out (column split)")
+    return train.reset_index(drop=True)
+
+def kind_of_evaluation(
+    manifest,  # table from `read_manifest`
+    seen,      # patients that were pretrained on
+)->str:        # `inductive` or `transductive`
+    "Whether test patients were part of the pretraining"
+    tested = manifest[split_column(manifest)=='test'] if 'split' in manifest else manifest
+    return 'transductive' if set(tested.patient) & set(seen) else 'inductive'
 
 # %% ../nbs/00a_cohort.ipynb #b08c4492
 _event_words = {

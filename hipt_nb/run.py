@@ -97,7 +97,7 @@ def versions()->dict:  # package → version
 # step → what version 0.0.1 did, for parameters that it did not record
 UNRECORDED = {'tile': dict(preset='hipt', region_size=4096, patch_size=256, mpp=.5, overlap=0, min_tissue=.1,
                            min_region=.1, blur='sample', upsample=False)}
-UNCOMPARED = ('upsample',)  # permissions: they let more slides in, and change none that is finished
+UNCOMPARED = ('upsample', 'evaluation')  # permissions, which change nothing that is finished, and remarks
 PLAN = ('batch_size', 'fused', 'threads')  # measured choices, which version 0.0.1 kept among the parameters
 REDO = ('tile', 'embed', 'attend')  # commands that make files again where they are told to
 

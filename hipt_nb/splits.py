@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 import pandas as pd
 from .core import HIPTError, write_csv
-from .cohort import check_filled, slide_id_of
+from .cohort import check_filled, slide_id_of, split_column
 from .evaluate import check_folds, label_problems, listed, patient_folds, slides_in
 from .outcomes import OUTCOMES
 from .outcome_folds import outcome_folds, outcome_problems
@@ -175,12 +175,7 @@ def column_split(
     df,      # a manifest with `split`
 )->list:     # of one split
     "The fixed split of the manifest"
-    synonyms = dict(training='train', valid='val', validation='val', testing='test')
-    side = df.split.astype('string').str.strip().str.lower().replace(synonyms)
-    wrong = df.slide_id[~side.isin(['train','val','test']).fillna(False)]
-    if len(wrong):
-        raise HIPTError(f"column split is neither train, val nor test for slide {', '.join(map(str, wrong))}: "
-                        "fix it, or drop the column to have folds made")
+    side = split_column(df)
     res = {s: df.slide_id[side==s].tolist() for s in ('train','val','test')}
     empty = [s for s in ('train','test') if not res[s]]
     if empty:
