@@ -292,7 +292,7 @@ SQUARE = 4       # side of a square, blocks
 BLOCK_CELLS = dict(epithelium=30, fibroblast=6, lymphocyte=4)
 ARRANGEMENTS = 'mingled', 'zoned'
 SHARES = 'gland-poor', 'gland-rich'
-GLANDS = {'mingled': 8, 'zoned': 8, 'gland-poor': 6, 'gland-rich': 10}  # of the sixteen blocks of a square
+GLANDS = {'mingled': 8, 'zoned': 8, 'gland-poor': 5, 'gland-rich': 11}  # of the sixteen blocks of a square
 
 def arrange(
     rng,          # numpy Generator
