@@ -241,6 +241,27 @@ ARMS = {   # recipe, positions
     'clusters, 32 components read, sine-cosine': (replace(grids, components=32), 'sincos'),
     'clusters, all features read, sine-cosine': (replace(grids, components=0), 'sincos'),
     'clusters, twice the rate, sine-cosine': (replace(grids, lr=16e-3), 'sincos'),
+    # development, around 32 components
+    '16 components':                  (replace(grids, components=16), 'sincos'),
+    '32 components':                  (replace(grids, components=32), 'sincos'),
+    '64 components':                  (replace(grids, components=64), 'sincos'),
+    '32 components, rate x2':         (replace(grids, components=32, lr=16e-3), 'sincos'),
+    '32 components, rate x4':         (replace(grids, components=32, lr=32e-3), 'sincos'),
+    '16 components, rate x2':         (replace(grids, components=16, lr=16e-3), 'sincos'),
+    '32 components, 8 clusters':      (replace(loss(n_clusters=8), components=32), 'sincos'),
+    '32 components, 32 clusters':     (replace(loss(n_clusters=32), components=32), 'sincos'),
+    '32 components, .3 hidden':       (replace(loss(hidden=(.3,.3)), components=32), 'sincos'),
+    '32 components, .1 to .5 hidden': (replace(loss(hidden=(.1,.5)), components=32), 'sincos'),
+    '32 components, 16 regions a step': (replace(grids, components=32, batch_size=16, lr=16e-3), 'sincos'),
+    '32 components, feature dropout': (replace(grids, components=32, grids=replace(grids.grids, dropout=.2)), 'sincos'),
+    '32 components, noise':           (replace(grids, components=32, grids=replace(grids.grids, noise=.5)), 'sincos'),
+    '32 components, teacher .9':      (replace(grids, components=32, momentum_teacher=.9), 'sincos'),
+    '32 components, DINO beside':     (replace(loss(dino=.1), components=32), 'sincos'),
+    '32 components, 128 wide':        (replace(grids, components=32), 'sincos', 128, 4),
+    '32 components, 6 deep':          (replace(grids, components=32), 'sincos', 96, 3, 6),
+    'as in the trial':                (replace(loss(relative=False), momentum_teacher=0., weight_decay_end=.04), 'trial'),
+    'as in the trial, 32 components': (replace(loss(relative=False), components=32, momentum_teacher=0.,
+                                               weight_decay_end=.04), 'trial'),
 }
 NOTHING_LEARNED = ['mean of patches', 'cosine of neighbours']
 
@@ -254,19 +275,32 @@ def nothing_learned(arm, data):
     describe = cosines if arm=='cosine of neighbours' else lambda s: np.repeat(data.standard[s].mean((1,2,3)), 2, 1)
     return {p: o['both'] for p,o in probed(describe, data).items()}
 
-def network(dim, positions, seed):
+def network(dim, positions, seed, width=96, heads=3, depth=3):
     torch.manual_seed(seed)
-    return grid_vit(dim, 96, 3, 3, positions=positions).eval()
+    if positions!='trial': return grid_vit(dim, width, depth, heads, positions=positions).eval()
+    vit = grid_vit(dim, width, depth, heads).eval()
+    vit.pos_embed.data = trial_positions()
+    return vit
+
+def trial_positions():
+    "Those of the trial: sines at the start and then learned, of a 14 × 14 grid that is resized to the region's"
+    angle = np.arange(14)[:,None]*2*np.pi/np.array([2,3,4,6,8,12,16,24,32,48,64,96])
+    e = np.concatenate([np.sin(angle), np.cos(angle)], 1)
+    both = np.concatenate([np.repeat(e[:,None], 14, 1), np.repeat(e[None], 14, 0)], -1).reshape(196, -1)
+    z = np.zeros((1,197,96), np.float32)
+    z[0,1:,:both.shape[1]] = both
+    z[0,1:] = z[0,1:]@np.linalg.qr(np.random.default_rng(5).normal(size=(96,96)))[0]
+    return torch.from_numpy(z*.3)
 
 def measure(arm, data, seed, steps):
     "Train an arm and probe it"
     if arm in NOTHING_LEARNED: return dict(auc=nothing_learned(arm, data))
-    recipe, positions = ARMS[arm]
-    vit, took, curve, log = network(data.bank.shape[1], positions, seed), 0., [], {}
+    recipe, positions, *sizes = ARMS[arm]
+    vit, took, curve, log = network(data.bank.shape[1], positions, seed, *sizes), 0., [], {}
     if recipe:
         out, source = Path(tempfile.mkdtemp()), Mosaics(data.bank, data.regions)
-        c, start = Curve(data, source, {200, 400, 800, 1600}-{steps}), time.time()
-        t = Pretraining(recipe, samples=steps*32, batch_size=32, seed=seed, device='cpu', precision='float32')
+        c, start = Curve(data, source, {100, 200, 400, 800, 1600}), time.time()
+        t = Pretraining(recipe, samples=steps*32, batch_size=recipe.batch_size, seed=seed, device='cpu', precision='float32')
         rows = train_level(source, vit, out, t, cbs=[c])
         took, curve = time.time()-start-c.spent, c.rows
         load_level(vit, out); shutil.rmtree(out)
