@@ -128,7 +128,7 @@ def filled(rng, mask, a, b):
     for where,patches in ((mask, a), (~mask, b)): g[where] = rng.permutation(patches)
     return g
 
-def chosen(rng, patches, k):
+def drawn(rng, patches, k):
     "`k` patches, each as often as the others, or once more"
     return np.concatenate([rng.permutation(patches) for _ in range(-(-k//len(patches)))])[:k]
 
@@ -138,7 +138,7 @@ def slides(rng, pair, n, a, b, count):
     for i,m in itertools.product(range(count//2), range(REGIONS)):
         masks = [arrangement(rng, pair, y, n) for y in (0, 1)]
         assert masks[0].sum()==masks[1].sum()
-        ours = chosen(rng, a, masks[0].sum()), chosen(rng, b, n*n-masks[0].sum())
+        ours = drawn(rng, a, masks[0].sum()), drawn(rng, b, n*n-masks[0].sum())
         for y,mask in enumerate(masks): out[2*i+y,m] = filled(rng, mask, *ours)
     return out, np.arange(count)%2
 
@@ -279,6 +279,15 @@ ARMS = {   # recipe, positions
     'as in the trial':                (replace(loss(relative=False), momentum_teacher=0., weight_decay_end=.04), 'trial'),
     'as in the trial, 32 components': (replace(loss(relative=False), components=32, momentum_teacher=0.,
                                                weight_decay_end=.04), 'trial'),
+    # the chosen numbers with one part changed
+    'grids, learned positions':       (chosen, 'dino'),
+    'grids, ALiBi':                   (chosen, 'alibi'),
+    'grids, regression':              (replace(loss(chosen, clusters=0.), masked_tokens=1.), 'sincos'),
+    'grids, regression, learned positions': (replace(loss(chosen, clusters=0.), masked_tokens=1.), 'dino'),
+    'grids, iBOT':                    (loss(chosen, clusters=0., ibot=1., ibot_dim=256), 'sincos'),
+    'grids, DINO beside':             (loss(chosen, dino=.1), 'sincos'),
+    'grids, DINO in place':           (loss(chosen, clusters=0., dino=1.), 'sincos'),
+    'grids, in blocks':               (loss(chosen, blocks=True), 'sincos'),
 }
 NOTHING_LEARNED = ['mean of patches', 'cosine of neighbours']
 SUPERVISED = ['level 2 supervised', 'ABMIL on patches']
@@ -393,7 +402,8 @@ def measure(arm, data, seed, steps):
         took, curve = time.time()-start-c.spent, c.rows
         load_level(vit, out); shutil.rmtree(out)
         log = rows.drop(columns=['step', 'samples', 'lr']).tail(20).mean().round(4).to_dict()
-    return dict(evaluated(vit, data, seed), curve=curve, log=log, seconds=round(took, 1))
+    numbers = {k: getattr(recipe, k) for k in ('lr', 'batch_size', 'components', 'momentum_teacher')} if recipe else {}
+    return dict(evaluated(vit, data, seed), curve=curve, log=log, seconds=round(took, 1), recipe=numbers)
 
 def evaluated(vit, data, seed):
     "The probe on slides, on slides whose cells were shuffled, and on slides of resampled test patches"
