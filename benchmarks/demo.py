@@ -9,9 +9,10 @@ one is printed. A seed that was run has a file, and is not run again.
     python benchmarks/demo.py --seeds 0 1              # development
     python benchmarks/demo.py --seeds 0 1 --aligned    # the lesson: blocks on the grid of patches and regions
     python benchmarks/demo.py --table                  # the table alone, of the files that are there
+    python benchmarks/demo.py --write                  # run what is missing, and put the table on the home page and README
 
 `--set samples2=24000` changes a size of the demo and is kept in files of their own (development seeds alone)."""
-import argparse, contextlib, json, os, platform, re, tempfile, time
+import argparse, contextlib, json, os, platform, re, subprocess, sys, tempfile, time
 from pathlib import Path
 import numpy as np, pandas as pd
 from hipt_nb.core import HIPTError, write_json
@@ -24,6 +25,8 @@ ROWS = {'HIPT, level 2 by hidden patches': 'HIPT, hipt-tiny features',
         'HIPT, random weights': 'HIPT, hipt-tiny-random features',
         'mean of patches, of the pretrained level 1': 'mean of patches, hipt-tiny',
         'patch ABMIL, of the pretrained level 1': 'patch ABMIL, hipt-tiny'}
+
+MARK = '<!-- demo table -->', '<!-- end of demo table -->'   # on the home page
 
 def processor():
     "Its name, as far as the system tells"
@@ -49,19 +52,34 @@ def path_of(out, seed, aligned, changes):
     parts = ['aligned']*aligned + [f'{k}-{v}' for k,v in sorted(changes.items())] + [f'seed-{seed}']
     return Path(out)/f"{'_'.join(parts)}.json"
 
-def show(out, seeds, aligned, changes):
-    "The table of the seeds that are there: mean, range, every seed"
+def table_of(out, seeds, aligned, changes):
+    "The table of the seeds that are there: mean, range, every seed; None if there are none"
     there = [json.loads(p.read_text()) for s in seeds if (p := path_of(out, s, aligned, changes)).exists()]
-    if not there: return print('no seed has been run yet')
-    print(f"| AUC, seeds {', '.join(str(r['seed']) for r in there)} | mean | range | every seed |\n|---|---|---|---|")
+    if not there: return None
+    lines = [f"| AUC, seeds {', '.join(str(r['seed']) for r in there)} | mean | range | every seed |", '|---|---|---|---|']
     for row in ROWS:
         v = [r['auc'][row][0] for r in there]
-        print(f"| {row} | {np.mean(v):.2f} | {min(v):.2f} to {max(v):.2f} | {', '.join(f'{x:.2f}' for x in v)} |")
+        lines.append(f"| {row} | {np.mean(v):.2f} | {min(v):.2f} to {max(v):.2f} | {', '.join(f'{x:.2f}' for x in v)} |")
+    return '\n'.join(lines)
 
-def main(out, seeds, aligned, set, table, work):
+def write(table):
+    "Put the table between its marks on the home page, and render the README"
+    root = Path(__file__).resolve().parents[1]
+    page = root/'nbs'/'index.ipynb'
+    nb = json.loads(page.read_text('utf-8'))
+    for cell in nb['cells']:
+        text = ''.join(cell['source'])
+        new = re.sub(f'({MARK[0]}\n).*?({MARK[1]})', lambda m: m[1]+table+'\n'+m[2], text, flags=re.S)
+        if new!=text: cell['source'] = new.splitlines(keepends=True)
+    page.write_text(json.dumps(nb, indent=1, ensure_ascii=False)+'\n', 'utf-8')
+    subprocess.run([sys.executable, str(root/'docs'/'readme.py')], check=True)
+
+def main(out, seeds, aligned, set, table, write_readme, work):
     changes = {k: json.loads(v) for k,v in (o.split('=') for o in set)}
     if unknown := [k for k in changes if k not in FULL]: raise HIPTError(f"the demo has no size '{unknown[0]}'")
-    if changes and any(s>9 for s in seeds): raise HIPTError("only development seeds may be run with other sizes")
+    if (changes or aligned) and any(s>9 for s in seeds):
+        raise HIPTError("only development seeds (--seeds 0 to 9) may be run with other sizes, or aligned")
+    if write_readme and tuple(seeds)!=TEST: raise HIPTError("the README has the test seeds: leave out --seeds")
     for seed in [] if table else seeds:
         path = path_of(out, seed, aligned, changes)
         if path.exists(): continue
@@ -70,7 +88,9 @@ def main(out, seeds, aligned, set, table, work):
         with keep as folder: res = run(seed, FULL | dict(aligned=aligned) | changes, folder)
         write_json(path, res)
         print(res, flush=True)
-    show(out, seeds, aligned, changes)
+    made = table_of(out, seeds, aligned, changes)
+    print(made or 'no seed has been run yet')
+    if write_readme and made: write(made)
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,5 +99,6 @@ if __name__=='__main__':
     p.add_argument('--aligned', action='store_true', help='blocks on the grid of patches and regions')
     p.add_argument('--set', nargs='+', default=[], help='sizes of the demo to change, name=value; development alone')
     p.add_argument('--table', action='store_true', help='print the table and run nothing')
+    p.add_argument('--write', dest='write_readme', action='store_true', help='put the table on the home page and README')
     p.add_argument('--work', help='keep the runs in this folder, and go on with those that are there')
     main(**vars(p.parse_args()))
