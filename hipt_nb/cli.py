@@ -855,11 +855,12 @@ def _demo_report(out, cohort, quick):
     about = ('Made-up slides of two classes that hold the same glands and the same nests of tumour cells in the same '
              'numbers, and differ only in how these are arranged: mixed, or apart. Averages over patches cannot tell '
              'them apart, and only the pyramid sees more than one patch at a time. ')
-    learnt = ('This quick demo trains for seconds, too short to learn any of that, so ' if quick else
-              'Levels 1 and 2 learned for a few minutes from slides of other patients, without labels (inductive): '
-              'level 1 by DINO, level 2 by predicting the clusters of hidden patches. Where nothing can be learned, ')
+    learned = ('Levels 1 and 2 learned from slides of other patients, without labels (inductive): level 1 by DINO, '
+               'level 2 by predicting the clusters of hidden patches; hipt-tiny-dino-alone is a level 2 by DINO. ')
     chance = 'AUCs around one half, on either side, with wide intervals are what to expect.'
-    write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides', note=about+learnt+chance)
+    chance = ('This quick demo trains for seconds, too short to learn any of that: ' if quick else
+              'Where nothing can be learned, ') + chance
+    write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides', note=about+learned+chance)
 
 # %% ../nbs/16_cli.ipynb #32b4fe5c
 class _Terminal(logging.Handler):
