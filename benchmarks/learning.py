@@ -2,7 +2,7 @@
 for both levels and both recipes.
 
 Two kinds of cohort: the classes of one differ in their cells, those of the other hold the same cells in the same
-numbers and differ in arrangement alone. Models of the sizes of `hipt-tiny` train on the cohort of seed 0; patients
+numbers and differ in arrangement alone, in blocks on the grid of patches (`aligned`). Models of the sizes of `hipt-tiny` train on the cohort of seed 0; patients
 of the cohort of seed 1 are judged. Level 1 is judged on patches that are mostly gland or mostly nest by the ground
 truth, level 2 on regions by the class of their slide. A patch or region is given the majority label of its five
 nearest neighbours among those of other patients; intervals are over patients. Level 2 stands on level 1 trained with
@@ -30,7 +30,8 @@ PAPER = replace(RECIPES['paper'], out_dim=4096)  # 65,536 prototypes would only 
 
 def cohort(work, kind, seed, n):
     d = work/f'{kind}{seed}'
-    m = read_manifest(make_cohort(d/'cohort', n_slides=n, n_patients=n, size=4096, seed=seed, workers=1, kind=kind))
+    m = read_manifest(make_cohort(d/'cohort', n_slides=n, n_patients=n, size=4096, seed=seed, workers=1, kind=kind,
+                                  aligned=True))
     run = Run(d/'run'); tile_cohort(run, m, region_size=1024, min_region=.25, blur='none')
     return m, run
 

@@ -2,8 +2,9 @@
 same patches in the same numbers. The protocol, with development and test seeds apart, is in `mosaics.md`.
 
     python benchmarks/mosaics.py features --data FOLDER --cache FILE.npz      # once; needs efficientnet-lite-pytorch
-    python benchmarks/mosaics.py run --cache FILE.npz --arms grids small --seeds 0 1
-    python benchmarks/mosaics.py table
+    python benchmarks/mosaics.py run --cache FILE.npz --arms grids 'DINO alone' --seeds 0 1    # development seeds
+    python benchmarks/mosaics.py test --cache FILE.npz [--quick]                                # test seeds, once
+    python benchmarks/mosaics.py table [--test] [--n 4]
 
 One file for each arm and seed; those that are there are not computed again."""
 import argparse, itertools, json, shutil, tempfile, time
@@ -11,11 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from fastai.callback.core import Callback
+from scipy import stats
 from scipy.ndimage import gaussian_filter
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from torch import nn
 from hipt_nb.core import write_json
 from hipt_nb.dino import RECIPES
 from hipt_nb.pretrain import Pretraining, load_level, train_level
 from hipt_nb.samples import GridSource
+from hipt_nb.slide_models import GatedPool, dense_layer
+from hipt_nb.views import flip_grids
 from hipt_nb.vit import grid_vit
 
 RESULTS = Path(__file__).parent/'results'/'mosaics'
@@ -121,7 +128,7 @@ def filled(rng, mask, a, b):
     for where,patches in ((mask, a), (~mask, b)): g[where] = rng.permutation(patches)
     return g
 
-def chosen(rng, patches, k):
+def drawn(rng, patches, k):
     "`k` patches, each as often as the others, or once more"
     return np.concatenate([rng.permutation(patches) for _ in range(-(-k//len(patches)))])[:k]
 
@@ -131,7 +138,7 @@ def slides(rng, pair, n, a, b, count):
     for i,m in itertools.product(range(count//2), range(REGIONS)):
         masks = [arrangement(rng, pair, y, n) for y in (0, 1)]
         assert masks[0].sum()==masks[1].sum()
-        ours = chosen(rng, a, masks[0].sum()), chosen(rng, b, n*n-masks[0].sum())
+        ours = drawn(rng, a, masks[0].sum()), drawn(rng, b, n*n-masks[0].sum())
         for y,mask in enumerate(masks): out[2*i+y,m] = filled(rng, mask, *ours)
     return out, np.arange(count)%2
 
@@ -163,13 +170,12 @@ class Data:
         self.regions = np.concatenate(grids).reshape(-1, n, n)
         self.probe = {p: make(1, i, p, self.probe_patches, count) for i,p in enumerate(PAIRS)}
         self.test = {p: make(2, i, p, self.test_patches, count) for i,p in enumerate(PAIRS)}
+        self.test_patches_of = [self.test_patches[k] for k in kinds]
         x = self.bank[np.concatenate([pre[a], pre[b]])]
         self.standard = (self.bank-x.mean(0))/(x.std(0)+1e-3)
 
 def auc_of(a, ya, b, yb):
     "AUC of a logistic regression, its strength fixed beforehand"
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
     mean, std = a.mean(0), a.std(0)+1e-6
     probe = LogisticRegression(C=.1, max_iter=2000).fit((a-mean)/std, ya)
     return roc_auc_score(yb, probe.decision_function((b-mean)/std))
@@ -210,7 +216,8 @@ class Curve(Callback):
         self.spent += time.time()-start
         self.rows.append(dict(step=self.learn.it, **auc))
 
-grids, small = RECIPES['grids'], RECIPES['small']
+small, chosen = RECIPES['small'], RECIPES['grids']
+grids = replace(chosen, components=96, lr=8e-3, momentum_teacher=.98)   # the recipe as development began with it
 loss = lambda r=grids, **kw: replace(r, loss=replace(r.loss, **kw))
 regression = lambda **kw: replace(loss(clusters=0., **kw), masked_tokens=1.)
 ARMS = {   # recipe, positions
@@ -221,6 +228,7 @@ ARMS = {   # recipe, positions
     'small as shipped':               (small, 'dino'),
     'masks as shipped, alone':        (loss(small, dino=0.), 'dino'),
     'DINO alone, sine-cosine':        (replace(small, masked_tokens=0.), 'sincos'),
+    'grids':                          (chosen, 'sincos'),
     'clusters, sine-cosine':          (grids, 'sincos'),
     'clusters, learned positions':    (grids, 'dino'),
     'clusters, ALiBi':                (grids, 'alibi'),
@@ -241,8 +249,50 @@ ARMS = {   # recipe, positions
     'clusters, 32 components read, sine-cosine': (replace(grids, components=32), 'sincos'),
     'clusters, all features read, sine-cosine': (replace(grids, components=0), 'sincos'),
     'clusters, twice the rate, sine-cosine': (replace(grids, lr=16e-3), 'sincos'),
+    # development, around 32 components
+    '16 components':                  (replace(grids, components=16), 'sincos'),
+    '32 components':                  (replace(grids, components=32), 'sincos'),
+    '64 components':                  (replace(grids, components=64), 'sincos'),
+    '32 components, rate x2':         (replace(grids, components=32, lr=16e-3), 'sincos'),
+    '32 components, rate x4':         (replace(grids, components=32, lr=32e-3), 'sincos'),
+    '16 components, rate x2':         (replace(grids, components=16, lr=16e-3), 'sincos'),
+    '32 components, 8 clusters':      (replace(loss(n_clusters=8), components=32), 'sincos'),
+    '32 components, 32 clusters':     (replace(loss(n_clusters=32), components=32), 'sincos'),
+    '32 components, .3 hidden':       (replace(loss(hidden=(.3,.3)), components=32), 'sincos'),
+    '32 components, .1 to .5 hidden': (replace(loss(hidden=(.1,.5)), components=32), 'sincos'),
+    '32 components, 16 regions a step': (replace(grids, components=32, batch_size=16, lr=16e-3), 'sincos'),
+    '32 components, feature dropout': (replace(grids, components=32, grids=replace(grids.grids, dropout=.2)), 'sincos'),
+    '32 components, noise':           (replace(grids, components=32, grids=replace(grids.grids, noise=.5)), 'sincos'),
+    '32 components, teacher .9':      (replace(grids, components=32, momentum_teacher=.9), 'sincos'),
+    '32 components, DINO beside':     (replace(loss(dino=.1), components=32), 'sincos'),
+    '32 components, 128 wide':        (replace(grids, components=32), 'sincos', 128, 4),
+    '32 components, 6 deep':          (replace(grids, components=32), 'sincos', 96, 3, 6),
+    'grids, positions of the trial':  (grids, 'trial'),
+    'grids, the student read':        (replace(grids, momentum_teacher=0.), 'sincos'),
+    'grids, clusters not relative':   (loss(relative=False), 'sincos'),
+    'the trial, rate x2':             (replace(loss(relative=False), momentum_teacher=0., lr=16e-3), 'trial'),
+    'the trial, 32 components, rate x2': (replace(loss(relative=False), components=32, momentum_teacher=0., lr=16e-3),
+                                       'trial'),
+    '32 components, rate x2, teacher .9': (replace(grids, components=32, lr=16e-3, momentum_teacher=.9), 'sincos'),
+    '32 components, rate x4, teacher .9': (replace(grids, components=32, lr=32e-3, momentum_teacher=.9), 'sincos'),
+    '16 components, rate x2, teacher .9': (replace(grids, components=16, lr=16e-3, momentum_teacher=.9), 'sincos'),
+    'as in the trial':                (replace(loss(relative=False), momentum_teacher=0., weight_decay_end=.04), 'trial'),
+    'as in the trial, 32 components': (replace(loss(relative=False), components=32, momentum_teacher=0.,
+                                               weight_decay_end=.04), 'trial'),
+    # the chosen numbers with one part changed
+    'grids, learned positions':       (chosen, 'dino'),
+    'grids, ALiBi':                   (chosen, 'alibi'),
+    'grids, regression':              (replace(loss(chosen, clusters=0.), masked_tokens=1.), 'sincos'),
+    'grids, regression, learned positions': (replace(loss(chosen, clusters=0.), masked_tokens=1.), 'dino'),
+    'grids, iBOT':                    (loss(chosen, clusters=0., ibot=1., ibot_dim=256), 'sincos'),
+    'grids, DINO beside':             (loss(chosen, dino=.1), 'sincos'),
+    'grids, DINO in place':           (loss(chosen, clusters=0., dino=1.), 'sincos'),
+    'grids, in blocks':               (loss(chosen, blocks=True), 'sincos'),
 }
 NOTHING_LEARNED = ['mean of patches', 'cosine of neighbours']
+SUPERVISED = ['level 2 supervised', 'ABMIL on patches']
+UNTRAINED = 'random, inputs and positions of grids'   # the network of `grids` before its first step
+ALL_ARMS = [*NOTHING_LEARNED, *SUPERVISED, UNTRAINED, *ARMS]
 
 def nothing_learned(arm, data):
     "Baselines without training"
@@ -254,80 +304,238 @@ def nothing_learned(arm, data):
     describe = cosines if arm=='cosine of neighbours' else lambda s: np.repeat(data.standard[s].mean((1,2,3)), 2, 1)
     return {p: o['both'] for p,o in probed(describe, data).items()}
 
-def network(dim, positions, seed):
+# ---- with labels: trained on the probe's slides, pair by pair
+
+class Level2(nn.Module):
+    "The network of `grids` and a linear layer on what the probe reads"
+    def __init__(self, dim, seed):
+        super().__init__()
+        self.vit = network(dim, chosen.network.positions, seed).train()
+        self.classifier = nn.Linear(2*self.vit.dim, 1)
+
+    def forward(self, x):   # [slides,REGIONS,D,n,n]
+        t = torch.cat(self.vit.class_and_mean(x.flatten(0, 1)), -1)
+        return self.classifier(t.unflatten(0, x.shape[:2]).mean(1))[:,0]
+
+class PatchABMIL(nn.Module):
+    "Gated attention over all patches of a slide"
+    def __init__(self, dim, seed, width=96):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.phi, self.pool = dense_layer(dim, width, .25), GatedPool(width)
+        self.classifier = nn.Linear(width, 1)
+
+    def forward(self, x):
+        h = self.phi(x.movedim(2, -1).flatten(1, 3))
+        return self.classifier(self.pool(h, torch.ones(h.shape[:2], dtype=torch.bool))[0])[:,0]
+
+EPOCHS, LOSS_IS_DOWN, SLIDES_A_STEP = 100, .05, 8
+
+def fit_supervised(model, read, s, y, score, seed):
+    "Until the mean loss of an epoch is down, or the last epoch; loss and AUC of the test after some epochs"
+    opt, rng, curve = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=.04), np.random.default_rng(seed), []
     torch.manual_seed(seed)
-    return grid_vit(dim, 96, 3, 3, positions=positions).eval()
+    for epoch in range(1, EPOCHS+1):
+        losses = []
+        for k in np.array_split(rng.permutation(len(s)), len(s)//SLIDES_A_STEP):
+            x = read(s[k])
+            x = flip_grids(x.flatten(0, 1), torch.from_numpy(rng.random((x.shape[0]*x.shape[1], 3))<.5)).view_as(x)
+            l = nn.functional.binary_cross_entropy_with_logits(model(x), torch.from_numpy(y[k]).float())
+            opt.zero_grad(); l.backward(); opt.step()
+            losses.append(l.item())
+        loss, done = float(np.mean(losses)), np.mean(losses)<LOSS_IS_DOWN or epoch==EPOCHS
+        if done or epoch in (5, 10, 20, 40): curve.append(dict(epoch=epoch, loss=round(loss, 4), auc=score(model)))
+        if done: return curve
+
+def with_labels(arm, data, seed):
+    "A network for each pair, trained with labels"
+    source, start = Mosaics(data.bank, data.regions), time.time()
+    source.standardise(network(data.bank.shape[1], 'sincos', seed), components=chosen.components)
+    patches = source.scaled(*as_grids(data.bank, np.arange(len(data.bank))[:,None,None]))[0][:,:,0,0]
+    read = lambda s: patches[torch.from_numpy(s)].movedim(-1, 2)
+    curves = {}
+    for p in PAIRS:
+        (s, y), (t, yt) = data.probe[p], data.test[p]
+        model = (Level2 if arm=='level 2 supervised' else PatchABMIL)(patches.shape[1], seed)
+        @torch.no_grad()
+        def score(model):
+            scores = torch.cat([model.eval()(read(o)) for o in np.array_split(t, 10)])
+            model.train()
+            return round(roc_auc_score(yt, scores), 4)
+        curves[p] = fit_supervised(model, read, s, y, score, seed)
+    return dict(auc={p: c[-1]['auc'] for p,c in curves.items()}, curves=curves, seconds=round(time.time()-start, 1))
+
+# ---- without labels
+
+def network(dim, positions, seed, width=96, heads=3, depth=3):
+    torch.manual_seed(seed)
+    if positions!='trial': return grid_vit(dim, width, depth, heads, positions=positions).eval()
+    vit = grid_vit(dim, width, depth, heads).eval()
+    vit.pos_embed.data = trial_positions()
+    return vit
+
+def trial_positions():
+    "Those of the trial: sines at the start and then learned, of a 14 × 14 grid that is resized to the region's"
+    angle = np.arange(14)[:,None]*2*np.pi/np.array([2,3,4,6,8,12,16,24,32,48,64,96])
+    e = np.concatenate([np.sin(angle), np.cos(angle)], 1)
+    both = np.concatenate([np.repeat(e[:,None], 14, 1), np.repeat(e[None], 14, 0)], -1).reshape(196, -1)
+    z = np.zeros((1,197,96), np.float32)
+    z[0,1:,:both.shape[1]] = both
+    z[0,1:] = z[0,1:]@np.linalg.qr(np.random.default_rng(5).normal(size=(96,96)))[0]
+    return torch.from_numpy(z*.3)
 
 def measure(arm, data, seed, steps):
     "Train an arm and probe it"
     if arm in NOTHING_LEARNED: return dict(auc=nothing_learned(arm, data))
-    recipe, positions = ARMS[arm]
-    vit, took, curve, log = network(data.bank.shape[1], positions, seed), 0., [], {}
+    if arm in SUPERVISED: return with_labels(arm, data, seed)
+    if arm==UNTRAINED:
+        source = Mosaics(data.bank, data.regions)
+        vit = network(data.bank.shape[1], chosen.network.positions, seed)
+        return evaluated(source.as_given(source.standardise(vit, components=chosen.components)).eval(), data, seed)
+    recipe, positions, *sizes = ARMS[arm]
+    vit, took, curve, log = network(data.bank.shape[1], positions, seed, *sizes), 0., [], {}
     if recipe:
         out, source = Path(tempfile.mkdtemp()), Mosaics(data.bank, data.regions)
-        c, start = Curve(data, source, {200, 400, 800, 1600}-{steps}), time.time()
-        t = Pretraining(recipe, samples=steps*32, batch_size=32, seed=seed, device='cpu', precision='float32')
+        c, start = Curve(data, source, {100, 200, 400, 800, 1600}), time.time()
+        t = Pretraining(recipe, samples=steps*32, batch_size=recipe.batch_size, seed=seed, device='cpu', precision='float32')
         rows = train_level(source, vit, out, t, cbs=[c])
         took, curve = time.time()-start-c.spent, c.rows
         load_level(vit, out); shutil.rmtree(out)
         log = rows.drop(columns=['step', 'samples', 'lr']).tail(20).mean().round(4).to_dict()
+    numbers = {k: getattr(recipe, k) for k in ('lr', 'batch_size', 'components', 'momentum_teacher')} if recipe else {}
+    return dict(evaluated(vit, data, seed), curve=curve, log=log, seconds=round(took, 1), recipe=numbers)
+
+def evaluated(vit, data, seed):
+    "The probe on slides, on slides whose cells were shuffled, and on slides of resampled test patches"
     describe = lambda s: described(vit, data.bank, s)
-    shuffled_ = {p: o['both'] for p,o in probed(describe, data, shuffle=True).items()}
-    return dict(auc=probed(describe, data), shuffled=shuffled_, curve=curve, log=log,
-                seconds=round(took, 1))
+    without_places = {p: o['both'] for p,o in probed(describe, data, shuffle=True).items()}
+    res = dict(auc=probed(describe, data), shuffled=without_places)
+    if seed in TEST: res['resampled'] = {p: resampled(describe, data, p, seed) for p in ('nests', 'rings')}
+    return res
+
+def resampled(describe, data, pair, seed, times=20):
+    "AUC of the same probe on new slides, each time of patches drawn from the test's with replacement"
+    (s, y), k = data.probe[pair], PAIRS.index(pair)
+    a, out = describe(s), []
+    for i in range(times):
+        rng = np.random.default_rng([seed, 3, k, i])
+        patches = [rng.choice(p, len(p)) for p in data.test_patches_of]
+        t, yt = slides(rng, pair, data.n, *patches, 100)
+        out.append(round(auc_of(a, y, describe(t), yt), 4))
+    return out
+
+# ---- what is run, and the tables
+
+STEPS = 800     # of the test seeds
+BASELINES = [*NOTHING_LEARNED, UNTRAINED]
+EVIDENCE = [    # cells along a side, arms: in this order, each for all test seeds
+    (8,  [*BASELINES, 'grids']),
+    (8,  ['masks as shipped, alone', 'DINO alone', 'ABMIL on patches']),
+    (4,  [*BASELINES, 'grids', 'DINO alone']),
+    (8,  ['level 2 supervised']),
+    (16, [*BASELINES, 'grids', 'DINO alone'])]
 
 def name_of(arm, kinds, n, seed, left_out, steps):
     parts = [arm]
-    if steps!=400: parts.append(f'{steps} steps')
+    if steps!=400 and arm in ARMS: parts.append(f'{steps} steps')
     if kinds!=['lung_aca','lung_n']: parts += kinds
     parts += [f'{n}x{n}', *(f'without {p}' for p in left_out), f'seed {seed}']
     return '_'.join(parts).replace(',', '').replace(' ', '-')+'.json'
 
-def run(cache, arms, seeds, n, steps, kinds, left_out, test):
+def run(cache, arms, seeds, n=8, steps=400, kinds=('lung_aca','lung_n'), left_out=()):
+    "Run arms on development seeds, those alone that have no file yet"
+    for seed in seeds:
+        if seed not in DEVELOPMENT: raise SystemExit(f'seed {seed} is not for development: see the command test')
+        run_seed(cache, arms, seed, n, steps, list(kinds), list(left_out))
+
+def run_seed(cache, arms, seed, n, steps, kinds, left_out):
     torch.set_num_threads(1)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for seed in seeds:
-        if (seed in TEST)!=test: raise SystemExit(f'seed {seed}: test seeds are run once, with --test')
-        data = None
-        for arm in arms:
-            path = RESULTS/name_of(arm, kinds, n, seed, left_out, steps)
-            if path.exists(): continue
-            data = data or Data(cache, kinds, n, seed, left_out)
-            res = dict(arm=arm, seed=seed, n=n, kinds=kinds, left_out=left_out, steps=steps)
-            res |= measure(arm, data, seed, steps)
-            write_json(path, res)
-            auc = {p: o if isinstance(o, float) else o['both'] for p,o in res['auc'].items()}
-            print(seed, arm, auc, res.get('seconds'), flush=True)
+    data = None
+    for arm in arms:
+        path = RESULTS/name_of(arm, kinds, n, seed, left_out, steps)
+        if path.exists(): continue
+        data = data or Data(cache, kinds, n, seed, left_out)
+        res = dict(arm=arm, seed=seed, n=n, kinds=kinds, left_out=left_out, steps=steps if arm in ARMS else 0)
+        res |= measure(arm, data, seed, steps)
+        write_json(path, res)
+        print(seed, f'{n}x{n}', arm, {p: value(res, p) for p in PAIRS}, res.get('seconds'), flush=True)
 
-def table(n=8, seeds=DEVELOPMENT, steps=400):
-    "A row for each arm: AUC of every pair, mean over seeds and each seed"
+def test(cache, quick=False):
+    "Run the protocol, once; what has a file is not run again"
+    for n,arms in EVIDENCE[:1] if quick else EVIDENCE:
+        for seed in TEST[:1] if quick else TEST: run_seed(cache, arms, seed, n, STEPS, ['lung_aca','lung_n'], [])
+
+def value(r, pair):
+    v = r['auc'][pair]
+    return v if isinstance(v, float) else v['both']
+
+def results(n, seeds, steps=None):
+    "Arm → results by seed, of one size of regions and the usual two kinds"
     rows = [json.loads(p.read_text()) for p in RESULTS.glob('*.json')]
-    rows = [r for r in rows if r['n']==n and r['seed'] in seeds and r['steps']==steps and not r['left_out']
-            and r['kinds']==['lung_aca','lung_n']]
-    print('| arm | seeds | '+' | '.join(PAIRS)+' | seconds |\n|'+'---|'*(len(PAIRS)+3))
-    for arm in [*NOTHING_LEARNED, *ARMS]:
-        mine = sorted((r for r in rows if r['arm']==arm), key=lambda r: r['seed'])
-        if not mine: continue
-        value = lambda r,p: r['auc'][p] if isinstance(r['auc'][p], float) else r['auc'][p]['both']
-        cells = [f"**{np.mean(v):.2f}** ({', '.join(f'{o:.2f}' for o in v)})" if len(v)>1 else f'{v[0]:.2f}'
-                 for p in PAIRS for v in [[value(r, p) for r in mine]]]
-        seconds = np.mean([r['seconds'] for r in mine]) if 'seconds' in mine[0] else 0
-        print(f"| {arm} | {len(mine)} | {' | '.join(cells)} | {seconds:.0f} |")
+    mine = lambda r: (r['n']==n and r['seed'] in seeds and not r['left_out'] and r['kinds']==['lung_aca','lung_n']
+                      and (steps is None or r['arm'] not in ARMS or r['steps']==steps))
+    rows = sorted(filter(mine, rows), key=lambda r: (r['steps'], r['seed']))
+    steps_of = lambda r: f", {r['steps']} steps" if steps is None and r['arm'] in ARMS else ''
+    out = {}
+    for r in rows: out.setdefault(r['arm']+steps_of(r), {})[r['seed']] = r
+    order = {a: i for i,a in enumerate([*BASELINES, *SUPERVISED, *ARMS])}
+    return dict(sorted(out.items(), key=lambda o: order.get(o[0].rsplit(', ', 1)[0] if steps is None else o[0], 99)))
+
+def interval(values):
+    "Mean of seeds, and its 95 % interval by the t distribution"
+    mean, n = np.mean(values), len(values)
+    half = stats.t.ppf(.975, n-1)*np.std(values, ddof=1)/n**.5 if n>1 else np.nan
+    return mean, mean-half, mean+half
+
+def in_words(values, top=1.):
+    mean, low, high = interval(values)
+    return f'{mean:.2f}' if np.isnan(low) else f'{mean:.2f} ({low:.2f} to {min(high, top):.2f})'
+
+def table(n=8, steps=None, test=False):
+    "A row for each arm: AUC of every pair, mean over seeds and each seed; with test seeds intervals as well"
+    found = results(n, TEST if test else DEVELOPMENT, STEPS if test else steps)
+    if not test:
+        print('| arm | seeds | '+' | '.join(PAIRS)+' | seconds |\n|'+'---|'*(len(PAIRS)+3))
+        for arm,rs in found.items():
+            v = {p: [value(r, p) for r in rs.values()] for p in PAIRS}
+            cells = [f"**{np.mean(o):.2f}** ({', '.join(f'{x:.2f}' for x in o)})" if len(o)>1 else f'{o[0]:.2f}'
+                     for o in v.values()]
+            seconds = np.mean([r.get('seconds', 0) for r in rs.values()])
+            print(f"| {arm} | {', '.join(map(str, rs))} | {' | '.join(cells)} | {seconds:.0f} |")
+        return
+    print(f'Regions of {n} × {n} cells: AUC, mean of test seeds and its 95 % interval over seeds\n')
+    print('| arm | seeds | '+' | '.join(PAIRS)+' | shuffled | seconds |\n|'+'---|'*(len(PAIRS)+4))
+    for arm,rs in found.items():
+        cells = [in_words([value(r, p) for r in rs.values()]) for p in PAIRS]
+        without = [np.mean(list(r['shuffled'].values())) for r in rs.values() if 'shuffled' in r]
+        seconds = np.mean([r.get('seconds', 0) for r in rs.values()])
+        print(f"| {arm} | {len(rs)} | {' | '.join(cells)} | {in_words(without) if without else ''} | {seconds:.0f} |")
+    print('\n| arm | pair | each seed | above the cosine of neighbours | patches resampled, each seed |\n|---|---|---|---|---|')
+    cosine = found.get('cosine of neighbours', {})
+    for arm,pair in itertools.product(found, ('nests', 'rings')):
+        rs = found[arm]
+        above = [value(r, pair)-value(cosine[s], pair) for s,r in rs.items() if s in cosine]
+        again = [np.percentile(r['resampled'][pair], [2.5, 97.5]) for r in rs.values() if 'resampled' in r]
+        print(f"| {arm} | {pair} | {', '.join(f'{value(r, pair):.2f}' for r in rs.values())} | "
+              f"{in_words(above) if above and arm!='cosine of neighbours' else ''} | "
+              f"{', '.join(f'{a:.2f}–{b:.2f}' for a,b in again)} |")
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = p.add_subparsers(dest='what', required=True)
     f = sub.add_parser('features'); f.add_argument('--data', required=True); f.add_argument('--cache', required=True)
-    r = sub.add_parser('run'); r.add_argument('--cache', required=True)
-    r.add_argument('--arms', nargs='+', default=[*NOTHING_LEARNED, *ARMS], choices=[*NOTHING_LEARNED, *ARMS])
+    r = sub.add_parser('run', help='arms on development seeds'); r.add_argument('--cache', required=True)
+    r.add_argument('--arms', nargs='+', default=ALL_ARMS, choices=ALL_ARMS)
     r.add_argument('--seeds', nargs='+', type=int, default=list(DEVELOPMENT))
     r.add_argument('--n', type=int, default=8, choices=[4, 8, 16], help='cells along the side of a region')
     r.add_argument('--steps', type=int, default=400)
     r.add_argument('--kinds', nargs=2, default=['lung_aca','lung_n'])
     r.add_argument('--left-out', nargs='*', default=[], choices=PAIRS, help='pairs that are not pretrained on')
-    r.add_argument('--test', action='store_true', help='the test seeds, once')
+    e = sub.add_parser('test', help='the protocol on test seeds, once'); e.add_argument('--cache', required=True)
+    e.add_argument('--quick', action='store_true', help='one seed, 8 × 8 cells, the chosen recipe and what is not trained')
     t = sub.add_parser('table'); t.add_argument('--n', type=int, default=8)
+    t.add_argument('--steps', type=int, help='in development: of these steps alone')
     t.add_argument('--test', action='store_true')
-    a = vars(p.parse_args()); what = a.pop('what')
-    if what=='table': table(a['n'], TEST if a['test'] else DEVELOPMENT)
-    else: dict(features=features, run=run)[what](**a)
+    a = vars(p.parse_args())
+    dict(features=features, run=run, test=test, table=table)[a.pop('what')](**a)

@@ -778,14 +778,16 @@ def import_(
     if not slides: print(f"import: the slides are listed in {run.table('manifest')}")
 
 # %% ../nbs/16_cli.ipynb #c5655405
-FULL  = dict(n_slides=24, n_patients=18, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20, attended=4)
-QUICK = dict(n_slides=12, n_patients=10, size=2048, samples1=256, samples2=512, folds=2, epochs=5, attended=1)
+FULL  = dict(n_slides=24, n_patients=18, n_unlabelled=16, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20,
+             attended=4, aligned=False)
+QUICK = FULL | dict(n_slides=12, n_patients=10, n_unlabelled=4, size=2048, samples1=256, samples2=512, folds=2, epochs=5,
+                    attended=1)
 
 @app.command()
 def demo(
     out:Annotated[Path, typer.Option(
-        '--out', '-o', help="Folder for the phantom cohort, the run and its report.")]=Path('demo'),
-    quick:Annotated[bool, typer.Option('--quick', help="The same at a smaller size, in under a minute.")]=False,
+        '--out', '-o', help="Folder for the phantom cohorts, the run and its report.")]=Path('demo'),
+    quick:Annotated[bool, typer.Option('--quick', help="The same at a smaller size, in about a minute.")]=False,
     seed:Seed=0,
 ):
     "Walk the whole road on made-up slides. Phantoms, tile, pretrain, embed, train, evaluate, attend, report."
@@ -802,31 +804,29 @@ def _demo_steps(out, p, seed):
     "The demo as (description, function) pairs; each is a command as a user would call it"
     out = Run(out).root
     Run(out).record('demo', p | dict(seed=seed), 'cohort')
-    cohort, control = [out/'cohort'/'manifest.csv'], 'hipt-tiny:random'
-    def phantoms():
-        from hipt_nb.phantom_cohort import make_cohort
-        sizes = {k: p[k] for k in ('n_slides', 'n_patients', 'size')}
-        make_cohort(out/'cohort', **sizes, seed=seed, kind='arrangement')
-    def tiles(): tile(cohort, out, region_size=1024, min_region=.25, workers=2)
-    def levels():
-        samples = {k: p[k] for k in ('samples1', 'samples2')}
-        pretrain(cohort, out, 'hipt-tiny', recipe='small', **samples, seed=seed)
+    cohort, unlabelled = ([out/folder/'manifest.csv'] for folder in ('cohort', 'unlabelled'))
+    n, m, size, attended = (p[k] for k in ('n_slides', 'n_unlabelled', 'size', 'attended'))
+    def tiles():
+        for slides in (cohort, unlabelled): tile(slides, out, region_size=1024, min_region=.25, workers=2)
+    def levels(): pretrain(unlabelled, out, 'hipt-tiny', samples1=p['samples1'], samples2=p['samples2'], seed=seed)
     def slide_level():
-        for name in ('hipt-tiny', 'hipt-tiny-random'):
-            train(cohort, out, name, folds=p['folds'], epochs=p['epochs'], seed=seed)
+        common = dict(folds=p['folds'], epochs=p['epochs'], seed=seed)
+        for name in ('hipt-tiny', 'hipt-tiny-random'): train(cohort, out, name, **common)
+        train(cohort, out, 'hipt-tiny', level2='frozen', pyramid=DINO_ALONE, name=DINO_ALONE, **common)
     def maps(): attend(_some(cohort[0], attended), out, 'hipt-tiny')
-    n, size, attended = p['n_slides'], p['size'], p['attended']
     return [
-        (f"make {n} phantom slides of {size} × {size} px; both classes hold the same cells, arranged differently",
-         phantoms),
+        (f"make {n} phantom slides of {size} × {size} px; both classes hold the same cells, arranged differently; "
+         f"and {m} of other patients, without labels, for pretraining", lambda: _demo_phantoms(out, p, seed)),
         ("find tissue, lay regions of 1024 px", tiles),
-        ("pretrain level 1 on patches, level 2 on regions (DINO)", levels),
+        ("pretrain on the slides without labels: level 1 on patches (DINO), level 2 on regions "
+         "(the clusters of hidden patches)", levels),
+        ("pretrain level 2 once more by DINO alone, for comparison", lambda: _dino_alone(unlabelled, out, p, seed)),
         ("embed with the pretrained pyramid", lambda: embed(cohort, out, 'hipt-tiny')),
-        ("embed with a random pyramid, as a control", lambda: embed(cohort, out, control)),
+        ("embed with a random pyramid, as a control", lambda: embed(cohort, out, 'hipt-tiny:random')),
         ("fine-tune the slide level in patient-grouped folds", slide_level),
         ("evaluate against the mean of patches and other baselines", lambda: evaluate(cohort, out)),
         (f"draw attention for {attended} slide{'s'*(attended>1)}", maps),
-        ("write the report", lambda: _demo_report(out, cohort, p is QUICK)),
+        ("write the report", lambda: _demo_report(out, cohort, p['n_slides']==QUICK['n_slides'])),
     ]
 
 def _some(manifest, n):
@@ -835,17 +835,36 @@ def _some(manifest, n):
     df = df.assign(turn=df.groupby('label').cumcount()).sort_values(['turn','label'])
     return [Path(p) for p in df.path[:n]]
 
+# %% ../nbs/16_cli.ipynb #16d19001
+DINO_ALONE = 'hipt-tiny-dino-alone'   # a level 2 above the level 1 of hipt-tiny
+
+def _demo_phantoms(out, p, seed):
+    "The cohort, and slides of other patients to pretrain on: other scenes and stains, no labels"
+    from hipt_nb.phantom_cohort import make_cohort
+    kind = dict(size=p['size'], kind='arrangement', aligned=p['aligned'])
+    make_cohort(out/'cohort', p['n_slides'], p['n_patients'], seed=seed, **kind)
+    make_cohort(out/'unlabelled', p['n_unlabelled'], p['n_unlabelled'], seed=seed+1000, prefix='U', labelled=False, **kind)
+
+def _dino_alone(slides, out, p, seed):
+    "Level 2 as in the recipe `grids`, but learned by DINO's loss in place of hidden patches"
+    from hipt_nb.hipt import PRESETS
+    encoder, preset = DINO_ALONE[:9], DINO_ALONE[10:]
+    PRESETS.setdefault(preset, PRESETS[encoder])
+    pretrain(slides, out, preset, encoder=encoder, setting=['loss.dino=1', 'loss.clusters=0'], samples2=p['samples2'],
+             seed=seed)
+
 # %% ../nbs/16_cli.ipynb #8c4d72ae
 def _demo_report(out, cohort, quick):
     from hipt_nb.report import write_report
     about = ('Made-up slides of two classes that hold the same glands and the same nests of tumour cells in the same '
              'numbers, and differ only in how these are arranged: mixed, or apart. Averages over patches cannot tell '
              'them apart, and only the pyramid sees more than one patch at a time. ')
-    learnt = ('This quick demo trains for seconds, too short to learn any of that, so ' if quick else
-              'Level 1 and level 2 learnt from these slides for a few minutes, without labels. '
-              'Where nothing can be learnt, ')
+    learned = ('Levels 1 and 2 learned from slides of other patients, without labels (inductive): level 1 by DINO, '
+               'level 2 by predicting the clusters of hidden patches; hipt-tiny-dino-alone is a level 2 by DINO. ')
     chance = 'AUCs around one half, on either side, with wide intervals are what to expect.'
-    write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides', note=about+learnt+chance)
+    chance = ('This quick demo trains for seconds, too short to learn any of that: ' if quick else
+              'Where nothing can be learned, ') + chance
+    write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides', note=about+learned+chance)
 
 # %% ../nbs/16_cli.ipynb #32b4fe5c
 class _Terminal(logging.Handler):

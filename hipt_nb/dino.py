@@ -332,7 +332,7 @@ RECIPES = dict(
         warmup_teacher_temp=.04, teacher_temp=.07, warmup_teacher=.15))
 RECIPES['grids'] = replace(
     RECIPES['small'], grids=GridViews(n_local=4, turns=True), masked_tokens=0.,
-    components=96,
+    lr=16e-3, momentum_teacher=.9, components=32,
     loss=GridLoss(dino=0., clusters=1., augmented=True), network=GridNetwork('sincos', readout='both'))
 
 # recipe → level → sizes at which it was shown to learn, by us or by those who published it: px of a patch, or cells of

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2, numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, atomic, renamed
-from .scene import ARRANGEMENTS, MASK_MPP, NUCLEI, Scene, layout, layout_blocks, noise
+from .scene import GLANDS, MASK_MPP, NUCLEI, Scene, layout, layout_blocks, noise
 
 # %% ../nbs/02_phantom.ipynb #1311ab16
 # optical density in red, green and blue at amount 1
@@ -263,23 +263,25 @@ GLAND_SHARE = dict(glandular=.72, infiltrative=.32)  # part of the epithelium th
 
 def make_slide(
     path,                      # `.tif` to write
-    label:str='glandular',     # `glandular` or `infiltrative`; `mingled` or `zoned`
+    label:str='glandular',     # `glandular` or `infiltrative`; or, of blocks, one of `scene.GLANDS`
     seed:int=0,                # of this slide
     size:int=4096,             # side, level-0 px
     mpp:float=.5,              # µm per level-0 px
     gland_share:float=None,    # part of the epithelium that forms glands; the label's own if not given
     patient:int=0,             # seed of the stain
     scanner:int=0,             # seed of the scanner's white
+    aligned:bool=False,        # slides of blocks: on the grid of patches and regions, not at a random scale and offset
 )->Path:                       # `path`
     "Write one phantom and its mask; an existing one with the same parameters is kept"
-    if label not in LABELS+ARRANGEMENTS:
-        raise HIPTError(f"unknown phantom label '{label}': use {', '.join(LABELS+ARRANGEMENTS)}")
+    if label not in (*LABELS, *GLANDS):
+        raise HIPTError(f"unknown phantom label '{label}': use {', '.join((*LABELS, *GLANDS))}")
     path = Path(path)
     share = GLAND_SHARE.get(label, .5) if gland_share is None else gland_share
     params = dict(version=_version, label=label, seed=seed, size=size, mpp=mpp,
         gland_share=round(float(share),6), patient=patient, scanner=scanner)
+    if label in GLANDS and not aligned: params['lattice'] = 'random'   # version 0.0.1 had aligned ones alone
     if _is_made(path, params): return path
-    scene = layout_blocks(label, seed, size*mpp) if label in ARRANGEMENTS else layout(share, seed, size*mpp)
+    scene = layout_blocks(label, seed, size*mpp, aligned) if label in GLANDS else layout(share, seed, size*mpp)
     image = _whole(scene, size, mpp, *stain_of(patient, scanner))
     with atomic(mask_path(path)) as tmp: tmp.write_bytes(cv2.imencode('.png', scene.labels)[1].tobytes())
     _write_pyramid(path, image, mpp, json.dumps({'hipt_nb_phantom': params}))

@@ -12,22 +12,24 @@ from pathlib import Path
 import cv2, numpy as np
 from .core import HIPTError, progress, read_json, write_csv, write_json
 from .phantom import GLAND_SHARE, LABELS, _version, make_slide, mask_path
-from .scene import ARRANGEMENTS
+from .scene import ARRANGEMENTS, SHARES
 
 # %% ../nbs/02a_phantom_cohort.ipynb #77ad7e4d
-COHORTS = dict(cells=LABELS, arrangement=ARRANGEMENTS) # kind of cohort: its two classes
+COHORTS = dict(cells=LABELS, arrangement=ARRANGEMENTS, share=SHARES) # kind of cohort: its two classes
 
 def plan_cohort(
     n_slides:int=24,    # slides
     n_patients:int=18,  # patients; some get more than one slide
     seed:int=0,         # of the whole cohort
-    kind:str='cells',   # `cells`: classes differ in their cells; `arrangement`: only in where they lie
+    kind:str='cells',   # `cells` or `share`: classes differ in their cells; `arrangement`: only in where they lie
+    prefix:str='P',     # of the names of patients
+    aligned:bool=False, # slides of blocks: on the grid of patches, see `block_lattice`
 )->list:                # one dict per slide: slide_id, patient, label, site and the arguments of `make_slide`
     "Assign slides to patients, classes and scanners"
     if not 2<=n_patients<=n_slides:
         raise HIPTError(f"{n_slides} slides of {n_patients} patients are impossible: "
                         "take at least 2 patients, and no more patients than slides")
-    if kind not in COHORTS: raise HIPTError(f"unknown kind of cohort '{kind}': use {' or '.join(COHORTS)}")
+    if kind not in COHORTS: raise HIPTError(f"unknown kind of cohort '{kind}': use {', '.join(COHORTS)}")
     rng = np.random.default_rng([seed,2])
     labels = [COHORTS[kind][p%2] for p in range(n_patients)]
     base = [np.clip(rng.normal(GLAND_SHARE.get(l, .5), .13), .05, .95) for l in labels]
@@ -35,13 +37,14 @@ def plan_cohort(
     for i in range(n_slides):
         p = i%n_patients
         share = float(np.clip(base[p]+rng.normal(0,.05), .03, .97)) if kind=='cells' else .5
-        rows.append(_row(i, p, i//n_patients, labels[p], share, seed*10_000))
+        rows.append(_row(i, p, i//n_patients, labels[p], share, seed*10_000, prefix, aligned))
     return sorted(rows, key=lambda r: r['slide_id'])
 
-def _row(i, p, k, label, share, seed):
+def _row(i, p, k, label, share, seed, prefix, aligned):
     "Slide `i` of the cohort, number `k` of patient `p`"
-    patient, scanner = f'P{p+1:02d}', p//2%2
+    patient, scanner = f'{prefix}{p+1:02d}', p//2%2
     make = dict(label=label, seed=seed+i, gland_share=share, patient=seed+p, scanner=scanner)
+    if aligned: make['aligned'] = True
     return dict(slide_id=f'{patient}-{k+1}', patient=patient, label=label, site='AB'[scanner], make=make)
 
 # %% ../nbs/02a_phantom_cohort.ipynb #cec3ced6
@@ -52,19 +55,27 @@ def make_cohort(
     size:int=4096,      # side of each slide, level-0 px at 0.5 µm
     seed:int=0,         # of the whole cohort
     workers:int=None,   # processes; as many as there are cores, up to 8, if not given
-    kind:str='cells',   # `cells`: classes differ in their cells; `arrangement`: only in where they lie
+    kind:str='cells',   # `cells` or `share`: classes differ in their cells; `arrangement`: only in where they lie
+    prefix:str='P',     # of the names of patients
+    aligned:bool=False, # slides of blocks: on the grid of patches, see `block_lattice`
+    labelled:bool=True, # write the column `label`
 )->Path:                # the manifest: path, slide_id, patient, label, site
     "Make a cohort of phantoms; existing slides are kept"
     import pandas as pd
     out = Path(out)
-    rows = plan_cohort(n_slides, n_patients, seed, kind)
+    rows = plan_cohort(n_slides, n_patients, seed, kind, prefix, aligned)
     _check_folder(out, dict(version=_version, n_slides=n_slides, n_patients=n_patients, size=size, seed=seed,
-        mpp=.5, kind=kind))
+        mpp=.5, kind=kind) | _unusual(kind, prefix, aligned))
     _make_slides(out, rows, size, workers)
-    columns = 'slide_id','patient','label','site'
+    columns = [c for c in ('slide_id','patient','label','site') if labelled or c!='label']
     table = pd.DataFrame([dict(path=f"{r['slide_id']}.tif", **{k:r[k] for k in columns}) for r in rows])
     write_csv(out/'manifest.csv', table)
     return out/'manifest.csv'
+
+def _unusual(kind, prefix, aligned):
+    "What version 0.0.1 did not record, where it differs from what that did"
+    lattice = {} if aligned or kind=='cells' else dict(lattice='random')
+    return lattice if prefix=='P' else lattice | dict(prefix=prefix)
 
 def _check_folder(out, params):
     "Record the parameters of a cohort; a folder with other ones is an error"

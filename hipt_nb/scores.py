@@ -13,7 +13,7 @@ __all__ = ['trained_models', 'model_predictions', 'same_classes', 'same_labels',
 import numpy as np, pandas as pd
 from .core import HIPTError, params_hash, renamed, save_figure, write_csv
 from .run import Run
-from .features import by_patient, label_classes, load_bags, mean_bag, sample_patches
+from .features import below, by_patient, label_classes, load_bags, mean_bag, sample_patches
 from .evaluate import check_folds
 from .comparison import METRICS, compare, draw_folds, score_table
 from .metrics import classes_of, draw_confusion, draw_roc, kind_of, likeliest, pool_patients
@@ -424,7 +424,8 @@ def _baselines(models):
     for t in models.values():
         if not _has_baseline(t): continue
         task = [t.kind, t.classes, t.columns]
-        first.setdefault(params_hash([t.made_by or t.name, t.folds, t.pooled, task]), t)
+        patches = below(t.made_by, 'patch') if t.made_by else t.name
+        first.setdefault(params_hash([patches, t.folds, t.pooled, task]), t)
     for t in first.values():
         name = ', '.join(['mean of patches', t.encoder_name or t.name, *[t.kind]*(t.kind in OUTCOMES),
                           *['by patient']*t.pooled])

@@ -219,6 +219,7 @@ def test_quick_demo_and_again(tmp_path):
     assert f"Open {out/'index.html'}" in first.stdout.splitlines()[-1]
     page = (out/'index.html').read_text()
     for word in ('Slides', 'Scores', 'Attention', 'Pretraining', 'mean of patches', 'hipt-tiny-random',
+                 'hipt-tiny-dino-alone', 'random level 2', 'of other patients, without labels (inductive)',
                  'Right and wrong', 'hipt train models/slide/hipt-tiny/manifest.csv --out . --encoder hipt-tiny'):
         assert word in page, word
     assert page.count('<img') >= 12+1+1+1 and str(tmp_path) not in page
