@@ -6,10 +6,11 @@ Docs: https://hipt-nb.github.io/hipt_nb/dino.html.md"""
 
 # %% auto #0
 __all__ = ['RECIPES', 'SHOWN', 'DEFAULT_RECIPES', 'FORMER_RECIPES', 'N_BLOCKS', 'MAX_CELLS', 'Cosines', 'Prototypes', 'DINOHead',
-           'entropy', 'CrossEntropy', 'ranks', 'all_sum', 'all_logsumexp', 'sinkhorn', 'DINOLoss', 'cosine_scheduler',
-           'GridLoss', 'GridNetwork', 'Recipe', 'default_recipe', 'get_recipe', 'override', 'start_momentum',
-           'schedules', 'MultiCrop', 'drop_paths', 'make_teacher', 'ema_update', 'random_mask', 'block_sides',
-           'block_order', 'standardise_region', 'MaskedTokens', 'mean_of_regions', 'IBOTLoss', 'koleo_loss']
+           'entropy', 'CrossEntropy', 'ranks', 'all_sum', 'all_logsumexp', 'SumOverRanks', 'BatchNorm', 'sinkhorn',
+           'DINOLoss', 'cosine_scheduler', 'GridLoss', 'GridNetwork', 'Recipe', 'default_recipe', 'get_recipe',
+           'override', 'start_momentum', 'schedules', 'MultiCrop', 'drop_paths', 'make_teacher', 'ema_update',
+           'random_mask', 'block_sides', 'block_order', 'standardise_region', 'MaskedTokens', 'mean_of_regions',
+           'IBOTLoss', 'koleo_loss']
 
 # %% ../nbs/09b_dino.ipynb #d02e9437
 from copy import deepcopy
@@ -75,7 +76,7 @@ class DINOHead(nn.Module):
         layers = []
         for i in (in_dim, hidden_dim):
             layers.append(nn.Linear(i, hidden_dim))
-            if use_bn: layers.append(nn.BatchNorm1d(hidden_dim))
+            if use_bn: layers.append(BatchNorm(hidden_dim))
             layers.append(nn.GELU())
         self.mlp = nn.Sequential(*layers, nn.Linear(hidden_dim, bottleneck_dim))
         init_vit(self.mlp)
@@ -145,6 +146,37 @@ def all_logsumexp(
     parts = [torch.empty_like(here) for _ in range(n)]
     torch.distributed.all_gather(parts, here)
     return torch.cat(parts).logsumexp(0, keepdim=True)
+
+# %% ../nbs/09b_dino.ipynb #09b40002
+class SumOverRanks(torch.autograd.Function):
+    "Sum over all processes, with the gradient of all of them"
+    @staticmethod
+    def forward(ctx,
+        x:Tensor,  # of the same shape in every process
+    )->Tensor:     # likewise
+        return all_sum(x.clone())
+
+    @staticmethod
+    def backward(ctx, grad): return all_sum(grad.clone())
+
+class BatchNorm(nn.BatchNorm1d):
+    "Batch normalisation over the rows of all processes"
+    def forward(self,
+        x:Tensor,  # `[N,D]`, the rows of this process
+    )->Tensor:     # `[N,D]`
+        return self.over_ranks(x) if self.training and ranks()[1]>1 else super().forward(x)
+
+    def over_ranks(self, x):
+        rows = x.float()
+        n = all_sum(rows.new_tensor([len(rows)])).item()
+        mean = SumOverRanks.apply(rows.sum(0))/n
+        rows = rows-mean
+        var = SumOverRanks.apply(rows.square().sum(0))/n
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var*n/max(n-1, 1), self.momentum)
+        return (rows*(var+self.eps).rsqrt()*self.weight + self.bias).to(x.dtype)
 
 # %% ../nbs/09b_dino.ipynb #b9200554
 def sinkhorn(

@@ -466,7 +466,8 @@ def callbacks(
 
     nets = [m for m in (student, teacher, student.masked) if m is not None]
     cbs += [DistributedAccumulate(share), MixedPrecision(getattr(torch, t.precision), nets)]
-    if dino and t.graphs and not t.save_memory and torch.device(t.device).type=='cuda':
+    talks = r.use_bn and ranks()[1]>1                 # batch normalisation sums over processes within a pass
+    if dino and t.graphs and not (t.save_memory or talks) and torch.device(t.device).type=='cuda':
         cbs.append(CUDAGraphs((student, teacher)))
     if student.head is not None: cbs.append(FreezeLastLayer(int(steps*r.freeze_last_layer)))
     return [*cbs, ClipEach(r.clip_grad), Monitor()]

@@ -12,7 +12,7 @@ from hipt_nb.vit import grid_vit
 from hipt_nb.dino import RECIPES, GridLoss
 from hipt_nb.pretrain import pretrain_grid
 torch.set_num_threads(1); torch.manual_seed(0)
-recipe = replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16, use_bn=False, drop_path=0.,
+recipe = replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16, use_bn=sys.argv[4]!='parts', drop_path=0.,
                  centering='sinkhorn' if sys.argv[4]=='sinkhorn' else 'mean',
                  masked_tokens=0. if sys.argv[4]=='sinkhorn' else 30.)
 if sys.argv[4]=='cells':   # clusters and iBOT in blocks, beside DINO and a regression of components
@@ -50,13 +50,18 @@ def test_two_processes_train_as_one(tmp_path, centering):
                                centering=centering), run(tmp_path/'two', data, 2, centering=centering)
     assert len(one)==len(two)==20 and one.samples.tolist()==two.samples.tolist()==[*range(8, 153, 8), 157]
     for c in ('loss', 'kl', 'center_norm', 'teacher_entropy', *(('cluster_ce', 'ibot') if centering=='cells' else ())):
-        np.testing.assert_allclose(two[c], one[c], atol=1e-4, rtol=1e-4)
-    assert max((m1[k]-m2[k]).abs().max() for k in m1) < 1e-3
+        np.testing.assert_allclose(two[c], one[c], atol=1e-5, rtol=1e-5)
+    for k in m1:                       # but for the biases of keys, whose gradient is rounding noise
+        parts = zip(m1[k].chunk(3), m2[k].chunk(3)) if k.endswith('qkv.bias') else [(m1[k], m2[k])]
+        apart = [(a-b).abs().max() for a,b in parts]
+        assert max(apart[::2]) < 1e-5, k
 
 @pytest.mark.faults
 def test_parts_and_processes_together(tmp_path):
     data = features(tmp_path/'a.h5')
-    (one, _), (two, _) = run(tmp_path/'one', data), run(tmp_path/'two', data, 2, accumulate=2)
+    # without batch normalisation, which has the rows of a part only
+    (one, _), (two, _) = (run(tmp_path/'one', data, centering='parts'),
+                          run(tmp_path/'two', data, 2, accumulate=2, centering='parts'))
     np.testing.assert_allclose(two.loss, one.loss, atol=1e-4, rtol=1e-4)
 
 def test_three_levels(tmp_path):
