@@ -13,19 +13,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 import numpy as np, torch
-from fastai.callback.core import Callback
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from hipt_nb.core import write_json
+from hipt_nb.core import quiet_imports, write_json
 from hipt_nb.dino import RECIPES
 from hipt_nb.pretrain import Pretraining, load_level, train_level
 from hipt_nb.samples import GridSource
 from hipt_nb.slide_models import GatedPool, dense_layer
 from hipt_nb.views import flip_grids
 from hipt_nb.vit import grid_vit
+with quiet_imports(): from fastai.callback.core import Callback
 
 RESULTS = Path(__file__).parent/'results'/'mosaics'
 PAIRS, REGIONS = ['zones', 'scale', 'nests', 'rings'], 4
