@@ -6,21 +6,23 @@ Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 
 # %% auto #0
 __all__ = ['Maps', 'attend_slide', 'write_maps', 'read_maps', 'patch_relative', 'slide_level', 'draw_maps', 'on_slide',
-           'map_layers', 'scale_maps', 'whole_scores', 'whole_map', 'map_regions', 'attend_cohort', 'attending_pyramid']
+           'map_layers', 'scale_maps', 'whole_scores', 'whole_map', 'map_regions', 'attend_cohort', 'outdated_maps',
+           'attending_pyramid']
 
 # %% ../nbs/13b_attend.ipynb #9f0cd12d
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .core import HIPTError, logger, read_h5, save_figure, write_h5
+from .core import HIPTError, StaleError, check_arrays, content_of, logger, read_h5, reading, save_figure
+from .core import write_h5
 from .run import Case, each_slide
 from .slide import Slide
-from .tiling import Tiles
+from .tiling import Tiles, read_tiles
 from .hipt import HIPT
 from .encoders import NamedEncoder
-from .features import Features, as_bag, from_schema1, read_features
-from .embed import check_tiles, get_model
+from .features import Features, as_bag, differences, from_schema1, outdated, read_features, read_made_by
+from .embed import get_model
 from .slide_models import weights_of
 from .trained import Trained
 from .attention import grid_pass, rank_in_slide, region_scores, scale_scores, slide_scores
@@ -116,10 +118,18 @@ def read_maps(
 )->Maps:
     "Read a maps file"
     arrays, meta = read_h5(path, 'maps', 'attend')
-    slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
-    made_by = from_schema1(meta) if schema==1 else meta['made_by']
-    optional = {k: arrays.pop(k, None) for k in ('region','patch','token','cell')}
-    return Maps(slide_id=slide_id, **optional, **arrays, made_by=made_by)
+    with reading(path, 'maps', "delete it and run 'hipt attend' again"):
+        slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
+        made_by = from_schema1(meta) if schema==1 else meta['made_by']
+        optional = {k: arrays.pop(k, None) for k in ('region','patch','token','cell')}
+        maps = Maps(slide_id=slide_id, **optional, **arrays, made_by=made_by)
+        check_arrays(vars(maps), _shapes, nan=('region','patch','token','cell'))
+        if maps.cell is None and maps.patch is None: raise ValueError('no scores of patches')
+        if len(maps.top) and maps.top.max()>=len(maps.coords): raise ValueError('top names regions that are not there')
+    return maps
+
+_shapes = dict(coords=('M', 2), region=('M',), patch=('M','heads','rows','cols'), top=('K',), cell=('M','rows','cols'),
+               token=('K','heads1','h','w'))
 
 # %% ../nbs/13b_attend.ipynb #ee0added
 def mean_of_heads(a):  # `[..., heads, h, w]`; cells off the tissue are NaN in every head and stay so
@@ -273,14 +283,15 @@ def attend_cohort(
     top:int=2,             # regions of each slide for which level 1 is computed; None: all
     offsets=(0,),          # shifted passes, px
     trained=None,          # name or folder of a slide model, for the slide level; the run's own for these features
+    redo:bool=False,       # make again what is out of date, which is refused otherwise
 )->dict:                   # how many were done, skipped and failed
     "Maps file and figure for every slide: `maps/{encoder}/{slide_id}.h5` and `.jpg`"
     model, step = _slide_model(run, hipt.name, trained, len(hipt.levels)>1), f'attend/{hipt.name}'
     if len(hipt.levels)<2 and model.bag_kind!='patch': raise HIPTError(_needs_level2(hipt))
     _as_embedded(run, hipt)
     params = dict(hipt.weights_sha256, top=top, offsets=list(offsets), trained=model and model.name)
-    run.record(step, params, f'maps/{hipt.name}')
-    counts = each_slide(manifest, lambda row: _attend_row(run, row, hipt, model, top, offsets), run, step)
+    run.record(step, params, f'maps/{hipt.name}', redo=redo)
+    counts = each_slide(manifest, lambda row: _attend_row(run, row, hipt, model, top, offsets, redo), run, step)
     if not hipt.held: _note_left_out(hipt, manifest)
     return counts
 
@@ -303,10 +314,14 @@ def _as_embedded(run, hipt):
     hipt.precision = run.recorded(step)['precision']
     hipt.use_plan(plan['batch_size'], plan['fused'])
 
-def _attend_row(run, row, hipt, model, top, offsets):
+def _attend_row(run, row, hipt, model, top, offsets, redo=False):
     path = run.maps(hipt.name, row.slide_id)
     drawn = hipt.held or Path(row.path).exists()
-    if path.with_suffix('.jpg' if drawn else '.h5').exists(): return 'skipped'
+    if path.exists():
+        why = outdated_maps(run, row, hipt.name, model, dict(top=top, offsets=list(offsets)))
+        if why and not redo:
+            raise StaleError(f"the maps of slide '{row.slide_id}' {why}: 'hipt attend --redo' makes them again")
+        if not why and path.with_suffix('.jpg' if drawn else '.h5').exists(): return 'skipped'
     with run.case(row, hipt.name) as case:
         if not len(case.tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no maps"
         maps = _maps_of(case, hipt, model, top, offsets)
@@ -315,15 +330,39 @@ def _attend_row(run, row, hipt, model, top, offsets):
     return 'done'
 
 def _maps_of(case, hipt, model, top=2, offsets=(0,)):
-    check_tiles(case.features, case.tiles)
     slide_model = None
     if model:
         model.check([replace(case.bag(model.bag_kind), label=None)])  # attention needs no label
         slide_model = model.held_out(case.slide_id, case.patient)
     slide = case.slide if hipt.held else None
     maps = attend_slide(hipt, slide, case.tiles, case.features, slide_model, top, offsets, model and model.bag_kind)
-    maps.made_by['slide_model'] = model and model.name
-    return maps
+    return replace(maps, made_by=maps.made_by | dict(top=top) | _made_by_model(model, case.slide_id, case.patient))
+
+def _made_by_model(model, slide_id, patient):
+    "The slide model whose weights the maps of a slide hold, and the content of its network"
+    if model is None: return dict(slide_model=None)
+    return dict(slide_model=model.name, network=content_of(model.network_folder(slide_id, patient)/'model.safetensors'))
+
+def outdated_maps(
+    run,                # the `Run` that holds them
+    row,                # of the manifest
+    encoder_name:str,   # folder below `maps/`
+    model=False,        # the `Trained` that they are to be made with, or None for none; any if not given
+    asked:dict=None,    # `top` and `offsets` that were asked for
+)->str:
+    "Why the maps of a slide are out of date; empty if they are not, as far as they say what they were made from"
+    made = read_made_by(run.maps(encoder_name, row.slide_id), 'maps', 'attend')
+    tiles, features = run.tiles(row.slide_id), run.features(encoder_name, row.slide_id)
+    why = outdated(made, read_tiles(tiles)) if tiles.exists() else ''
+    if why: return why
+    now = read_made_by(features) if features.exists() else {}
+    if differences(now, {k: v for k,v in made.items() if k in (*now, 'schema')}):
+        return 'were made of other features than the run has now'
+    now = dict(asked or {})
+    if model is not False: now |= _made_by_model(model, row.slide_id, getattr(row, 'patient', None))
+    other = [k for k,v in now.items() if made.get(k, v)!=v]
+    if other==['network']: return 'were made with a slide model that has been trained again'
+    return f"were made with another {' and '.join(other)}" if other else ''
 
 # %% ../nbs/13b_attend.ipynb #1c5844ff
 def attending_pyramid(
@@ -347,6 +386,8 @@ def maps(self:Case)->Maps:
     "The attention maps of the slide"
     path = self.run.maps(self.encoder_name, self.slide_id)
     if self.make and not path.exists(): self.make_maps()
+    if 'maps' not in self._held and path.exists() and (why := outdated_maps(self.run, self.row, self.encoder_name)):
+        raise StaleError(f"the maps of slide '{self.slide_id}' {why}: 'hipt attend --redo' makes them again")
     return self.once('maps', lambda: read_maps(path))
 
 # %% ../nbs/13b_attend.ipynb #5b7dc3ca

@@ -6,9 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'OldModel', 'Bags',
-           'Seed', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info',
-           'Areas', 'tile', 'pretrain', 'embed', 'import_weights', 'train', 'knn', 'probe', 'evaluate', 'predict',
-           'attend', 'report', 'view', 'export', 'import_', 'demo', 'main']
+           'Seed', 'Redo', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK',
+           'info', 'Areas', 'tile', 'pretrain', 'embed', 'import_weights', 'train', 'knn', 'probe', 'evaluate',
+           'predict', 'attend', 'report', 'view', 'export', 'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, signal, sys, time, warnings
@@ -50,6 +50,8 @@ Bags     = Annotated[Optional[Literal['patch','grid','region']], _option(
     "What a slide is to the model: all its tissue patches, patches on the grids of regions, or region tokens. "
     "By default region where the features have such tokens, else patch; hipt_n and --level2 read grids.")]
 Seed     = Annotated[int, typer.Option(help="Another seed, another run.")]
+Redo     = Annotated[bool, typer.Option(
+    '--redo', help="Make again what is out of date: made from files, or with settings, that have changed since.")]
 
 # %% ../nbs/16_cli.ipynb #c69ad21d
 def _say(
@@ -92,6 +94,8 @@ def _print_version(wanted):
 def _all(version:Annotated[bool, typer.Option(
         '--version', help="Print the versions of hipt_nb and of what it computes with.", callback=_print_version,
         is_eager=True)]=False,
+    debug:Annotated[bool, typer.Option(
+        '--debug', help="Show the full report of an error. May follow the command.")]=False,
     encoding:Annotated[Optional[str], _option(
         "Encoding of manifests that are not UTF-8, such as gb18030, cp1252 or shift_jis, where it cannot be told. May "
         "follow the command.")]=None,
@@ -172,7 +176,7 @@ def tile(
     previews:Annotated[bool, typer.Option(help="Write a picture of each slide with outline and grid.")]=True,
     upsample:Annotated[bool, typer.Option(
         '--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
-    slide_mpp:SlideMpp=None, workers:Workers=1,
+    slide_mpp:SlideMpp=None, workers:Workers=1, redo:Redo=False,
 ):
     "Find tissue, lay regions and patches over it. Writes tiles/{slide}.h5, .jpg and .geojson, and tiles.csv."
     from hipt_nb.tiling import Tiling, tile_cohort, tile_table
@@ -180,9 +184,9 @@ def tile(
     areas = {k: v for k,v in dict(mask=mask, include=include, exclude=exclude).items() if v}
     tiling = Tiling(tissue, region_size, patch_size, mpp, overlap, min_tissue, min_region, blur, upsample,
                     _settings(setting), areas, tuple(mask_value or ()))
-    counts = tile_cohort(run, manifest, tiling, slide_mpp, workers, previews)
+    counts = tile_cohort(run, manifest, tiling, slide_mpp, workers, previews, redo)
     table = tile_table(run, manifest)
-    write_csv(run.table('tiles'), table)
+    run.add_rows('tiles', table)
     if counts['done']+counts['skipped']: _show_tiles(table, run.table('tiles'))
     _say('tile', counts, run)
 
@@ -261,14 +265,14 @@ def embed(
     skip_bad_regions:Annotated[bool, typer.Option(
         '--skip-bad-regions',
         help="Leave out regions that cannot be read, each named, instead of the whole slide.")]=False,
-    device:Device='auto',
+    device:Device='auto', redo:Redo=False,
 ):
     "Turn tiled slides into features. Writes features/{model}/{slide}.h5."
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
     hipt = get_model(model, run, device, weights)
     counts = embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision,
-                          skip_bad=skip_bad_regions)
+                          skip_bad=skip_bad_regions, redo=redo)
     _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}')
 
 # %% ../nbs/16_cli.ipynb #16ca0002
@@ -652,14 +656,14 @@ def attend(
     sheets:Annotated[bool, typer.Option(
         '--sheets',
         help="Also contact sheets of regions and patches with the highest and lowest attention, in sheets/.")]=False,
-    device:Device='auto', model:OldModel=None,
+    device:Device='auto', redo:Redo=False, model:OldModel=None,
 ):
     "Draw the attention of patch, region and slide. Writes maps/{encoder}/{slide}.jpg and .h5."
     from hipt_nb.attend import attend_cohort, attending_pyramid
     run, manifest = _existing(out), read_manifest(slides)
     hipt = attending_pyramid(_encoder_or_model(encoder, model), run, device)
     step, offsets = f'attend/{hipt.name}', [k*hipt.patch_size//2 for k in range(shifts)]
-    _say(f'attend {hipt.name}', attend_cohort(run, manifest, hipt, top, offsets, trained), run, step)
+    _say(f'attend {hipt.name}', attend_cohort(run, manifest, hipt, top, offsets, trained, redo), run, step)
     print(f"attend: maps in {run.maps_folder(hipt.name)}")
     if ome_tiff or sheets or geojson is not None:
         from hipt_nb.figures import export_maps
@@ -882,22 +886,34 @@ def main():
     signal.signal(signal.SIGINT, remember_interrupt)
     _show_log()
     _plain_output()
-    sys.argv[1:] = _encoding_first(sys.argv[1:])
+    args = _encoding_first(sys.argv[1:])
+    sys.argv[1:] = [a for a in args if a!='--debug']
     try: app()
-    except HIPTError as e:
-        print(f'hipt: {e}', file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError: _closed_pipe()
-    except OSError as e:
-        if not not_now(e): raise
-        print(f"hipt: {e.filename or 'a file'}: {not_now(e)}", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         sys.exit(130)
     except SystemExit as e:
         if e.code==130: print(stopped, file=sys.stderr)
         raise
+    except Exception as e:
+        if '--debug' in args: raise
+        print(f'hipt: {_in_a_line(e)}', file=sys.stderr)
+        sys.exit(1)
+
+def _in_a_line(e):
+    "What went wrong, and what to do; where nobody has foreseen it, also where the full report is"
+    if isinstance(e, HIPTError): return ' '.join(str(e).split())
+    if isinstance(e, OSError) and not_now(e): return f"{e.filename or 'a file'}: {not_now(e)}"
+    import traceback
+    from tempfile import NamedTemporaryFile
+    with NamedTemporaryFile('w', encoding='utf-8', errors='replace', prefix='hipt-', suffix='.txt', delete=False) as f:
+        print(f'hipt {" ".join(sys.argv[1:])}', *(f'{k} {v}' for k,v in versions().items()), sep='\n', file=f)
+        traceback.print_exception(e, file=f)
+    place = traceback.extract_tb(e.__traceback__)[-1]
+    text = ' '.join(str(e).split())[:200]
+    return (f'unexpected {type(e).__name__} in {os.path.basename(place.filename)}, line {place.lineno}: {text}. This '
+            f'should not happen: please report it with {f.name}; --debug shows the same here')
 
 # %% ../nbs/16_cli.ipynb #32b4fe5e
 if __name__=='__main__': main()

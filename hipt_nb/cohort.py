@@ -14,7 +14,7 @@ from collections import Counter
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path, PurePath, PureWindowsPath
-from .core import HIPTError, logger, not_now
+from .core import HIPTError, logger, not_now, safe_name
 
 # %% ../nbs/00a_cohort.ipynb #c7d6e525
 _magic = {b'II*\0': 'TIFF', b'MM\0*': 'TIFF', b'II+\0': 'TIFF', b'MM\0+': 'TIFF', b'ZISRAWFILE': 'CZI',
@@ -362,8 +362,7 @@ def _complete(df, source):
         if len(group)>1:
             raise HIPTError(f"two slides have the id '{sid}': {' and '.join(group.path)}. "
                             "Give each its own slide_id in a manifest")
-        if '/' in sid or '\\' in sid:
-            raise HIPTError(f"slide_id '{sid}' in {source} holds a slash: ids become file names, choose another")
+        safe_name(sid, f'slide_id in {source},')
     return df
 
 # %% ../nbs/00a_cohort.ipynb #7249a531

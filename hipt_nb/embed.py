@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/embed.html.md"""
 
 # %% auto #0
 __all__ = ['get_model', 'timm_pyramid', 'known_pyramid', 'patch_features', 'climb_features', 'embed_slide', 'pyramid_above',
-           'start_above', 'check_tiles', 'embed_cohort', 'model_name']
+           'start_above', 'embed_cohort', 'model_name']
 
 # %% ../nbs/11_embed.ipynb #62f512e1
 from contextlib import closing
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .core import DamagedError, HIPTError, pick_device, prefetch
+from .core import DamagedError, HIPTError, StaleError, changed, pick_device, prefetch, renamed, same_file
 from .run import Case, each_slide
 from .slide import Slide, UnreadablePlace
 from .tiling import Tiles, read_tiles
@@ -23,7 +23,7 @@ from .encoders import KnownEncoder, NamedEncoder, TimmEncoder
 from .weights import load_encoder
 from .precision import pick_dtype
 from .hipt import HIPT, PRESETS, create_hipt
-from .features import Features, differences, read_features, write_features
+from .features import Features, differences, outdated, read_features, read_made_by, write_features
 
 # %% ../nbs/11_embed.ipynb #4f299644
 def get_model(
@@ -146,7 +146,7 @@ def _made_by(hipt, tiles, sha):
     return dict(encoder_name=hipt.name, level1_sha256=sha['level1'], mean=list(hipt.mean), std=list(hipt.std),
                 sizes=list(hipt.sizes), precision=precision, mpp=tiles.mpp, slide_mpp=tiles.slide_mpp,
                 region_size=tiles.region_size, patch_size=tiles.patch_size, min_tissue=tiles.params['min_tissue'],
-                tiles=tiles.hash)
+                tiles=tiles.hash) | {k: v for k,v in tiles.made_by.items() if k=='slide'}
 
 def _check_fit(hipt, tiles):
     e = getattr(hipt.level1, 'made_for', None)
@@ -202,22 +202,51 @@ def _check_source(hipt, f):
     what = '; '.join(f"{k} is {b!r}, the model reads {a!r}" for k,(a,b) in diff.items())
     raise HIPTError(f"the features of slide '{f.slide_id}' do not belong below model '{hipt.name}': {what}")
 
-# %% ../nbs/11_embed.ipynb #962e053f
-def check_tiles(
-    f:Features,   # of one slide
-    tiles:Tiles,  # that the run has of it now
-):
-    "Refuse features that were made of other tiles than the run has now"
-    made = f.made_by.get('tiles')
-    if not made or tiles.hash==made: return
-    raise HIPTError(f"the features of slide '{f.slide_id}' were made of other tiles than the run has now: "
-                    "delete its features and embed it again")
-
 # %% ../nbs/11_embed.ipynb #9389b98d
 def _kept(path):
     "The features that are there, without their patches; a damaged file counts as none, one that is locked does not"
     try: return read_features(path, patches=False) if path.exists() else None
     except DamagedError: return None
+
+def _with_patches(f, path):
+    "Features with the tokens that were left in their file; levels that are to be made again stay away"
+    whole = read_features(path)
+    between = {k: v for k,v in whole.between.items() if f'level{k}_sha256' in f.made_by}
+    return replace(whole, region=f.region, between=between, made_by=f.made_by)
+
+def _fresh(f, run, row, hipt, sha, source, redo):
+    "Features that are there as far as they are up to date; if they are not, an error unless they are made again"
+    tiles = run.tiles(row.slide_id)
+    tiles = read_tiles(tiles) if tiles.exists() else None
+    if tiles: _check_slide(tiles, row.path, run.tiles(row.slide_id))
+    if f is None: return None
+    why, level = _outdated(f, tiles, hipt, sha, source)
+    if not why: return f
+    if not redo: raise StaleError(f"the features of slide '{row.slide_id}' {why}: 'hipt embed --redo' makes them again")
+    if level<2: return None
+    kept = {k: v for k,v in f.made_by.items() if k not in [f'level{i}_sha256' for i in range(level, 10)]}
+    return replace(f, region=None, made_by=kept)
+
+def _check_slide(tiles, path, tiles_path):
+    was = tiles.made_by.get('slide')
+    if was and Path(path).is_file() and not same_file(path, was, tiles_path): tiles.check_slide(path)
+
+def _outdated(f, tiles, hipt, sha, source):
+    "Why features are out of date, and from which level on"
+    why = outdated(f.made_by, tiles) if tiles else ''
+    if why: return why, 1
+    if source and source.exists():
+        below, names = read_made_by(source), ('tiles', 'slide', 'file')
+        ours, theirs = ({k: made[k] for k in names if k in made} for made in (f.made_by, below))
+        if changed(ours, theirs): return f"were made of other features of '{hipt.level1.name}' than the run has now", 1
+    own = dict(level1_sha256=sha['level1'])
+    if hipt.held: own |= dict(precision=str(pick_dtype(hipt.precision, hipt.device)).removeprefix('torch.'))
+    diff = differences(own, {k: v for k,v in f.made_by.items() if k in (*own, 'schema')})
+    if diff: return 'were made with ' + ' and '.join(f'{k} {b!r}, now {a!r}' for k,(a,b) in diff.items()), 1
+    for k in range(2, len(hipt.levels)+1):
+        mine = sha[f'level{k}']
+        if f.made_by.get(f'level{k}_sha256', mine)!=mine: return f'were made by another level {k}', k
+    return '', 0
 
 def _tiles(run, slide_id):
     "Its tiles; where tiling failed, the reason it failed"
@@ -248,6 +277,7 @@ def embed_cohort(
     batch_size:int=None,   # patches at a time; None: what a short measurement finds fastest
     precision:str='auto',  # `float32`, `bfloat16` or `auto`; features are float32 or float16 in any case
     skip_bad=False,        # leave out regions that cannot be read, instead of the slide
+    redo:bool=False,       # make again what is out of date, which is refused otherwise
 )->dict:                   # how many were done, skipped and failed
     "Embed every slide of a cohort"
     name, sha, levels = encoder_name or hipt.name, hipt.weights_sha256, levels or len(hipt.levels)
@@ -255,23 +285,33 @@ def embed_cohort(
     _check_name(hipt, name)
     plan = _use_plan(run, step, hipt, precision, batch_size) if hipt.held else {}
     mean, std = (v and list(v) for v in (hipt.mean, hipt.std))
-    run.record(step, dict(level1_sha256=sha['level1'], mean=mean, std=std, precision=hipt.precision), folder, plan)
-    for k in range(2, levels+1): run.record(f'{step}/level{k}', {f'level{k}_sha256': sha[f'level{k}']}, folder)
-    return each_slide(manifest, lambda row: _embed_row(run, row, hipt, name, levels, sha, skip_bad), run, step)
+    params = dict(level1_sha256=sha['level1'], mean=mean, std=std, precision=hipt.precision)
+    auto = ['precision'] if precision=='auto' else []   # decided once for the run, whichever process was first
+    hipt.precision = run.record(step, params, folder, plan, auto, redo)['precision']
+    for k in range(2, levels+1):
+        run.record(f'{step}/level{k}', {f'level{k}_sha256': sha[f'level{k}']}, folder, redo=redo)
+    return each_slide(manifest, lambda row: _embed_row(run, row, hipt, name, levels, sha, skip_bad, redo), run, step)
 
-def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False):
+def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False):
     path, note = run.features(name, row.slide_id), ''
-    f = _kept(path)
-    if f and run.tiles(row.slide_id).exists(): check_tiles(f, read_tiles(run.tiles(row.slide_id)))
-    if f and f'level{levels}_sha256' in f.made_by: return 'skipped'
     source = None if hipt.held else run.features(hipt.level1.name, row.slide_id)
-    if f or source: f = climb_features(hipt, read_features(path) if f else start_above(hipt, source), sha, levels)
+    f = _fresh(_kept(path), run, row, hipt, sha, source, redo)
+    if f and f'level{levels}_sha256' in f.made_by: return 'skipped'
+    if f or source: f = climb_features(hipt, _with_patches(f, path) if f else start_above(hipt, source), sha, levels)
     else:
         tiles = _tiles(run, row.slide_id)
         if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no features"
         f, note = _read_and_embed(row, hipt, tiles, levels, sha, skip_bad)
+    if hipt.held: _check_recorded(run, f'embed/{name}', f.made_by)
     write_features(path, f, source)
     return 'done', note
+
+def _check_recorded(run, step, made_by):
+    "Refuse to add to features that another process has begun in another way meanwhile"
+    recorded = run.recorded(step).get('precision', made_by.get('precision'))
+    if made_by.get('precision') in (None, recorded): return
+    raise HIPTError(f"another process makes the features of step '{step}' in {recorded}, this one in "
+                    f"{made_by['precision']}: start this one again, with --precision {recorded}")
 
 def _read_and_embed(row, hipt, tiles, levels, sha, skip_bad):
     "Features of a slide, and a note on regions that could not be read"
@@ -311,3 +351,6 @@ def make_features(self:Case):
         _use_plan(self.run, f'embed/{name}', hipt, 'auto', None)
         write_features(self.run.features(name, self.slide_id), embed_slide(hipt, self.slide, self.tiles))
     else: _embed_row(self.run, self.row, hipt, name, len(hipt.levels), hipt.weights_sha256)
+
+# %% ../nbs/11_embed.ipynb #8a6e7f15
+__getattr__ = renamed(__name__, dict(check_tiles='features.check_tiles'))

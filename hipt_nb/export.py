@@ -19,9 +19,8 @@ from .run import Run, each_slide
 from .catalogue import known
 from .tiling import Tiles
 from .exchange import magnification
-from .features import Features
+from .features import Features, check_tiles
 from .foreign import FlatFeatures
-from .embed import check_tiles
 
 # %% ../nbs/14a_export.ipynb #14e00008
 def flat_features(

@@ -6,10 +6,10 @@ Docs: https://hipt-nb.github.io/hipt_nb/features.html.md"""
 
 # %% auto #0
 __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'BAG_KINDS', 'KIND_OF_LEVEL', 'Features', 'any_in_squares', 'write_features',
-           'from_schema1', 'read_features', 'open_tokens', 'linked_to', 'differences', 'check_kind', 'Bag', 'below',
-           'as_bag', 'patch_array', 'StoredTokens', 'StoredGrids', 'StoredPatches', 'sample_patches', 'mean_bag',
-           'check_alike', 'load_features', 'bag_memory', 'load_bags', 'describe_bags', 'has_regions', 'label_classes',
-           'by_patient', 'draw_features']
+           'from_schema1', 'read_features', 'open_tokens', 'linked_to', 'differences', 'read_made_by', 'outdated',
+           'outdated_features', 'check_kind', 'Bag', 'below', 'as_bag', 'patch_array', 'StoredTokens', 'StoredGrids',
+           'StoredPatches', 'sample_patches', 'mean_bag', 'check_alike', 'load_features', 'check_tiles', 'bag_memory',
+           'load_bags', 'describe_bags', 'has_regions', 'label_classes', 'by_patient', 'draw_features']
 
 # %% ../nbs/07_features.ipynb #dcdee6d1
 import json, os, zlib
@@ -18,9 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import DamagedError, HIPTError, changed, not_now, read_h5, write_h5
+from .core import DamagedError, HIPTError, StaleError, changed, check_arrays, not_now, read_h5, reading
+from .core import touched_since, write_h5
 from .cohort import check_filled
 from .run import Case
+from .tiling import read_tiles
 from .inplace import LinkedGrids
 
 # %% ../nbs/07_features.ipynb #8dde200c
@@ -104,12 +106,18 @@ def read_features(
     "Read a features file"
     skip = ('patch',) if patches else ('patch', *(f'level{k}' for k in range(2, 10)))
     arrays, meta = read_h5(path, 'features', 'embed', skip)
-    if patches: arrays['patch'] = _all_tokens(path)
-    slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
-    made_by = from_schema1(meta) if schema==1 else meta['made_by']
-    between = {int(k[5:]): v for k,v in arrays.items() if k.startswith('level')}
-    return Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'],
-                    made_by, between)
+    with reading(path, 'features', "delete it and run 'hipt embed' again"):
+        if patches: arrays['patch'] = _all_tokens(path)
+        slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
+        made_by = from_schema1(meta) if schema==1 else meta['made_by']
+        between = {int(k[5:]): v for k,v in arrays.items() if k.startswith('level')}
+        found = Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'],
+                         made_by, between)
+        check_arrays(vars(found), _shapes)
+        float(made_by['min_tissue'])
+    return found
+
+_shapes = dict(coords=('M', 2), tissue=('M','rows','cols'), patch=('M','rows','cols','D1'), region=('M','D'))
 
 # %% ../nbs/07_features.ipynb #ae60643c
 def open_tokens(
@@ -157,7 +165,7 @@ def _without_source(path):
             "put it back, or delete both and import it again")
 
 # %% ../nbs/07_features.ipynb #d2cd71bf
-PER_SLIDE = 'slide_mpp', 'tiles', 'schema', 'file'    # may differ from slide to slide
+PER_SLIDE = 'slide_mpp', 'slide', 'tiles', 'schema', 'file'  # may differ from slide to slide
 FLOATS = 'float32', 'bfloat16', 'float16'             # a model trained on one may be used on features of another
 
 def differences(
@@ -172,6 +180,38 @@ def differences(
         return floats and k=='precision' and {x, y}<=set(FLOATS)
     return {k: (x, y) for k,(x,y) in changed(a, b).items()
             if k not in PER_SLIDE and not unknown(a, k) and not unknown(b, k) and not equal(k, x, y)}
+
+# %% ../nbs/07_features.ipynb #e280289e
+def read_made_by(
+    path,                # of features or maps
+    what:str='features', # as for `read_h5`
+    verb:str='embed',    # likewise
+)->dict:
+    "What features or maps were made by, without reading them"
+    meta = read_h5(path, what, verb, skip=None)[1]
+    return from_schema1(meta) if meta['schema']==1 else meta['made_by']
+
+def outdated(
+    made_by:dict,  # of features or maps
+    tiles,         # the `Tiles` that the run holds of the slide
+)->str:
+    "Why features or maps are out of date; empty if they are not, as far as they say what they were made from"
+    if made_by.get('tiles', tiles.hash)!=tiles.hash: return 'were made of other tiles than the run has now'
+    slide = tiles.made_by.get('slide')
+    if slide and made_by.get('slide', slide)!=slide: return 'were made of another file of the slide than its tiles'
+    return ''
+
+def outdated_features(
+    run,               # the `Run` that holds them
+    encoder_name:str,  # folder below `features/`
+    slide_ids,         # of slides that have features
+)->dict:               # slide id → why, of those that are
+    "Which features are out of date"
+    def why(s):
+        path, tiles = run.features(encoder_name, s), run.tiles(s)
+        if not tiles.exists() or not touched_since(tiles, path): return ''
+        return outdated(read_made_by(path), read_tiles(tiles))
+    return {s: w for s in slide_ids if (w := why(s))}
 
 # %% ../nbs/07_features.ipynb #7ca06765
 BAG_KINDS = 'patch','grid','region'
@@ -377,9 +417,16 @@ def load_features(
     "Read the features of a cohort; slides without any are named all at once"
     missing = [s for s in manifest.slide_id if not run.features(encoder_name, s).exists()]
     if missing: raise HIPTError(_without_features(run, manifest, encoder_name, missing))
+    stale = outdated_features(run, encoder_name, manifest.slide_id)
+    if stale: raise StaleError(_say_stale(stale, len(manifest), encoder_name))
     res = [read_features(run.features(encoder_name, s), patches) for s in manifest.slide_id]
     check_alike(res)
     return res
+
+def _say_stale(stale, n, encoder_name):
+    names = ', '.join([*stale][:10]) + ' ...'*(len(stale)>10)
+    return (f"the features '{encoder_name}' of {len(stale)} of {n} slides {next(iter(stale.values()))} ({names}): "
+            "'hipt embed --redo' makes them again")
 
 def _without_features(run, manifest, encoder_name, missing):
     by_class = manifest.groupby('label').slide_id if 'label' in manifest else ()
@@ -395,7 +442,17 @@ def features(self:Case)->Features:
     "The features of the slide, patch tokens included"
     path = self.run.features(self.encoder_name, self.slide_id)
     if self.make and not path.exists(): self.make_features()
+    if 'features' not in self._held and outdated_features(self.run, self.encoder_name, [self.slide_id]):
+        check_tiles(read_features(path, patches=False), self.tiles)
     return self.once('features', lambda: read_features(path))
+
+def check_tiles(
+    f:Features,   # of one slide
+    tiles,        # the `Tiles` that the run has of it now
+):
+    "Refuse features that were made of other tiles than the run has now"
+    why = outdated(f.made_by, tiles)
+    if why: raise StaleError(f"the features of slide '{f.slide_id}' {why}: 'hipt embed --redo' makes them again")
 
 # %% ../nbs/07_features.ipynb #76996785
 @patch

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
-from .core import HIPTError, SCHEMA, changed, check_schema, params_hash, pick_device
-from .core import logger, progress, quiet_imports, read_json, renamed, write_csv, write_json
+from .core import SCHEMA, HIPTError, changed, check_schema, create_json, logger, params_hash, pick_device
+from .core import progress, quiet_imports, read_json, reading, renamed, write_csv, write_json
 with quiet_imports(): from fastai.callback.core import Callback
 from .weights import load_strict, save_weights, weights_hash
 from .encoders import make_vit, vit_config
@@ -64,11 +64,12 @@ def load_slide_model(
     for f in ('config.json','model.safetensors'):
         if (path/f).exists(): continue
         raise HIPTError(f"there is no slide model in '{path}' ({f} is missing): give a folder that 'hipt train' wrote")
-    config = read_config(path/'config.json')
-    sizes = dict(config['model'])
-    cls, level2 = model_class(sizes.pop('kind')), sizes.pop('level2')
-    model = cls(**sizes, **(dict(level2=make_vit(level2)) if level2 else {}))
-    weights = from_torchmil(load_file(path/'model.safetensors'))
+    config, again = read_config(path/'config.json'), "delete its folder and run 'hipt train' again"
+    with reading(path/'config.json', 'model', again):
+        sizes = dict(config['model'])
+        cls, level2 = model_class(sizes.pop('kind')), sizes.pop('level2')
+        model = cls(**sizes, **(dict(level2=make_vit(level2)) if level2 else {}))
+    with reading(path/'model.safetensors', 'model', again): weights = from_torchmil(load_file(path/'model.safetensors'))
     return load_strict(model, weights, f'{path.name}/model.safetensors').eval(), config
 
 # %% ../nbs/12d_finetune.ipynb #228f8769
@@ -91,7 +92,7 @@ NOTES = 'columns',  # of a cross-validation's `config.json`, kept and not compar
 def _settle(out, params, notes=None):
     "Write the parameters of a cross-validation, or refuse when the folder has others; notes are not compared"
     path, notes = Path(out)/'config.json', notes or {}
-    if not path.exists(): return write_json(path, params | notes)
+    if create_json(path, params | notes): return   # another process may train under this name
     before = read_config(path)
     if before['schema']==1: before = {**params, **{k: v for k,v in before.items() if k in params}, 'schema': SCHEMA}
     diff = changed(*({k: v for k,v in o.items() if k not in ('made_by', *NOTES)} for o in (before, params)))

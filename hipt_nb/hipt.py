@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn, Tensor
 from fastcore.basics import patch
-from .core import HIPTError, SCHEMA, check_schema, read_json, renamed, write_json
+from .core import HIPTError, SCHEMA, check_schema, read_json, reading, renamed, write_json
 from .vit import ViT, image_vit, grid_vit, vit256, vit4k
 from .encoders import NamedEncoder, make_vit, vit_config
 from .weights import load_strict, read_backbone, save_weights, weights_hash
@@ -435,11 +435,14 @@ def from_pretrained(cls:HIPT,
     from safetensors.torch import load_file
     path = _folder(path)
     cfg = _read_config(path)
-    levels = [make_vit(cfg[k]) for k in sorted(cfg) if k.startswith('level')]
-    m = cls(*levels, precision=precision, **{k:cfg[k] for k in ('name','patch_size','mpp','mean','std')})
-    m.source = cfg.get('source', [])
-    load_strict(m, load_file(path/'model.safetensors'), f'{path.name}/model.safetensors')
-    if m.weights_sha256!=cfg['weights_sha256']:
+    again = 'copy or download the folder again, or pretrain it anew'
+    with reading(path/'config.json', 'model', again):
+        levels = [make_vit(cfg[k]) for k in sorted(cfg) if k.startswith('level')]
+        m = cls(*levels, precision=precision, **{k: cfg[k] for k in ('name','patch_size','mpp','mean','std')})
+        m.source, hashes = cfg.get('source', []), cfg['weights_sha256']
+    with reading(path/'model.safetensors', 'model', again): weights = load_file(path/'model.safetensors')
+    load_strict(m, weights, f'{path.name}/model.safetensors')
+    if m.weights_sha256!=hashes:
         raise HIPTError(f"the weights in {path} are not those that its config.json was written for: "
                         "copy or download the folder again")
     return m.eval()

@@ -15,8 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, not_now
+from .core import HIPTError, memory_share, not_now
 from .cohort import file_kind
+from .guard import Guard
 
 # %% ../nbs/00c_readers.ipynb #d4058b10
 def as_rgb(
@@ -357,6 +358,18 @@ def _shifted(a, fraction, axis):
     before, behind = (a[:,:-1], a[:,1:]) if axis else (a[:-1], a[1:])
     return cv2.addWeighted(before, 1-fraction, behind, fraction, 0)
 
+# %% ../nbs/00c_readers.ipynb #00c9aa07
+class TooLarge(HIPTError):
+    "A file whose header claims more than this machine can hold"
+
+def _check_memory(path, w, h, what):
+    "Refuse what is decoded as a whole, and would take more than a quarter of the memory with one copy of it"
+    need = w*h*4*2
+    if need<=memory_share(): return
+    raise TooLarge(f"slide '{path}' claims {what}s of {w} × {h} px, which take {need/2**30:.1f} GB to decode: if that "
+                    "is right, save it as a tiled TIFF on a machine with more memory, such as with 'vips tiffsave --tile "
+                    "--pyramid'; if not, copy it again from its source")
+
 # %% ../nbs/00c_readers.ipynb #88b6900b
 class ImageFile:
     "An image held in memory as one level"
@@ -365,6 +378,7 @@ class ImageFile:
     ):
         from PIL import Image
         with _any_size(), Image.open(path) as im:
+            _check_memory(path, *im.size, 'picture')
             self.a = _image_array(im)
             self._icc = im.info.get('icc_profile')
         self.properties = {}
@@ -492,9 +506,14 @@ class PairedFile(OpenSlideFile):
 def open_file(
     path,  # a slide or image
 ):         # an object with `levels`, `properties`, `pixels`, `icc` and `close`
-    "Open a file with the reader that suits it"
+    "Open a file with the reader that suits it, after another process has opened it without harm"
     path = Path(path)
-    tiff = _check_file(path)=='TIFF'
+    kind = _check_file(path)
+    if kind=='TIFF': _check_directories(path)
+    _open_elsewhere(path)
+    return _open(path, kind=='TIFF')
+
+def _open(path, tiff):
     vendor = _vendor(path)
     if tiff and _is_ome(path): readers = [TiffFile, *[PairedFile]*bool(vendor), ImageFile]
     elif vendor: readers = [PairedFile, *[TiffFile]*(tiff and vendor in PLAIN_LAYOUTS)]
@@ -512,6 +531,7 @@ def _first(path, readers):
     errors = []
     for reader in readers:
         try: return reader(path)
+        except TooLarge: raise
         except Exception as e: errors.append(e)
         if isinstance(errors[-1], NotPixels): break
     raise HIPTError(_refusal(path, errors))
@@ -569,3 +589,68 @@ def _is_ome(path):
     try:
         with _quiet_tifffile(), tifffile.TiffFile(path) as t: return t.is_ome
     except Exception: return False
+
+# %% ../nbs/00c_readers.ipynb #00c9aa02
+_guard, _harmless = Guard(), set()
+
+def _open_elsewhere(path):
+    "Refuse a file that another process could not open and look into"
+    stat = path.stat()
+    file = os.path.abspath(path), stat.st_size, stat.st_mtime_ns
+    if file in _harmless: return
+    if cost := _guard('hipt_nb.readers.look_into_file', os.fspath(path)):
+        raise HIPTError(f"slide '{path}' cannot be opened: it takes {cost}; the file is damaged, or beyond this "
+                        "machine: copy it again from its source")
+    _harmless.add(file)
+
+def look_into_file(path):
+    "Open a file and read a little of each level; what this costs is a property of the file"
+    f = _open(Path(path), file_kind(path)=='TIFF')
+    for level, (w, h, d) in enumerate(f.levels):
+        f.pixels(int(w*d/2), int(h*d/2), level, min(w, 256), min(h, 256))
+
+# %% ../nbs/00c_readers.ipynb #00c9aa03
+# first bytes: byte order, code of an offset, of a number of entries, bytes of an entry
+_tiff_heads = {b'II*\0': ('<', 'I', 'H', 12), b'MM\0*': ('>', 'I', 'H', 12),
+               b'II+\0': ('<', 'Q', 'Q', 20), b'MM\0+': ('>', 'Q', 'Q', 20)}
+_integers = {3: 'H', 4: 'I', 16: 'Q'}
+_ndpi = 65420  # Hamamatsu writes offsets of eight bytes where TIFF has four
+
+def _directories(f):
+    "(offset, {tag: value}) of each directory of a TIFF, of its tags with one integer; the last may be one again"
+    order, offset, number, size = _tiff_heads[f.read(4)]
+    def get(code): return struct.unpack(order+code, f.read(struct.calcsize(code)))[0]
+    f.seek(8 if offset=='Q' else 4)
+    at, seen = get(offset), set()
+    while at and at not in seen:
+        seen.add(at)
+        f.seek(at)
+        entries = f.read(size*min(get(number), 4096))
+        tags = {}
+        for i in range(0, len(entries)-size+1, size):
+            tag, kind, count = struct.unpack_from(f'{order}HH{offset}', entries, i)
+            if count==1 and kind in _integers:
+                tags[tag], = struct.unpack_from(order+_integers[kind], entries, i+4+struct.calcsize(offset))
+        yield at, tags
+        if _ndpi in tags: return
+        at = get(offset)
+    if at: yield at, {}
+
+def _check_directories(path):
+    "Refuse a TIFF whose directories go round in a circle, or whose pieces do not fit into memory"
+    seen = set()
+    with open(path, 'rb') as f:
+        try:
+            for at, tags in _directories(f):
+                if at in seen:
+                    raise HIPTError(f"slide '{path}' is damaged: its directory at byte {at} leads back to itself; copy "
+                                    "it again from its source")
+                seen.add(at)
+                _check_piece(path, tags)
+        except struct.error: pass  # cut off, which the readers say better
+
+def _check_piece(path, tags):
+    "Refuse a tile or strip that is too large to be decoded"
+    width, height = tags.get(256, 0), tags.get(257, 0)
+    w, h = (tags[322], tags.get(323, height)) if 322 in tags else (width, min(height, tags.get(278, height)))
+    _check_memory(path, w, h, 'tile' if 322 in tags else 'strip')

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, atomic, logger, params_hash, prefetch, quick_hash, read_h5, renamed, write_h5
+from .core import HIPTError, StaleError, atomic, check_arrays, content_of, logger, params_hash, prefetch
+from .core import quick_hash, read_h5, reading, renamed, write_h5
 from .run import Case, each_slide
 from .slide import Slide, UnreadablePlace
 from .areas import find_tissue, write_geojson
@@ -58,7 +59,7 @@ class Tiles:
     region_size:int     # pixels at `mpp`
     patch_size:int      # pixels at `mpp`
     params:dict = field(default_factory=dict)   # how they were made
-    made_by:dict = field(default_factory=dict)  # quick hashes of the slide, and of its masks
+    made_by:dict = field(default_factory=dict)  # quick hashes of the slide and its masks; a hash of the settings
 
     def __len__(self): return len(self.coords)
 
@@ -120,8 +121,20 @@ def read_patch(self:Tiles,
 def open(self:Tiles,
     path,    # the slide's file
 )->Slide:
-    "The slide, at the µm per pixel and under the id that it was tiled with"
+    "The slide, at the µm per pixel and under the id that it was tiled with; another file of that name is refused"
+    self.check_slide(path)
     return _named(Slide(path, self.slide_mpp, self.params.get('upsample', False)), self.slide_id)
+
+@patch
+def check_slide(self:Tiles,
+    path,  # the slide's file
+):
+    "Refuse a slide that is another file than the one that was tiled; tiles of older versions do not know it"
+    was, path = self.made_by.get('slide'), Path(path)
+    if was and path.is_file() and content_of(path)!=was: raise StaleError(_other_slide(self.slide_id))
+
+def _other_slide(slide_id):
+    return f"slide '{slide_id}' is another file than the one that was tiled: tile it again with 'hipt tile --redo'"
 
 def _named(slide, slide_id):
     slide.name = slide_id  # file names can carry people's names: pages, exports and messages use the manifest's id
@@ -181,6 +194,11 @@ class Tiling:
         settings = {'tissue_mpp' if k=='mpp' else k: v for k,v in self.settings.items()}  # `mpp` is the one worked at
         return rest | settings | {k: str(v) for k,v in self.areas.items()}
 
+    @property
+    def hash(self)->str:
+        "A short name for what decides about tiles, apart from the slide and its areas"
+        return params_hash({k: v for k,v in self.params.items() if k not in ('upsample', *self.areas)})
+
 # %% ../nbs/04_tiling.ipynb #c2be9d39
 @patch(cls_method=True)
 def of(cls:Tiling,
@@ -228,7 +246,7 @@ def tile_slide(
     params = dict(grid, min_tissue=min_tissue, upsample=slide.upsample, tissue=tissue.params, kept=kept)
     if unreadable: params['unreadable'] = unreadable
     return Tiles(slide.name, coords[keep], fractions[keep], shares(pen_mask(slide, view=view), keep), blur,
-                 slide.mpp, mpp, t.region_size, t.patch_size, params, dict(slide=quick_hash(slide.path)))
+                 slide.mpp, mpp, t.region_size, t.patch_size, params, dict(slide=content_of(slide.path)))
 
 def _grid(slide, t, scale):
     "All regions of a slide: their corners, those of their patches, and which patches begin inside the slide"
@@ -325,8 +343,20 @@ def read_tiles(
 )->Tiles:
     "Read a tiles file"
     arrays, meta = read_h5(path, 'tiles', 'tile')
-    if meta['schema']==1: meta = dict(meta, slide_mpp=meta['mpp_level0'], made_by={})
-    return Tiles(**arrays, **{k: meta[k] for k in _meta})
+    with reading(path, 'tiles', "delete it and run 'hipt tile' again"):
+        if meta['schema']==1: meta = dict(meta, slide_mpp=meta['mpp_level0'], made_by={})
+        tiles = Tiles(**arrays, **{k: meta[k] for k in _meta})
+        _check_tiles(tiles)
+    return tiles
+
+_shapes = dict(coords=('M', 2), **{k: ('M', 'rows', 'cols') for k in ('tissue','pen','blur')})
+
+def _check_tiles(t):
+    "Raise `ValueError` where tiles cannot be what `hipt tile` wrote"
+    check_arrays(vars(t), _shapes)
+    sizes = (t.slide_mpp, t.mpp, t.region_size, t.patch_size)
+    if not all(isinstance(v, (int,float)) and 0<v<2**20 for v in sizes): raise ValueError(f'sizes {sizes}')
+    if {t.region_size//t.patch_size} != {*t.tissue.shape[1:]}: raise ValueError('the grid does not fit its patches')
 
 # %% ../nbs/04_tiling.ipynb #b1a496c9
 def open_row(
@@ -352,7 +382,7 @@ def _row_mpp(row):
 def tiles(self:Case)->Tiles:
     "The tiles of the slide"
     path = self.run.tiles(self.slide_id)
-    if self.make and not path.exists(): _tile_row(self.run, Tiling.of(self.run), None, True, self.row)
+    if self.make and not path.exists(): _tile_row(self.run, Tiling.of(self.run), None, True, False, self.row)
     return self.once('tiles', lambda: read_tiles(path))
 
 # %% ../nbs/04_tiling.ipynb #0b61bd5e
@@ -407,24 +437,29 @@ def tile_cohort(
     slide_mpp:float=None, # µm per level-0 pixel, whatever files say; a manifest's column `slide_mpp` goes first
     workers:int=1,        # slides at a time, each in a process of its own
     previews:bool=True,   # write a picture beside each tiles file
+    redo:bool=False,      # tile again what is out of date, which is refused otherwise
     **settings,           # of `Tiling`, where they differ
 )->dict:                  # how many were done, skipped and failed
     "Tile every slide of a cohort"
     tiling = replace(tiling or Tiling(), **settings)
-    run.record('tile', tiling.params, 'tiles')
+    run.record('tile', tiling.params, 'tiles', redo=redo)
     run.keep_manifest(manifest)
     _say_unmasked(manifest, tiling)
-    return each_slide(manifest, partial(_tile_row, run, tiling, slide_mpp, previews), run, 'tile', workers)
+    return each_slide(manifest, partial(_tile_row, run, tiling, slide_mpp, previews, redo), run, 'tile', workers)
 
-def _tile_row(run, tiling, slide_mpp, previews, row):
+def _tile_row(run, tiling, slide_mpp, previews, redo, row):
     path = run.tiles(row.slide_id)
     with open_row(row, slide_mpp, tiling.upsample) as slide:
-        if path.exists(): return _check_mpp(read_tiles(path), slide)
-        view, own = overview(slide, tiling.settings.get('mpp', 8.)), _own_areas(row, tiling.areas)
+        own = _own_areas(row, tiling.areas)
+        if path.exists():
+            why = _outdated(read_tiles(path), slide, own, tiling)
+            if not why: return 'skipped'
+            if not redo: raise StaleError(f"slide '{slide.name}' {why}, or tile it again with 'hipt tile --redo'")
+        view = overview(slide, tiling.settings.get('mpp', 8.))
         tissue = find_tissue(slide, tiling.preset, view=view, mask_value=tiling.mask_value, **own, **tiling.settings)
         tiles = tile_slide(slide, tissue, tiling, view)
         tiles.params['preset'] = tiling.preset
-        tiles.made_by |= {kind: quick_hash(p) for kind,p in own.items()}
+        tiles.made_by |= {kind: content_of(p) for kind,p in own.items()} | dict(tiling=tiling.hash)
         write_geojson(path.with_suffix('.geojson'), tissue, slide)
         if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
         write_tiles(path, tiles)
@@ -457,11 +492,33 @@ def _mask_notes(own, tissue):
     return [f"{names} marks {'almost '*bool(0<share<1)}{marks} as tissue of slide '{tissue.slide_id}': "
             "is it the right mask, with the right values?"]
 
-def _check_mpp(tiles, slide):
-    if abs(tiles.slide_mpp/slide.mpp-1)<=1e-6: return 'skipped'
-    raise HIPTError(f"slide '{slide.name}' was tiled as having {tiles.slide_mpp:g} µm per pixel, "
-                    f"now it has {slide.mpp:g} ({slide.mpp_source}): use --slide-mpp {tiles.slide_mpp:g} as before, or "
-                    "delete its tiles, features and maps to start over")
+def _outdated(tiles, slide, own, tiling):
+    "Why the tiles of a slide are out of date, and what else to do; empty if they are not. Older tiles say less"
+    made, areas = tiles.made_by, {kind: content_of(p) for kind,p in own.items()}
+    if 'slide' in made and made['slide']!=content_of(slide.path):
+        return 'is another file than the one that was tiled: put that one back'
+    if abs(tiles.slide_mpp/slide.mpp-1)>1e-6:
+        return (f'was tiled as having {tiles.slide_mpp:g} µm per pixel, now it has {slide.mpp:g} '
+                f'({slide.mpp_source}): use --slide-mpp {tiles.slide_mpp:g} as before')
+    if 'slide' in made:
+        for kind in _kinds:
+            if made.get(kind)!=areas.get(kind): return _area_changed(kind, made, areas)
+    return '' if _tiled_alike(tiles, tiling) else 'was tiled with other settings: use these'
+
+_kinds = 'mask', 'include', 'exclude'
+
+def _area_changed(kind, made, now):
+    what = dict(mask='mask', include='area to include', exclude='area to exclude')[kind]
+    if kind not in made: return f'was tiled without a {what}, and has one now: leave it out'
+    if kind not in now: return f'was tiled with a {what}, and none is given now: give it'
+    return f'was tiled with another {what}: put that one back'
+
+def _tiled_alike(tiles, tiling):
+    "Whether tiles were made with the same settings, as far as they tell"
+    if 'tiling' in tiles.made_by: return tiles.made_by['tiling']==tiling.hash
+    if 'source' in tiles.params: return False    # imported
+    asked = dict(region_size=tiling.region_size, patch_size=tiling.patch_size, overlap=tiling.overlap, mpp=tiling.mpp)
+    return all(tiles.params.get(k, v)==v for k,v in asked.items())
 
 def _why_empty(tiles, path):
     share, size, picture = tiles.params['min_region'], tiles.region_size, path.with_suffix('.jpg').name

@@ -135,10 +135,20 @@ def held_out(self:Trained,
     patient:str=None,  # whose it is, for a model that answers by patient
 )->BagModel:
     "The network that did not see this slide in training; for a slide of no fold, the first; of one fold, its own"
-    if (self.folder/'model.safetensors').exists(): return load_slide_model(self.folder)[0]
-    p = self.predictions
-    folds = p.fold[p.slide_id.isin([slide_id, patient])]
-    return load_slide_model(self.folder/f'fold{folds.iloc[0] if len(folds) else p.fold.min()}')[0]
+    return load_slide_model(self.network_folder(slide_id, patient))[0]
+
+@patch
+def network_folder(self:Trained,
+    slide_id:str,      # which slide
+    patient:str=None,  # whose it is, for a model that answers by patient
+)->Path:
+    "Where the network is that `held_out` gives"
+    if (self.folder/'model.safetensors').exists(): return self.folder
+    if not hasattr(self, '_fold_of'):
+        p = self.predictions
+        self._fold_of, self._first = dict(zip(p.slide_id[::-1], p.fold[::-1])), p.fold.min()
+    fold = next((self._fold_of[s] for s in (slide_id, patient) if s in self._fold_of), self._first)
+    return self.folder/f'fold{fold}'
 
 # %% ../nbs/12e_trained.ipynb #673c7178
 @patch

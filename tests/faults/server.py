@@ -1,0 +1,49 @@
+"""Runs `hipt` again and again without starting Python anew: a line of JSON in, one out. Each call is a process of its
+own, with limits on its memory and time."""
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def run(call):
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        os.chdir(call['cwd'])
+        for fd, name in ((1, 'stdout'), (2, 'stderr')): os.dup2(os.open(call[name], os.O_WRONLY | os.O_CREAT), fd)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        vm = next(int(l.split()[1]) for l in Path('/proc/self/status').read_text().splitlines() if l.startswith('VmSize'))
+        resource.setrlimit(resource.RLIMIT_AS, (vm*1024+call['memory'],)*2)
+        sys.argv = ['hipt', *call['args']]
+        sys.stdout, sys.stderr = open(1, 'w', closefd=False), open(2, 'w', closefd=False)
+        code = 0
+        try: main()
+        except SystemExit as e: code = e.code if isinstance(e.code, int) else int(e.code is not None)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            code = 99
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+    end = time.time()+call['seconds']
+    while time.time()<end:
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+        if done: break
+        time.sleep(.01)
+    else:
+        os.killpg(pid, signal.SIGKILL)
+        os.wait4(pid, 0)
+        return dict(rc='hang')
+    return dict(rc=os.waitstatus_to_exitcode(status), memory=usage.ru_maxrss//1024)
+
+
+if __name__=='__main__':
+    answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+    import hipt_nb.all  # noqa: F401  everything that a command would load
+    from hipt_nb.cli import main
+    for line in sys.stdin: print(json.dumps(run(json.loads(line))), file=answers, flush=True)

@@ -1,0 +1,194 @@
+"""A thousand broken inputs: every command answers in one line or does its work, whatever its files hold.
+
+A share with a fixed seed is part of every run, the rest is `pytest -m faults tests/faults`; `FAULTS_SEEDS=0:400`
+chooses which. A fault that was found becomes a small test of its own in the chapter that it concerns."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+here = Path(__file__).resolve().parent
+root = here.parents[1]
+sys.path.insert(0, str(here))
+from mutants import mutate  # noqa: E402
+
+SECONDS, MEMORY = 90, 6*2**30
+
+
+@pytest.fixture(scope='session')
+def hipt():
+    env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg', 'HF_HUB_OFFLINE': '1'}
+    server = subprocess.Popen([sys.executable, str(here/'server.py')], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True, env=env)
+
+    def run(folder, *args, seconds=SECONDS):
+        out, err = folder/'stdout', folder/'stderr'
+        for o in (out, err): o.write_bytes(b'')
+        call = dict(args=[str(a) for a in args], cwd=str(folder), stdout=str(out), stderr=str(err),
+                    seconds=seconds, memory=MEMORY)
+        print(json.dumps(call), file=server.stdin, flush=True)
+        res = json.loads(server.stdout.readline())
+        return res['rc'], out.read_text(errors='replace')+err.read_text(errors='replace')
+
+    yield run
+    server.stdin.close()
+    server.wait()
+
+
+# ---- whole inputs, made once
+
+@pytest.fixture(scope='session')
+def small(tmp_path_factory, hipt):
+    "A small slide in four formats, a table, an area, a mask"
+    from PIL import Image
+    import tifffile
+    folder = tmp_path_factory.mktemp('small')
+    rng = np.random.default_rng(0)
+    a = np.full((1024, 1024, 3), 240, np.uint8)
+    a[200:800, 200:800] = rng.integers(90, 210, (600, 600, 3))*np.array([1, .6, .9])
+    tiled = dict(tile=(256, 256), photometric='rgb', resolutionunit='CENTIMETER', resolution=(20000, 20000))
+    with tifffile.TiffWriter(folder/'a.tif') as t:
+        t.write(a, compression='jpeg', **tiled)
+        t.write(a[::2, ::2], compression='jpeg', subfiletype=1, **tiled)
+    tifffile.imwrite(folder/'strips.tif', a, photometric='rgb', rowsperstrip=64, compression='deflate')
+    Image.fromarray(a).save(folder/'b.png')
+    Image.fromarray(a).save(folder/'c.jpg')
+    Image.fromarray((a[..., 1]<230).astype(np.uint8)*255).save(folder/'mask.png')
+    square = [[[200, 200], [800, 200], [800, 800], [200, 800], [200, 200]]]
+    feature = dict(type='Feature', geometry=dict(type='Polygon', coordinates=square),
+                   properties=dict(classification=dict(name='Tumor')))
+    (folder/'area.geojson').write_text(json.dumps(dict(type='FeatureCollection', features=[feature])))
+    (folder/'slides.csv').write_text('path,slide_id,patient,label,slide_mpp\na.tif,s1,p1,x,0.5\nb.png,s2,p2,y,0.5\n')
+    return folder
+
+
+TILE = '--out', 'run', '--region-size', 512, '--patch-size', 256, '--slide-mpp', .5
+SMALL = {  # name: (file that is changed, commands)
+    'pyramid': ('a.tif', [('info', 'a.tif'), ('tile', 'a.tif', *TILE)]),
+    'strips': ('strips.tif', [('info', 'strips.tif'), ('tile', 'strips.tif', *TILE)]),
+    'png': ('b.png', [('tile', 'b.png', *TILE)]),
+    'jpeg': ('c.jpg', [('tile', 'c.jpg', *TILE)]),
+    'area': ('area.geojson', [('tile', 'slides.csv', *TILE, '--include', 'areas')]),
+    'mask': ('mask.png', [('tile', 'slides.csv', *TILE, '--mask', 'masks')]),
+    'manifest': ('slides.csv', [('info', 'slides.csv'), ('tile', 'slides.csv', *TILE)]),
+}
+
+
+def work_on(small, name, seed, folder):
+    "A copy of the inputs with one of them changed, and the commands that read it"
+    file, commands = SMALL[name]
+    for p in small.iterdir(): shutil.copy(p, folder/p.name)
+    how = mutate(folder/file, seed)
+    for kind, copy in (('areas', 'area.geojson'), ('masks', 'mask.png')):
+        (folder/kind).mkdir()
+        for s in ('s1', 's2'): shutil.copy(folder/copy, folder/kind/f'{s}{Path(copy).suffix}')
+    return how, commands
+
+
+INTERNAL = re.compile('(Key|Type|Attribute|Index|Name|ZeroDivision|Overflow|Assertion|Recursion)Error: ')
+
+
+def log_of(folder):
+    "What the runs in a folder logged"
+    return '\n'.join(p.read_text(errors='replace') for p in folder.glob('*/log.csv'))
+
+
+def judge(hipt, folder, how, commands):
+    "No traceback, no signal, no hang, one line on what is wrong; and nothing outside the folder"
+    beside = sorted(p.name for p in folder.parent.iterdir())
+    for args in commands:
+        rc, text = hipt(folder, *args)
+        said = f'{how}: hipt {" ".join(map(str, args))} -> {rc}\n{text[-3000:]}'
+        assert rc in (0, 1, 2), said
+        assert 'Traceback' not in text and 'unexpected' not in text, said
+        if rc==1: assert 'hipt: ' in text, said
+        assert not INTERNAL.search(text+log_of(folder)), said+log_of(folder)
+    assert sorted(p.name for p in folder.parent.iterdir())==beside, f'{how}: wrote beside its folder'
+
+
+def seeds(default):
+    first, last = map(int, os.environ.get('FAULTS_SEEDS', default).split(':'))
+    return range(first, last)
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_a_share_of_broken_inputs(hipt, small, tmp_path, name):
+    for seed in range(2):
+        folder = tmp_path/str(seed)
+        folder.mkdir()
+        judge(hipt, folder, *work_on(small, name, seed, folder))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('seed', seeds('0:60'))
+@pytest.mark.parametrize('name', SMALL)
+def test_broken_inputs(hipt, small, tmp_path, name, seed): judge(hipt, tmp_path, *work_on(small, name, seed, tmp_path))
+
+
+# ---- a whole run, in which one file is changed
+
+@pytest.fixture(scope='session')
+def finished(tmp_path_factory, hipt):
+    folder = tmp_path_factory.mktemp('demo')
+    rc, text = hipt(folder, 'demo', '--quick', '--out', 'run', seconds=1800)
+    assert rc==0, text
+    for tool in ('trident', 'clam', 'stamp'):
+        rc, text = hipt(folder, 'export', 'run/manifest.csv', '--out', 'run', '--to', tool, '--features', '--encoder',
+                        'hipt-tiny')
+        assert rc==0, text
+    return folder
+
+
+ALL = 'run/manifest.csv', '--out', 'run'
+ONE = 'run/cohort/P01-1.tif', '--out', 'run'
+ENCODER = '--encoder', 'hipt-tiny'
+EMBED = 'embed', *ONE, '--model', 'run/models/hipt-tiny'
+REPORT = 'report', *ALL
+FINISHED = {  # name: (file that is changed, what is taken away first, commands)
+    'tiles': ('tiles/P01-1.h5', ['features/hipt-tiny/P01-1.h5'], [EMBED, REPORT]),
+    'features': ('features/hipt-tiny/P01-1.h5', [],
+                 [('knn', *ALL, *ENCODER, '--folds', 2), ('train', *ALL, *ENCODER, '--folds', 2, '--epochs', 1, '--name', 'x'),
+                  ('attend', *ONE, *ENCODER), REPORT]),
+    'maps': ('maps/hipt-tiny/*.h5', [], [('view', 'run', '--static', 'pages', *ENCODER), ('export', *ALL), REPORT]),
+    'pyramid config': ('models/hipt-tiny/config.json', ['features/hipt-tiny/P01-1.h5'], [EMBED, REPORT]),
+    'pyramid weights': ('models/hipt-tiny/model.safetensors', ['features/hipt-tiny/P01-1.h5'], [EMBED]),
+    'slide model config': ('models/slide/*/config.json', [], [('evaluate', *ALL, '--no-baselines'), REPORT]),
+    'slide model weights': ('models/slide/*/fold0/model.safetensors', [], [('predict', *ALL, *ENCODER)]),
+    'predictions': ('models/slide/*/predictions.csv', [], [('evaluate', *ALL, '--no-baselines'), REPORT]),
+    'run.json': ('run.json', ['features/hipt-tiny/P01-1.h5'], [EMBED, ('tile', *ALL), REPORT]),
+    'log': ('log.csv', [], [EMBED, REPORT]),
+    'manifest of the run': ('manifest.csv', [], [('view', 'run', '--static', 'pages', *ENCODER), REPORT]),
+    'table of the report': ('evaluation/*.csv', [], [REPORT]),
+    'trident': ('export/trident/**/*.h5', [], [('import', '--from', 'run/export/trident', '--out', 'new', '--slide-mpp', .5)]),
+    'clam': ('export/clam/**/*.h5', [], [('import', '--from', 'run/export/clam', '--out', 'new', '--slide-mpp', .5)]),
+    'stamp': ('export/stamp/**/*.h5', [], [('import', '--from', 'run/export/stamp', '--out', 'new', '--slide-mpp', .5)]),
+}
+
+
+def _copy(source, target):
+    "Small text files and whatever may be appended to are copied; the rest is linked"
+    if Path(source).suffix in ('.csv', '.json', '.geojson'): shutil.copy(source, target)
+    else: os.link(source, target)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('seed', seeds('0:40'))
+@pytest.mark.parametrize('name', FINISHED)
+def test_broken_files_of_a_run(hipt, finished, tmp_path, name, seed):
+    pattern, gone, commands = FINISHED[name]
+    shutil.copytree(finished, tmp_path, copy_function=_copy, dirs_exist_ok=True)
+    for p in gone: (tmp_path/'run'/p).unlink()
+    files = sorted(p for p in (tmp_path/'run').glob(pattern) if p.is_file())
+    assert files, f'{name}: the demo makes no {pattern}'
+    chosen = files[seed % len(files)]
+    data = chosen.read_bytes()
+    chosen.unlink()  # it may be a link
+    chosen.write_bytes(data)
+    how = mutate(chosen, seed)
+    judge(hipt, tmp_path, f'{how} in {chosen.relative_to(tmp_path)}', commands)
