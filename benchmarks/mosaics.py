@@ -8,22 +8,24 @@ same patches in the same numbers. The protocol, with development and test seeds 
 
 One file for each arm and seed; those that are there are not computed again."""
 import argparse, itertools, json, shutil, tempfile, time
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 import numpy as np, torch
-from fastai.callback.core import Callback
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import nn
-from hipt_nb.core import write_json
+from hipt_nb.core import quiet_imports, write_json
 from hipt_nb.dino import RECIPES
 from hipt_nb.pretrain import Pretraining, load_level, train_level
 from hipt_nb.samples import GridSource
 from hipt_nb.slide_models import GatedPool, dense_layer
 from hipt_nb.views import flip_grids
 from hipt_nb.vit import grid_vit
+with quiet_imports(): from fastai.callback.core import Callback
 
 RESULTS = Path(__file__).parent/'results'/'mosaics'
 PAIRS, REGIONS = ['zones', 'scale', 'nests', 'rings'], 4
@@ -182,6 +184,20 @@ def auc_of(a, ya, b, yb):
 
 def shuffled(s, rng): return rng.permuted(s.reshape(*s.shape[:2], -1), axis=2).reshape(s.shape)
 
+class Ready(nn.Module):
+    "Stands in for a tokeniser whose output is known"
+    name, patch_size = 'phi', 1
+    def __init__(self, dim): super().__init__(); self.in_dim = dim
+    def forward(self, x): return x.flatten(2).mT
+
+@torch.no_grad()
+def with_tokens(vit, bank):
+    "The first layer sees one cell at a time: a ViT without it, and its output for every patch"
+    tokens = vit.tokeniser(torch.from_numpy(bank)[:,:,None,None])[:,0].numpy()
+    vit = deepcopy(vit)
+    vit.phi = Ready(vit.dim)
+    return vit, tokens
+
 @torch.no_grad()
 def described(vit, bank, s):
     "Class token and mean of tokens of every slide, the mean of its regions"
@@ -212,7 +228,8 @@ class Curve(Callback):
         if not self.learn.last or self.learn.it not in self.at: return
         start = time.time()
         vit = self.source.as_given(self.learn.teacher.backbone).eval()
-        auc = {p: o['both'] for p,o in probed(lambda s: described(vit, self.data.bank, s), self.data, 100).items()}
+        net = with_tokens(vit, self.data.bank)
+        auc = {p: o['both'] for p,o in probed(lambda s: described(*net, s), self.data, 100).items()}
         self.spent += time.time()-start
         self.rows.append(dict(step=self.learn.it, **auc))
 
@@ -276,7 +293,8 @@ ARMS = {   # recipe, positions
     '32 components, rate x2, teacher .9': (replace(grids, components=32, lr=16e-3, momentum_teacher=.9), 'sincos'),
     '32 components, rate x4, teacher .9': (replace(grids, components=32, lr=32e-3, momentum_teacher=.9), 'sincos'),
     '16 components, rate x2, teacher .9': (replace(grids, components=16, lr=16e-3, momentum_teacher=.9), 'sincos'),
-    'as in the trial':                (replace(loss(relative=False), momentum_teacher=0., weight_decay_end=.04), 'trial'),
+    'as in the trial':                (replace(loss(relative=False), momentum_teacher=0., weight_decay_end=.04),
+                                       'trial'),
     'as in the trial, 32 components': (replace(loss(relative=False), components=32, momentum_teacher=0.,
                                                weight_decay_end=.04), 'trial'),
     # the chosen numbers with one part changed
@@ -347,6 +365,13 @@ def fit_supervised(model, read, s, y, score, seed):
         if done or epoch in (5, 10, 20, 40): curve.append(dict(epoch=epoch, loss=round(loss, 4), auc=score(model)))
         if done: return curve
 
+@torch.no_grad()
+def score(model, read, t, yt):
+    "AUC of the test"
+    scores = torch.cat([model.eval()(read(o)) for o in np.array_split(t, 10)])
+    model.train()
+    return round(roc_auc_score(yt, scores), 4)
+
 def with_labels(arm, data, seed):
     "A network for each pair, trained with labels"
     source, start = Mosaics(data.bank, data.regions), time.time()
@@ -357,12 +382,7 @@ def with_labels(arm, data, seed):
     for p in PAIRS:
         (s, y), (t, yt) = data.probe[p], data.test[p]
         model = (Level2 if arm=='level 2 supervised' else PatchABMIL)(patches.shape[1], seed)
-        @torch.no_grad()
-        def score(model):
-            scores = torch.cat([model.eval()(read(o)) for o in np.array_split(t, 10)])
-            model.train()
-            return round(roc_auc_score(yt, scores), 4)
-        curves[p] = fit_supervised(model, read, s, y, score, seed)
+        curves[p] = fit_supervised(model, read, s, y, partial(score, read=read, t=t, yt=yt), seed)
     return dict(auc={p: c[-1]['auc'] for p,c in curves.items()}, curves=curves, seconds=round(time.time()-start, 1))
 
 # ---- without labels
@@ -397,7 +417,8 @@ def measure(arm, data, seed, steps):
     if recipe:
         out, source = Path(tempfile.mkdtemp()), Mosaics(data.bank, data.regions)
         c, start = Curve(data, source, {100, 200, 400, 800, 1600}), time.time()
-        t = Pretraining(recipe, samples=steps*32, batch_size=recipe.batch_size, seed=seed, device='cpu', precision='float32')
+        t = Pretraining(recipe, samples=steps*32, batch_size=recipe.batch_size, seed=seed, device='cpu',
+                        precision='float32')
         rows = train_level(source, vit, out, t, cbs=[c])
         took, curve = time.time()-start-c.spent, c.rows
         load_level(vit, out); shutil.rmtree(out)
@@ -407,7 +428,8 @@ def measure(arm, data, seed, steps):
 
 def evaluated(vit, data, seed):
     "The probe on slides, on slides whose cells were shuffled, and on slides of resampled test patches"
-    describe = lambda s: described(vit, data.bank, s)
+    net = with_tokens(vit, data.bank)
+    describe = lambda s: described(*net, s)
     without_places = {p: o['both'] for p,o in probed(describe, data, shuffle=True).items()}
     res = dict(auc=probed(describe, data), shuffled=without_places)
     if seed in TEST: res['resampled'] = {p: resampled(describe, data, p, seed) for p in ('nests', 'rings')}
@@ -426,14 +448,17 @@ def resampled(describe, data, pair, seed, times=20):
 
 # ---- what is run, and the tables
 
-STEPS = 800     # of the test seeds
+STEPS = 800     # of the test seeds, unless said otherwise
+UNTIL_FLAT = 1600
 BASELINES = [*NOTHING_LEARNED, UNTRAINED]
-EVIDENCE = [    # cells along a side, arms: in this order, each for all test seeds
-    (8,  [*BASELINES, 'grids']),
-    (8,  ['masks as shipped, alone', 'DINO alone', 'ABMIL on patches']),
-    (4,  [*BASELINES, 'grids', 'DINO alone']),
-    (8,  ['level 2 supervised']),
-    (16, [*BASELINES, 'grids', 'DINO alone'])]
+EVIDENCE = [    # cells along a side, arms, steps: in this order, each for all test seeds
+    (8,  [*BASELINES, 'grids'], STEPS),
+    (8,  ['masks as shipped, alone', 'DINO alone', 'ABMIL on patches'], STEPS),
+    (4,  [*BASELINES, 'grids', 'DINO alone'], STEPS),
+    (8,  ['grids'], UNTIL_FLAT),
+    (8,  ['level 2 supervised'], STEPS),
+    (16, [*BASELINES, 'grids', 'DINO alone'], STEPS),
+    (8,  ['masks as shipped, alone', 'DINO alone'], UNTIL_FLAT)]
 
 def name_of(arm, kinds, n, seed, left_out, steps):
     parts = [arm]
@@ -463,8 +488,8 @@ def run_seed(cache, arms, seed, n, steps, kinds, left_out):
 
 def test(cache, quick=False):
     "Run the protocol, once; what has a file is not run again"
-    for n,arms in EVIDENCE[:1] if quick else EVIDENCE:
-        for seed in TEST[:1] if quick else TEST: run_seed(cache, arms, seed, n, STEPS, ['lung_aca','lung_n'], [])
+    for n,arms,steps in EVIDENCE[:1] if quick else EVIDENCE:
+        for seed in TEST[:1] if quick else TEST: run_seed(cache, arms, seed, n, steps, ['lung_aca','lung_n'], [])
 
 def value(r, pair):
     v = r['auc'][pair]
@@ -494,7 +519,8 @@ def in_words(values, top=1.):
 
 def table(n=8, steps=None, test=False):
     "A row for each arm: AUC of every pair, mean over seeds and each seed; with test seeds intervals as well"
-    found = results(n, TEST if test else DEVELOPMENT, STEPS if test else steps)
+    steps = steps or (STEPS if test else None)
+    found = results(n, TEST if test else DEVELOPMENT, steps)
     if not test:
         print('| arm | seeds | '+' | '.join(PAIRS)+' | seconds |\n|'+'---|'*(len(PAIRS)+3))
         for arm,rs in found.items():
@@ -504,14 +530,14 @@ def table(n=8, steps=None, test=False):
             seconds = np.mean([r.get('seconds', 0) for r in rs.values()])
             print(f"| {arm} | {', '.join(map(str, rs))} | {' | '.join(cells)} | {seconds:.0f} |")
         return
-    print(f'Regions of {n} × {n} cells: AUC, mean of test seeds and its 95 % interval over seeds\n')
+    print(f'Regions of {n} × {n} cells, {steps} steps: AUC, mean of test seeds and its 95 % interval over seeds\n')
     print('| arm | seeds | '+' | '.join(PAIRS)+' | shuffled | seconds |\n|'+'---|'*(len(PAIRS)+4))
     for arm,rs in found.items():
         cells = [in_words([value(r, p) for r in rs.values()]) for p in PAIRS]
         without = [np.mean(list(r['shuffled'].values())) for r in rs.values() if 'shuffled' in r]
         seconds = np.mean([r.get('seconds', 0) for r in rs.values()])
         print(f"| {arm} | {len(rs)} | {' | '.join(cells)} | {in_words(without) if without else ''} | {seconds:.0f} |")
-    print('\n| arm | pair | each seed | above the cosine of neighbours | patches resampled, each seed |\n|---|---|---|---|---|')
+    print('\n| arm | pair | each seed | above the cosine of neighbours | patches resampled, each seed |\n'+'|---'*5+'|')
     cosine = found.get('cosine of neighbours', {})
     for arm,pair in itertools.product(found, ('nests', 'rings')):
         rs = found[arm]
@@ -533,9 +559,10 @@ if __name__=='__main__':
     r.add_argument('--kinds', nargs=2, default=['lung_aca','lung_n'])
     r.add_argument('--left-out', nargs='*', default=[], choices=PAIRS, help='pairs that are not pretrained on')
     e = sub.add_parser('test', help='the protocol on test seeds, once'); e.add_argument('--cache', required=True)
-    e.add_argument('--quick', action='store_true', help='one seed, 8 × 8 cells, the chosen recipe and what is not trained')
+    e.add_argument('--quick', action='store_true',
+                   help='one seed of 8 × 8 cells: the chosen recipe, and what is not trained')
     t = sub.add_parser('table'); t.add_argument('--n', type=int, default=8)
-    t.add_argument('--steps', type=int, help='in development: of these steps alone')
+    t.add_argument('--steps', type=int, help='of these steps alone; by default all in development, 800 with --test')
     t.add_argument('--test', action='store_true')
     a = vars(p.parse_args())
     dict(features=features, run=run, test=test, table=table)[a.pop('what')](**a)
