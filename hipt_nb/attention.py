@@ -124,10 +124,9 @@ def patch_pass(
 )->tuple:                  # class tokens `[rows,cols,D]`; attention `[rows,cols,heads,h,w]`, NaN where not computed
     "Class tokens and attention maps of level 1 on a grid of patches"
     vit = hipt.working()
-    rows,cols,_,height,width = patches.shape
-    grid = height//vit.patch_size, width//vit.patch_size
+    rows,cols = patches.shape[:2]
     tokens = torch.zeros(rows, cols, vit.embed_dim, device=hipt.device)
-    attention = torch.full((rows,cols,vit.num_heads,*grid), torch.nan)
+    attention = torch.full((rows,cols,vit.num_heads,*vit.grid_of(patches)), torch.nan)
     batch_size = hipt.batch_size or (16 if hipt.device.type=='cpu' else 256)
     for at in torch.as_tensor(seen).nonzero().split(batch_size):
         at = tuple(at.T)

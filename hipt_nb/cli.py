@@ -656,14 +656,15 @@ def attend(
     sheets:Annotated[bool, typer.Option(
         '--sheets',
         help="Also contact sheets of regions and patches with the highest and lowest attention, in sheets/.")]=False,
-    device:Device='auto', redo:Redo=False, model:OldModel=None,
+    weights:Weights=None, device:Device='auto', redo:Redo=False, model:OldModel=None,
 ):
     "Draw the attention of patch, region and slide. Writes maps/{encoder}/{slide}.jpg and .h5."
     from hipt_nb.attend import attend_cohort, attending_pyramid
     run, manifest = _existing(out), read_manifest(slides)
     hipt = attending_pyramid(_encoder_or_model(encoder, model), run, device)
     step, offsets = f'attend/{hipt.name}', [k*hipt.patch_size//2 for k in range(shifts)]
-    _say(f'attend {hipt.name}', attend_cohort(run, manifest, hipt, top, offsets, trained, redo), run, step)
+    counts = attend_cohort(run, manifest, hipt, top, offsets, trained, redo, weights, device)
+    _say(f'attend {hipt.name}', counts, run, step)
     print(f"attend: maps in {run.maps_folder(hipt.name)}")
     if ome_tiff or sheets or geojson is not None:
         from hipt_nb.figures import export_maps

@@ -10,6 +10,7 @@ __all__ = ['TimmEncoder', 'resized', 'KnownEncoder', 'NamedEncoder', 'vit_config
 # %% ../nbs/05a_encoders.ipynb #23ee45ae
 from functools import partial
 import torch
+from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from .core import HIPTError
@@ -38,11 +39,13 @@ class TimmEncoder(nn.Module):
         "What `make_vit` needs"
         return dict(timm=self.name, **self.kwargs)
 
-    def forward(self, x:Tensor)->Tensor: return self.model(resized(x, self.size, self.interpolation))
+    def prepared(self,
+        x:Tensor,  # patches `[B,3,H,W]`
+    )->Tensor:     # `[B,3,size,size]`
+        "Patches as the network reads them"
+        return resized(x, self.size, self.interpolation)
 
-    def class_attention(self, *args, **kwargs):
-        raise HIPTError(f"'{self.name}' does not return attention: use that of the levels above, "
-                        "or a pyramid with a ViT of this package as level 1")
+    def forward(self, x:Tensor)->Tensor: return self.model(self.prepared(x))
 
 # %% ../nbs/05a_encoders.ipynb #0ae69fcf
 def resized(
@@ -80,6 +83,52 @@ def _vector_length(model, size, name):
                         "choose a model with a class token or pooling (global_pool='avg')")
     return y.shape[1]
 
+# %% ../nbs/05a_encoders.ipynb #267c9ade
+@patch(as_prop=True)
+def num_heads(self:TimmEncoder)->int:
+    "Heads of the last block"
+    return _attention_of(self).num_heads
+
+@patch(as_prop=True)
+def margin(self:TimmEncoder)->int:
+    "Tokens along each edge of a patch that the network does not read"
+    return 0
+
+@patch
+def grid_of(self:TimmEncoder,
+    x:Tensor,  # patches of any size, as they are resized
+)->tuple:      # rows and columns
+    "How many tokens a patch has, its margin included"
+    return tuple(n+2*self.margin for n in self.model.patch_embed.grid_size)
+
+@patch
+def class_attention(self:TimmEncoder,
+    x:Tensor,      # patches `[B,3,H,W]`
+    block:int=-1,  # whose attention; the last block's by default
+)->tuple:          # what `forward` returns, `[B,D]`; attention of the class token `[B,heads,rows,cols]`
+    "The vectors of patches, and what the class token of each attends to"
+    attn, seen = _attention_of(self, block), []
+    hook = attn.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try: y = self(x)
+    finally: hook.remove()
+    of_image = _class_row(attn, seen[0])[...,self.model.num_prefix_tokens:]
+    return y, F.pad(of_image.unflatten(-1, self.model.patch_embed.grid_size), (self.margin,)*4, value=torch.nan)
+
+def _attention_of(m, block=-1):
+    "The attention of a block of a ViT with a class token; of no other network"
+    timm = _timm()
+    if isinstance(m.model, timm.models.VisionTransformer) and m.model.cls_token is not None:
+        attn = getattr(m.model.blocks[block], 'attn', None)
+        if isinstance(attn, timm.layers.Attention): return attn
+    raise HIPTError(f"'{m.name}' does not return attention: use that of the levels above, "
+                    "or a ViT with a class token as level 1")
+
+def _class_row(attn, x):
+    "What the first token attends to `[B,heads,N]`, as timm computes it for all tokens"
+    q,k,_ = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    q,k = attn.q_norm(q[:,:,:1]), attn.k_norm(k)
+    return (q*attn.scale @ k.transpose(-2, -1)).softmax(-1)[:,:,0]
+
 # %% ../nbs/05a_encoders.ipynb #05a0b002
 class KnownEncoder(TimmEncoder):
     "An encoder of the catalogue as level 1, with random weights; `load_encoder` gives it its own"
@@ -98,10 +147,19 @@ class KnownEncoder(TimmEncoder):
         "What `make_vit` needs"
         return dict(known=self.name)
 
-    def forward(self, x:Tensor)->Tensor:
+    @property
+    def margin(self)->int:
+        "Tokens along each edge of a patch that are cropped before the network reads it"
+        e = self.made_for
+        return (e.patch_size-e.size)//2//(e.size//e.tokens[0]) if e.crop else 0
+
+    def prepared(self, x:Tensor)->Tensor:
         e = self.made_for
         if e.crop: x = _middle(resized(x, e.patch_size, e.interpolation), e.size)
-        tokens = self.model.forward_features(resized(x, e.size, e.interpolation))
+        return resized(x, e.size, e.interpolation)
+
+    def forward(self, x:Tensor)->Tensor:
+        e, tokens = self.made_for, self.model.forward_features(self.prepared(x))
         if not e.with_mean: return tokens[:,0]
         return torch.cat([tokens[:,0], tokens[:,e.tokens[1]:].mean(1)], -1)
 

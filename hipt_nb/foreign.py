@@ -89,12 +89,13 @@ class Lattice:
     origin:np.ndarray  # `[2]`, x, y of cell (0, 0)
 
     def cells(self,
-        xy,    # `[N, 2]` level-0 px
+        xy,        # `[N, 2]` level-0 px
+        most=.25,  # tolerance, in steps
     )->tuple:  # int `[N, 2]`: column and row of the nearest cell; bool `[N]`: whether the corner is near it
         "The cell of each patch"
         where = (np.asarray(xy, float)-self.origin)/self.step
         cells = np.round(where).astype(int)
-        return cells, (np.abs(where-cells)<=.25).all(1)
+        return cells, (np.abs(where-cells)<=most).all(1)
 
 # %% ../nbs/07b_foreign.ipynb #07b0000e
 def find_lattice(
@@ -107,10 +108,11 @@ def find_lattice(
     step, some = step or _step(xy, side), xy[::max(1, len(xy)//2000)]  # two thousand patches are enough to vote
     bins = np.unique(np.floor(some%step/step*16), axis=0)
     starts = [Lattice(step, (b+.5)*step/16) for b in bins]
-    best = max(starts, key=lambda l: l.cells(some)[1].sum())
-    cells, on = best.cells(xy)
+    best = max(starts, key=lambda l: l.cells(some, 1/16)[1].sum())  # not midway between two lattices
+    cells, on = best.cells(xy, 1/16)
     origin = (xy[on]-cells[on]*step).mean(0)
     if (np.abs(origin-np.round(origin/step)*step)<=max(2., .02*step)).all(): return Lattice(step, np.zeros(2))
+    cells, on = Lattice(step, origin).cells(xy)
     return Lattice(step, origin+cells[on].min(0)*step)
 
 def _step(xy, side):
