@@ -781,8 +781,8 @@ def import_(
 # %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, n_unlabelled=16, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20,
              attended=4, aligned=False)
-QUICK = FULL | dict(n_slides=12, n_patients=10, n_unlabelled=4, size=2048, samples1=256, samples2=512, folds=2, epochs=5,
-                    attended=1)
+QUICK = FULL | dict(n_slides=12, n_patients=10, n_unlabelled=4, size=2048, samples1=256, samples2=512, folds=2,
+                    epochs=5, attended=1)
 
 @app.command()
 def demo(

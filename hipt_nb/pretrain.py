@@ -343,8 +343,8 @@ def not_shown(
     if not name or (side[0]==side[1] and side[0] in sizes): return ''
     text = lambda h, w: f'{h} × {w} {"px" if level==1 else "cells"}'
     where = f"; it was at {' and '.join(text(s, s) for s in sizes)}" if sizes else ''
-    return (f"level {level}: recipe '{name}' was not shown to learn from {_kind(level)} of {text(*side)}{where}: compare "
-            "with random weights before you rely on it")
+    return (f"level {level}: recipe '{name}' was not shown to learn from {_kind(level)} of {text(*side)}{where}: "
+            "compare with random weights before you rely on it")
 
 def say_before(
     t:Pretraining,  # from `resolve`
