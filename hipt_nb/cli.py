@@ -758,7 +758,7 @@ def import_(
     encoder:Annotated[Optional[str], _option(
         "The encoder that made the features, such as uni2-h, where files do not say, or which of several.")]=None,
     patch_width:Annotated[Optional[float], _option(
-        "Width of a patch in level-0 pixels, where files of features do not say.", min=1)]=None,
+        "Width of a patch in level-0 pixels, where files do not say.", min=1)]=None,
     link:Annotated[bool, typer.Option(
         '--link', help="Leave features where they are and write an index of them, in place of a copy.")]=False,
 ):
@@ -773,7 +773,7 @@ def import_(
         from hipt_nb.exchange import import_cohort
         if not slides:
             raise HIPTError(f"'{coords}' holds coordinates alone, which need the slides: give them, or a manifest")
-        counts = import_cohort(run, manifest, coords, grid, slide_mpp)
+        counts = import_cohort(run, manifest, coords, grid, slide_mpp, patch_width)
     _say('import', counts, run)
     print(f"import: {('features, left in place' if link else 'features') if features else 'coordinates alone'}")
     if not slides: print(f"import: the slides are listed in {run.table('manifest')}")
