@@ -454,8 +454,8 @@ BASELINES = [*NOTHING_LEARNED, UNTRAINED]
 EVIDENCE = [    # cells along a side, arms, steps: in this order, each for all test seeds
     (8,  [*BASELINES, 'grids'], STEPS),
     (8,  ['masks as shipped, alone', 'DINO alone', 'ABMIL on patches'], STEPS),
-    (4,  [*BASELINES, 'grids', 'DINO alone'], STEPS),
     (8,  ['grids'], UNTIL_FLAT),
+    (4,  [*BASELINES, 'grids', 'DINO alone'], STEPS),
     (8,  ['level 2 supervised'], STEPS),
     (16, [*BASELINES, 'grids', 'DINO alone'], STEPS),
     (8,  ['masks as shipped, alone', 'DINO alone'], UNTIL_FLAT)]
