@@ -5,6 +5,7 @@ same patches in the same numbers. The protocol, with development and test seeds 
     python benchmarks/mosaics.py run --cache FILE.npz --arms grids 'DINO alone' --seeds 0 1    # development seeds
     python benchmarks/mosaics.py test --cache FILE.npz [--quick]                                # test seeds, once
     python benchmarks/mosaics.py table [--test] [--n 4]
+    python benchmarks/mosaics.py aims
 
 One file for each arm and seed; those that are there are not computed again."""
 import argparse, itertools, json, shutil, tempfile, time
@@ -495,8 +496,10 @@ def run_seed(cache, arms, seed, n, steps, kinds, left_out):
 
 def test(cache, quick=False):
     "Run the protocol, once; what has a file is not run again"
+    start = time.time()
     for n,arms,steps in EVIDENCE[:1] if quick else EVIDENCE:
         for seed in TEST[:1] if quick else TEST: run_seed(cache, arms, seed, n, steps, ['lung_aca','lung_n'], [])
+    print(f'mosaics: {(time.time()-start)/60:.0f} min')
 
 def value(r, pair):
     v = r['auc'][pair]
@@ -554,6 +557,47 @@ def table(n=8, steps=None, test=False):
               f"{in_words(above) if above and arm!='cosine of neighbours' else ''} | "
               f"{', '.join(f'{a:.2f}–{b:.2f}' for a,b in again)} |")
 
+AIMS = {   # what the mean of the test seeds, and the ends of its interval, were to be
+    'mean at least .95': lambda m, low, high: m>=.95,
+    'mean at least .90 (hoped for)': lambda m, low, high: m>=.9,
+    'mean at least .80': lambda m, low, high: m>=.8,
+    'lower end at least .90': lambda m, low, high: low>=.9,
+    'above the cosine of neighbours by more than .1, 0 outside': lambda m, low, high: m>.1 and low>0,
+    '.5 within the interval': lambda m, low, high: low-1e-9<=.5<=high+1e-9}
+MEAN = {8: 'mean at least .95', 4: 'mean at least .80', 16: 'mean at least .90 (hoped for)'}
+
+def values_aimed_at(n, steps, pair):
+    "(arm, aim, a value for each test seed that was run) of regions of one size"
+    found = results(n, TEST, steps)
+    ours, cosine = (found.get(a, {}) for a in ('grids', 'cosine of neighbours'))
+    v = [value(r, pair) for r in ours.values()]
+    yield f'grids, {steps} steps', MEAN[n], v
+    if n==8:
+        yield f'grids, {steps} steps', 'lower end at least .90', v
+        yield (f'grids, {steps} steps', 'above the cosine of neighbours by more than .1, 0 outside',
+               [value(r, pair)-value(cosine[s], pair) for s,r in ours.items() if s in cosine])
+    without_places = [r['shuffled'][pair] for r in ours.values()]
+    yield f'grids, {steps} steps, cells shuffled', '.5 within the interval', without_places
+    for arm in (UNTRAINED, 'mean of patches', 'ABMIL on patches') if steps==STEPS else ():
+        yield arm, '.5 within the interval', [value(r, pair) for r in found.get(arm, {}).values()]
+
+def aims():
+    "What was aimed at on the test seeds, and what came out: a row each"
+    rows = []
+    for n,steps,pair in itertools.product((8, 4, 16), (STEPS, UNTIL_FLAT), ('nests', 'rings')):
+        for arm,aim,v in values_aimed_at(n, steps, pair):
+            if len(v)<2: continue
+            met = AIMS[aim](*interval(v))
+            rows.append({'cells': f'{n} × {n}', 'arm': arm, 'pair': pair, 'aim': aim, 'came out': in_words(v),
+                         'seeds': len(v), 'met': 'yes' if met else 'NO'})
+    return rows
+
+def aims_table():
+    "The same, printed"
+    rows = aims()
+    if rows: print('| '+' | '.join(rows[0])+' |\n'+'|---'*len(rows[0])+'|')
+    for r in rows: print('| '+' | '.join(map(str, r.values()))+' |')
+
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = p.add_subparsers(dest='what', required=True)
@@ -571,5 +615,6 @@ if __name__=='__main__':
     t = sub.add_parser('table'); t.add_argument('--n', type=int, default=8)
     t.add_argument('--steps', type=int, help='of these steps alone; by default all in development, 800 with --test')
     t.add_argument('--test', action='store_true')
+    sub.add_parser('aims', help='what was aimed at, and what came out')
     a = vars(p.parse_args())
-    dict(features=features, run=run, test=test, table=table)[a.pop('what')](**a)
+    dict(features=features, run=run, test=test, table=table, aims=aims_table)[a.pop('what')](**a)
