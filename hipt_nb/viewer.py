@@ -496,7 +496,7 @@ def _listed(href, v):
 
 # %% ../nbs/14_viewer.ipynb #08333950
 def _predictions(run, name):
-    "{slide_id: held-out prediction, with its probability} of a slide model of the run; empty where there is none"
+    "{slide_id: test prediction, with its probability} of a slide model of the run; empty where there is none"
     from hipt_nb.trained import Trained
     if name not in run.slide_models(): return {}
     table = Trained(run.slide_model(name)).judged
