@@ -302,7 +302,7 @@ def check_length(
     level:int=1,    # to train
 ):
     "Refuse a training that cannot work: too short for its recipe, or with fewer samples than a step takes"
-    if t.anyway or (Path(out)/'config.json').exists(): return
+    if t.anyway or not n or (Path(out)/'config.json').exists(): return   # without tissue the source says so
     recipe, now = get_recipe(t.recipe), with_length(t, n, out, level)
     if not t.batch_size and n<recipe.batch_size: raise HIPTError(
         f"level {level}: the data hold {n} {_kind(level)}, fewer than one batch of {recipe.batch_size}: use more "
