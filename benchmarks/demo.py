@@ -8,8 +8,8 @@ one is printed. A seed that was run has a file, and is not run again.
     python benchmarks/demo.py                          # the test seeds
     python benchmarks/demo.py --seeds 0 1              # development
     python benchmarks/demo.py --seeds 0 1 --aligned    # the lesson: blocks on the grid of patches and regions
-    python benchmarks/demo.py --table                  # the table alone, of the files that are there
-    python benchmarks/demo.py --write                  # run what is missing, and put the table on the home page and README
+    python benchmarks/demo.py --table                  # the table alone
+    python benchmarks/demo.py --write                  # run what is missing; the table into README and home page
 
 `--set samples2=24000` changes a size of the demo and is kept in files of their own (development seeds alone)."""
 import argparse, contextlib, json, os, platform, re, subprocess, sys, tempfile, time
@@ -19,6 +19,7 @@ from hipt_nb.core import HIPTError, write_json
 from hipt_nb.cli import FULL, _demo_steps
 
 TEST = 401, 402, 403, 404, 405
+RESULTS = 'benchmarks/results/demo'
 ROWS = {'HIPT, level 2 by hidden patches': 'HIPT, hipt-tiny features',
         'HIPT, level 2 by DINO alone': 'HIPT, hipt-tiny features, frozen level 2 (hipt-tiny-dino-alone)',
         'random level 2 on the pretrained level 1': 'random level 2, hipt-tiny',
@@ -56,10 +57,12 @@ def table_of(out, seeds, aligned, changes):
     "The table of the seeds that are there: mean, range, every seed; None if there are none"
     there = [json.loads(p.read_text()) for s in seeds if (p := path_of(out, s, aligned, changes)).exists()]
     if not there: return None
-    lines = [f"| AUC, seeds {', '.join(str(r['seed']) for r in there)} | mean | range | every seed |", '|---|---|---|---|']
+    run_seeds = ', '.join(str(r['seed']) for r in there)
+    lines = [f'| AUC, seeds {run_seeds} | mean | range | every seed |', '|---|---|---|---|']
     for row in ROWS:
         v = [r['auc'][row][0] for r in there]
-        lines.append(f"| {row} | {np.mean(v):.2f} | {min(v):.2f} to {max(v):.2f} | {', '.join(f'{x:.2f}' for x in v)} |")
+        each = ', '.join(f'{x:.2f}' for x in v)
+        lines.append(f'| {row} | {np.mean(v):.2f} | {min(v):.2f} to {max(v):.2f} | {each} |')
     return '\n'.join(lines)
 
 def write(table):
@@ -94,11 +97,11 @@ def main(out, seeds, aligned, set, table, write_readme, work):
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', default='benchmarks/results/demo', help='folder of the results, one JSON file a seed')
+    p.add_argument('--out', default=RESULTS, help='folder of the results, one JSON file a seed')
     p.add_argument('--seeds', type=int, nargs='+', default=TEST, help='seeds; the test seeds if not given')
     p.add_argument('--aligned', action='store_true', help='blocks on the grid of patches and regions')
-    p.add_argument('--set', nargs='+', default=[], help='sizes of the demo to change, name=value; development alone')
+    p.add_argument('--set', nargs='+', default=[], help='sizes to change, name=value; development alone')
     p.add_argument('--table', action='store_true', help='print the table and run nothing')
-    p.add_argument('--write', dest='write_readme', action='store_true', help='put the table on the home page and README')
+    p.add_argument('--write', dest='write_readme', action='store_true', help='the table into README and home page')
     p.add_argument('--work', help='keep the runs in this folder, and go on with those that are there')
     main(**vars(p.parse_args()))

@@ -2,12 +2,12 @@
 for both levels and both recipes.
 
 Two kinds of cohort: the classes of one differ in their cells, those of the other hold the same cells in the same
-numbers and differ in arrangement alone, in blocks on the grid of patches (`aligned`). Models of the sizes of `hipt-tiny` train on the cohort of seed 0; patients
-of the cohort of seed 1 are judged. Level 1 is judged on patches that are mostly gland or mostly nest by the ground
-truth, level 2 on regions by the class of their slide. A patch or region is given the majority label of its five
-nearest neighbours among those of other patients; intervals are over patients. Level 2 stands on level 1 trained with
-`small`. `mean of patches` is the control that must fail where only arrangement differs. Rows are added one by one;
-those that are there are not computed again."""
+numbers and differ in arrangement alone, in blocks on the grid of patches (`aligned`). Models of the sizes of
+`hipt-tiny` train on the cohort of seed 0; patients of the cohort of seed 1 are judged. Level 1 is judged on patches
+that are mostly gland or mostly nest by the ground truth, level 2 on regions by the class of their slide. A patch or
+region is given the majority label of its five nearest neighbours among those of other patients; intervals are over
+patients. Level 2 stands on level 1 trained with `small`. `mean of patches` is the control that must fail where only
+arrangement differs. Rows are added one by one; those that are there are not computed again."""
 import argparse, json, time
 from dataclasses import replace
 from pathlib import Path

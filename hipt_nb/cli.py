@@ -217,11 +217,17 @@ def pretrain(
     setting:Annotated[Optional[List[str]], _option(
         "A value of the recipe to change, name=value, such as loss.ibot=1; may be given several times.")]=None,
     samples1:Annotated[Optional[int], typer.Option(
-        help="Patches that level 1 sees in all, repeats counted; 16,000 if not given.",
+        help="Patches that level 1 sees in all, repeats counted; one pass, and 1,500 steps at least, if not given.",
         min=1, show_default=False)]=None,
     samples2:Annotated[Optional[int], typer.Option(
-        help="Regions that each level above sees in all, repeats counted; 16,000 if not given.",
+        help="Regions that each level above sees in all; ten passes, and 1,500 steps at least, if not given.",
         min=1, show_default=False)]=None,
+    passes:Annotated[Optional[float], typer.Option(
+        help="Passes over the data, instead of samples; 1,500 steps at least.", show_default=False)]=None,
+    anyway:Annotated[bool, typer.Option(
+        '--anyway', help="Train even if it is too short to learn, or the data are fewer than a batch.")]=False,
+    transductive:Annotated[bool, typer.Option(
+        '--transductive', help="Learn from the slides that a column split calls val or test, too.")]=False,
     batch_size:Annotated[Optional[int], typer.Option(
         help="Samples of a step over all processes; the recipe's if not given.", min=1, show_default=False)]=None,
     start:Annotated[Optional[str], typer.Option(
@@ -247,11 +253,12 @@ def pretrain(
     from hipt_nb.pretrain import Pretraining, embed_encoder, pretrain_pyramid
     run, manifest = Run(out), read_manifest(slides)
     t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
-                    save_memory=save_memory, graphs=not no_graphs, compile=compile, setting=_settings(setting))
+                    save_memory=save_memory, graphs=not no_graphs, compile=compile, setting=_settings(setting),
+                    passes=passes, anyway=anyway)
     if model and encoder:
         raise HIPTError("--model embeds the slides, --encoder takes features that are there: give one")
     if model: encoder = embed_encoder(run, manifest, model, device, weights)
-    hipt = pretrain_pyramid(run, manifest, preset, level, {1: samples1, 2: samples2}, start, t, encoder)
+    hipt = pretrain_pyramid(run, manifest, preset, level, {1: samples1, 2: samples2}, start, t, encoder, transductive)
     if level in ('all', str(len(hipt.levels))) and not ranks()[0]: print(f"pretrain: model in {run.pyramid(hipt.name)}")
 
 # %% ../nbs/16_cli.ipynb #0a523c25
@@ -758,7 +765,7 @@ def import_(
     encoder:Annotated[Optional[str], _option(
         "The encoder that made the features, such as uni2-h, where files do not say, or which of several.")]=None,
     patch_width:Annotated[Optional[float], _option(
-        "Width of a patch in level-0 pixels, where files of features do not say.", min=1)]=None,
+        "Width of a patch in level-0 pixels, where files do not say.", min=1)]=None,
     link:Annotated[bool, typer.Option(
         '--link', help="Leave features where they are and write an index of them, in place of a copy.")]=False,
 ):
@@ -773,7 +780,7 @@ def import_(
         from hipt_nb.exchange import import_cohort
         if not slides:
             raise HIPTError(f"'{coords}' holds coordinates alone, which need the slides: give them, or a manifest")
-        counts = import_cohort(run, manifest, coords, grid, slide_mpp)
+        counts = import_cohort(run, manifest, coords, grid, slide_mpp, patch_width)
     _say('import', counts, run)
     print(f"import: {('features, left in place' if link else 'features') if features else 'coordinates alone'}")
     if not slides: print(f"import: the slides are listed in {run.table('manifest')}")
@@ -781,8 +788,8 @@ def import_(
 # %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, n_unlabelled=16, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20,
              attended=4, aligned=False)
-QUICK = FULL | dict(n_slides=12, n_patients=10, n_unlabelled=4, size=2048, samples1=256, samples2=512, folds=2, epochs=5,
-                    attended=1)
+QUICK = FULL | dict(n_slides=12, n_patients=10, n_unlabelled=4, size=2048, samples1=256, samples2=512, folds=2,
+                    epochs=5, attended=1)
 
 @app.command()
 def demo(
@@ -809,7 +816,8 @@ def _demo_steps(out, p, seed):
     n, m, size, attended = (p[k] for k in ('n_slides', 'n_unlabelled', 'size', 'attended'))
     def tiles():
         for slides in (cohort, unlabelled): tile(slides, out, region_size=1024, min_region=.25, workers=2)
-    def levels(): pretrain(unlabelled, out, 'hipt-tiny', samples1=p['samples1'], samples2=p['samples2'], seed=seed)
+    def levels(): pretrain(unlabelled, out, 'hipt-tiny', samples1=p['samples1'], samples2=p['samples2'], seed=seed,
+                            anyway=_is_quick(p))
     def slide_level():
         common = dict(folds=p['folds'], epochs=p['epochs'], seed=seed)
         for name in ('hipt-tiny', 'hipt-tiny-random'): train(cohort, out, name, **common)
@@ -827,8 +835,10 @@ def _demo_steps(out, p, seed):
         ("fine-tune the slide level in patient-grouped folds", slide_level),
         ("evaluate against the mean of patches and other baselines", lambda: evaluate(cohort, out)),
         (f"draw attention for {attended} slide{'s'*(attended>1)}", maps),
-        ("write the report", lambda: _demo_report(out, cohort, p['n_slides']==QUICK['n_slides'])),
+        ("write the report", lambda: _demo_report(out, cohort, _is_quick(p))),
     ]
+
+def _is_quick(p): return p['n_slides']==QUICK['n_slides']
 
 def _some(manifest, n):
     "Paths of `n` slides of different patients, taken from the classes in turn"
@@ -852,7 +862,7 @@ def _dino_alone(slides, out, p, seed):
     encoder, preset = DINO_ALONE[:9], DINO_ALONE[10:]
     PRESETS.setdefault(preset, PRESETS[encoder])
     pretrain(slides, out, preset, encoder=encoder, setting=['loss.dino=1', 'loss.clusters=0'], samples2=p['samples2'],
-             seed=seed)
+             seed=seed, anyway=_is_quick(p))
 
 # %% ../nbs/16_cli.ipynb #8c4d72ae
 def _demo_report(out, cohort, quick):

@@ -424,8 +424,8 @@ def for_pretraining(
                                     "learn from all slides with --transductive (transductive=True)")
     both = sorted(set(train.patient) & set(others.patient))
     if both: raise HIPTError(f"column split has slides of patient{'s'*(len(both)>1)} {', '.join(both[:10])}"
-                             f"{' ...'*(len(both)>10)} in train and also in val or test: put each patient on one side, or "
-                             "learn from all slides with --transductive (transductive=True)")
+                             f"{' ...'*(len(both)>10)} in train and also in val or test: put each patient on one side, "
+                             "or learn from all slides with --transductive (transductive=True)")
     if len(others): logger.info(f"pretraining on {len(train)} slides; {(side=='val').sum()} val and "
                                 f"{(side=='test').sum()} test slides are left out (column split)")
     return train.reset_index(drop=True)

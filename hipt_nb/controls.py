@@ -91,7 +91,7 @@ def train_control(
     level2 = random_level2(run, trained, t.seed) if sort=='random level 2' else None
     if sort=='random level 2' and level2 is None: return None
     kind = 'grid' if level2 is not None else 'patch'
-    bags = load_bags(run, trained.trained_on(manifest), trained.encoder_name, bags=kind)
+    bags = load_bags(run, trained.trained_on(manifest), trained.encoder_name, bags=kind, memory=0)
     what = cross_settings(bags, trained.folds, task, t, level2, trained.pooled)
     out = run.control(f"{sort.replace(' ', '-')}-{trained.encoder_name}-{params_hash(what)}")
     if not (out/'predictions.csv').exists():

@@ -11,14 +11,14 @@ __all__ = ['STAMP_NAMES', 'STAMP_VERSION', 'NEEDS', 'FEATURE_FORMATS', 'flat_fea
 
 # %% ../nbs/14a_export.ipynb #14e00005
 import json, shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 from .core import HIPTError, SCHEMA, atomic, write_json
 from .run import Run, each_slide
 from .catalogue import known
 from .tiling import Tiles
-from .exchange import magnification
+from .exchange import Patches, magnified_attrs, to_hs2p, trident_job
 from .features import Features, check_tiles
 from .foreign import FlatFeatures
 
@@ -27,6 +27,7 @@ def flat_features(
     tiles:Tiles,         # of the slide
     f:Features,          # of the slide, made of these tiles
     level:str='patch',   # `patch` or `region`
+    extent:tuple=None,   # width and height of the slide in level-0 px, if known
 )->FlatFeatures:         # of the patches, or regions, with tissue
     "The tokens of a slide as one row each"
     mask, regions = f.mask(), level=='region'
@@ -36,7 +37,7 @@ def flat_features(
     first = np.sort(np.unique(xy, axis=0, return_index=True)[1])
     size, made = tiles.region_size if regions else tiles.patch_size, f.made_by
     return FlatFeatures(f.slide_id, x[first], xy[first], size*tiles.scale, tiles.slide_mpp, made['encoder_name'], size,
-                        tiles.mpp, _hash(made, regions), made.get('mean'), made.get('std'))
+                        tiles.mpp, _hash(made, regions), made.get('mean'), made.get('std'), extent=extent)
 
 def _hash(made, regions):
     "The weights of the level that made the tokens"
@@ -77,8 +78,8 @@ def to_export(
 )->Exported:
     "The features of a slide, ready to be written for other tools"
     check_tiles(f, tiles)
-    regions = None if f.region is None else flat_features(tiles, f, 'region')
-    return Exported(flat_features(tiles, f), regions, f, tiles, str(path), size)
+    regions = None if f.region is None else flat_features(tiles, f, 'region', size)
+    return Exported(flat_features(tiles, f, extent=size), regions, f, tiles, str(path), size)
 
 # %% ../nbs/14a_export.ipynb #14e0000e
 def _write_h5(path, arrays, attrs, about):
@@ -96,16 +97,13 @@ def to_trident_features(
 ):
     "Write `{mag}x_{size}px_0px_overlap/features_{encoder}/{slide}.h5`, the same for regions, and `slide_features_...`"
     for _,o in e.kinds:
-        job = Path(folder)/f'{10/o.mpp:.3g}x_{o.patch_size}px_0px_overlap'
+        job = Path(folder)/trident_job(o.places)
         _write_trident(job/f'features_{o.encoder_name}', o.x.astype(np.float32), o, e)
         if o is e.regions: _write_trident(job/f'slide_features_{o.encoder_name}', e.vector, o, e)
 
 def _write_trident(folder, x, o, e):
     said = dict(name=o.slide_id, savetodir=folder.name, encoder=o.encoder_name)
-    level0 = {} if e.size is None else dict(level0_width=e.size[0], level0_height=e.size[1])
-    coords = dict(patch_size=o.patch_size, patch_size_level0=round(o.side), overlap=0, name=o.slide_id,
-                  savetodir=folder.parent.name, level0_magnification=magnification(o.slide_mpp),
-                  target_magnification=magnification(o.mpp)) | level0
+    coords = magnified_attrs(o.places) | dict(name=o.slide_id, savetodir=folder.parent.name)
     arrays, attrs = dict(features=x, coords=o.coords.astype(np.int64)), dict(features=said, coords=coords)
     _write_h5(folder/f'{o.slide_id}.h5', arrays, attrs, e.about)
 
@@ -158,22 +156,26 @@ def to_slide2vec(
     o, f, t = e.patches, e.features, e.tiles
     order = np.lexsort(o.coords.T[::-1])
     here = Path(folder)/o.encoder_name
-    meta = _tensor_meta(o, t, _write_hs2p(here, o, e, order))
+    meta = _tensor_meta(o, t, _coordinates(here, o.places, e, order))
     shape = dict(feature_dim=o.x.shape[1], num_tiles=len(order))
     _write_tensor(here/'tile_embeddings', e, 'tile_embeddings', o.x[order].astype(np.float32), meta | shape)
     there = Path(folder)/f'{o.encoder_name}-regions'
-    blocks = FlatFeatures(o.slide_id, f.patch, t.coords, t.region_size*t.scale, t.slide_mpp, o.encoder_name,
-                          t.region_size, t.mpp)
+    blocks = Patches(o.slide_id, t.coords, t.region_size*t.scale, t.slide_mpp, t.region_size, t.mpp, extent=e.size)
     order = np.lexsort(t.coords.T[::-1])
     rows, cols = f.tissue.shape[1:]
     x = np.asarray(f.patch[:])[order].reshape(len(order), rows*cols, -1).astype(np.float32)
-    meta = _tensor_meta(o, t, _write_hs2p(there, blocks, e, order)) | dict(subtile_order='row_major',
+    meta = _tensor_meta(o, t, _coordinates(there, blocks, e, order)) | dict(subtile_order='row_major',
         region_tile_multiple=cols, requested_region_size_px=t.region_size, read_region_size_px=t.region_size)
     shape = dict(feature_dim=x.shape[2], num_regions=len(x), tiles_per_region=rows*cols)
     _write_tensor(there/'hierarchical_embeddings', e, 'hierarchical_embeddings', x, meta | shape)
     if e.vector is None: return
     said = dict(encoder_name=o.encoder_name, encoder_level='slide', feature_dim=len(e.vector))
     _write_tensor(there/'slide_embeddings', e, 'slide_embeddings', e.vector, said)
+
+def _coordinates(folder, p, e, order):
+    "Coordinates as hs2p keeps them; their path relative to the folder"
+    p = replace(p, coords=np.asarray(p.coords)[order])
+    return to_hs2p(folder, p, e.path, e.features.made_by.get('min_tissue'))
 
 def _write_tensor(folder, e, kind, x, meta):
     import torch
@@ -188,43 +190,6 @@ def _tensor_meta(o, t, coordinates):
                 coordinates_meta_path=str(coordinates.with_suffix('.meta.json')), requested_spacing_um=t.mpp,
                 requested_tile_size_px=t.patch_size, read_tile_size_px=t.patch_size,
                 tile_size_lv0=round(t.patch_size*t.scale))
-
-# %% ../nbs/14a_export.ipynb #14e00018
-# what hs2p asks of a file beside what is known here; it accepts no others
-_HS2P_SEGMENTATION = """
-    tissue_method requested_seg_downsample seg_downsample seg_level seg_spacing_um sthresh sthresh_up mthresh close
-    sam2_checkpoint_path sam2_config_path mask_path ref_tile_size_px tissue_mask_tissue_value mask_level mask_spacing_um
-""".split()
-_HS2P_FILTERING = """
-    a_t a_h filter_white filter_black white_threshold black_threshold fraction_threshold filter_grayspace
-    grayspace_saturation_threshold grayspace_fraction_threshold filter_blur blur_threshold qc_spacing_um
-""".split()
-
-def _write_hs2p(
-    folder,          # `tiles/{slide}.coordinates.npz` and `.meta.json` are written below it
-    o:FlatFeatures,  # patches, or regions
-    e:Exported,      # of the slide
-    order,           # of the rows: by x, then y
-)->Path:             # the coordinates, relative to the folder
-    "Coordinates as hs2p keeps them"
-    path = Path('tiles')/f'{o.slide_id}.coordinates.npz'
-    side, n = round(o.side), len(order)
-    x, y = np.asarray(o.coords)[order].T.astype(np.int64)
-    arrays = dict(tile_index=np.arange(n, dtype=np.int32), x=x, y=y, tissue_fractions=np.ones(n, np.float32))
-    with atomic(folder/path) as tmp, open(tmp, 'wb') as out: np.savez_compressed(out, **arrays)
-    nothing = dict.fromkeys
-    provenance = nothing(('mask_path', 'mask_backend', 'requested_mask_backend')) | dict(
-        sample_id=o.slide_id, image_path=e.path, backend='hipt_nb', requested_backend='hipt_nb',
-        spacing_at_level_0=o.slide_mpp)
-    tiling = dict(requested_tile_size_px=o.patch_size, requested_spacing_um=o.mpp, read_level=0, read_tile_size_px=side,
-                  read_spacing_um=o.slide_mpp, tile_size_lv0=side, tolerance=.05, step_px_lv0=side, overlap=0.,
-                  min_tissue_fraction=e.features.made_by.get('min_tissue'), is_within_tolerance=True, n_tiles=n)
-    slide = dict(dimensions=e.size and list(e.size), base_spacing_um=o.slide_mpp, level_downsamples=[[1., 1.]])
-    artifact = dict(coordinate_space='level0_px', tile_order='x_then_y', annotation=None, selection_strategy=None,
-                    output_mode=None)
-    write_json(folder/path.with_suffix('.meta.json'), dict(provenance=provenance, slide=slide, tiling=tiling,
-        segmentation=nothing(_HS2P_SEGMENTATION), filtering=nothing(_HS2P_FILTERING), artifact=artifact))
-    return path
 
 # %% ../nbs/14a_export.ipynb #14e0001b
 def _encode(parent, name, value, kind=None):

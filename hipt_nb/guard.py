@@ -30,7 +30,8 @@ def serve():
         except MemoryError: answer = 'memory'
         except Exception: answer = 'error'
         _alarm(0)
-        print(json.dumps(answer), file=answers, flush=True)
+        answers.write(json.dumps(answer)+'\n')
+        answers.flush()
 
 def _alarm(seconds):
     if hasattr(signal, 'alarm'): signal.alarm(seconds)

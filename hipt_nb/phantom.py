@@ -306,6 +306,6 @@ def _whole(scene, size, mpp, stains, white):
 
 # %% ../nbs/02_phantom.ipynb #609a1c6c
 _scene = 'tissue_field fibre_field blob cord inset along fill make_gland make_nest pack stroma_cells arrange'.split()
-_scene += ['MASK_CLASSES', 'BLOCK_UM', 'SQUARE', 'BLOCK_CELLS']
+_scene += ['ARRANGEMENTS', 'MASK_CLASSES', 'BLOCK_UM', 'SQUARE', 'BLOCK_CELLS']
 _cohort = 'COHORTS', 'plan_cohort', 'make_cohort'
 __getattr__ = renamed(__name__, {n: f'scene.{n}' for n in _scene} | {n: f'phantom_cohort.{n}' for n in _cohort})

@@ -302,7 +302,7 @@ def check_length(
     level:int=1,    # to train
 ):
     "Refuse a training that cannot work: too short for its recipe, or with fewer samples than a step takes"
-    if t.anyway or (Path(out)/'config.json').exists(): return
+    if t.anyway or not n or (Path(out)/'config.json').exists(): return   # without tissue the source says so
     recipe, now = get_recipe(t.recipe), with_length(t, n, out, level)
     if not t.batch_size and n<recipe.batch_size: raise HIPTError(
         f"level {level}: the data hold {n} {_kind(level)}, fewer than one batch of {recipe.batch_size}: use more "
@@ -343,8 +343,8 @@ def not_shown(
     if not name or (side[0]==side[1] and side[0] in sizes): return ''
     text = lambda h, w: f'{h} × {w} {"px" if level==1 else "cells"}'
     where = f"; it was at {' and '.join(text(s, s) for s in sizes)}" if sizes else ''
-    return (f"level {level}: recipe '{name}' was not shown to learn from {_kind(level)} of {text(*side)}{where}: compare "
-            "with random weights before you rely on it")
+    return (f"level {level}: recipe '{name}' was not shown to learn from {_kind(level)} of {text(*side)}{where}: "
+            "compare with random weights before you rely on it")
 
 def say_before(
     t:Pretraining,  # from `resolve`

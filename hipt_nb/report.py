@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 import numpy as np
 from .core import HIPTError, atomic, progress, logger
+from .cohort import kind_of_evaluation
 from .run import Run
 from .viewer import templates
 
@@ -99,13 +100,22 @@ def draw_losses(
 
 # %% ../nbs/15_report.ipynb #2eeb6860
 def training_section(
-    run:Run,  # the run folder
-)->dict:      # losses; None where nothing was pretrained
-    "Loss curves of every pretraining"
+    run:Run,        # the run folder
+    manifest=None,  # table from `read_manifest`: the slides that are evaluated
+)->dict:            # losses; level → inductive or transductive; None where nothing was pretrained
+    "Loss curves of every pretraining, and whether it saw the patients of the evaluation"
     import pandas as pd
     pattern = (run.level('*', '*')/'log.csv').relative_to(run.root).as_posix()
     logs = {p.parent.name: pd.read_csv(p) for p in sorted(run.root.glob(pattern))}
-    return dict(losses=plot(draw_losses(logs), 'loss curves')) if logs else None
+    if not logs: return None
+    return dict(losses=plot(draw_losses(logs), 'loss curves'), kinds=_kinds(run, manifest))
+
+def _kinds(run, manifest):
+    "Level → whether test patients took part in its pretraining, as far as the level says who did"
+    import pandas as pd
+    if manifest is None: return {}
+    paths = sorted(run.root.glob((run.level('*', '*')/'slides.csv').relative_to(run.root).as_posix()))
+    return {p.parent.name: kind_of_evaluation(manifest, pd.read_csv(p, dtype=str).patient) for p in paths}
 
 # %% ../nbs/15_report.ipynb #09af6482
 def _interval(v, low, high):
@@ -381,7 +391,7 @@ def write_report(
     "Write the report of a run"
     sections = {
         'Slides': slides_section(run, manifest),
-        'Pretraining': training_section(run),
+        'Pretraining': training_section(run, manifest),
         'Scores': scores_section(run),
         'Right and wrong': attended_section(run, manifest),
         'Attention': maps_section(run),

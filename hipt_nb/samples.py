@@ -417,7 +417,9 @@ def as_given(self:GridSource,
 def _reduce(self:GridSource, vit, z, n):
     "Give components of standardised features, and return a ViT that reads them"
     some = z[torch.from_numpy(np.random.default_rng(0).permutation(len(z))[:10_000])]
-    v = torch.linalg.svd(some, full_matrices=False)[2][:n].T
+    _,size,v = torch.linalg.svd(some, full_matrices=False)
+    n = max(1, min(n, int((size>1e-4*size[0]).sum())))   # of few cells no more than they have
+    v = v[:n].T
     v = v @ torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(n, n))))[0].to(v)
     self.turn = v/(z@v).std(0, correction=0)
     phi = vit.phi[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, StaleError, atomic, check_arrays, content_of, logger, params_hash, prefetch
-from .core import quick_hash, read_h5, reading, renamed, write_h5
+from .core import read_h5, reading, renamed, write_h5
 from .run import Case, each_slide
 from .slide import Slide, UnreadablePlace
 from .areas import find_tissue, write_geojson

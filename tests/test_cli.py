@@ -78,7 +78,7 @@ def test_a_step_that_made_nothing_pins_nothing(tmp_path, phantom):
     fails('2.00 times finer', 'tile', phantom, '--out', tmp_path/'run', '--mpp', .25, '--region-size', 512)
     r = hipt('tile', phantom, '--out', tmp_path/'run', '--mpp', .5, '--region-size', 512)
     assert r.returncode==0 and '1 done' in r.stdout, r.stderr
-    fails("delete", 'tile', phantom, '--out', tmp_path/'run', '--mpp', 1, '--region-size', 512)
+    fails('--redo', 'tile', phantom, '--out', tmp_path/'run', '--mpp', 1, '--region-size', 512)
     fails('unknown recipe', 'pretrain', phantom, '--out', tmp_path/'run', '--preset', 'hipt-tiny', '--recipe', 'nope')
 
 def test_the_readmes_road(tmp_path):

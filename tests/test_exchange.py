@@ -4,8 +4,8 @@ import h5py, numpy as np, pytest
 from hipt_nb.core import HIPTError
 from hipt_nb.cohort import read_manifest
 from hipt_nb.run import Run
-from hipt_nb.exchange import (FORMATS, export_cohort, find_coords, import_cohort, patch_corners, read_patches,
-                              to_clam, to_tiles, to_trident)
+from hipt_nb.exchange import (FORMATS, export_cohort, find_coords, find_files, import_cohort, patch_corners,
+                              read_patches, to_clam, to_tiles, to_trident)
 from hipt_nb.phantom import make_slide
 from hipt_nb.slide import Slide
 from hipt_nb.tiling import read_tiles, tile_slide
@@ -39,27 +39,27 @@ def trident(path, xy, size=256, source=40, target=20, overlap=0):
 GRID = [(x, y) for y in range(0, 2048, 512) for x in range(512, 2560, 512)]
 
 def test_clam(tmp_path, slide):
-    t = to_tiles(read_patches(clam(tmp_path/'p.h5', GRID), slide), slide, grid=4)
+    t = to_tiles(read_patches(clam(tmp_path/'p.h5', GRID), slide), grid=4)
     assert (t.mpp, t.patch_size, t.region_size) == (.25, 512, 2048) and t.mask().sum()==16
     assert t.coords.tolist()==[[0,0],[2048,0]]
     one = read_patches(clam(tmp_path/'q.h5', GRID, 128, 1, 4.), slide)          # the same patches, read from level 1
-    assert (one.side, one.size) == (512, 128) and to_tiles(one, slide, 4).mpp==1
+    assert (one.side, one.patch_size) == (512, 128) and to_tiles(one, 4).mpp==1
     fork = read_patches(clam(tmp_path/'r.h5', GRID, 256, custom_downsample=2), slide)
     assert fork.side==512
     with h5py.File(tmp_path/'features.h5', 'w') as f: f['features'], f['coords'] = np.zeros((16,8)), np.array(GRID)
-    with pytest.raises(HIPTError, match='does not say how large'): read_patches(tmp_path/'features.h5', slide)
+    with pytest.raises(HIPTError, match='does not say how wide'): read_patches(tmp_path/'features.h5', slide)
 
 def test_trident(tmp_path, slide):
-    t = to_tiles(read_patches(trident(tmp_path/'p_patches.h5', GRID), slide), slide, grid=4)
+    t = to_tiles(read_patches(trident(tmp_path/'p_patches.h5', GRID), slide), grid=4)
     assert (t.mpp, t.patch_size) == (.5, 256) and t.mask().sum()==16
-    assert len(to_tiles(read_patches(trident(tmp_path/'e_patches.h5', []), slide), slide))==0
+    assert len(to_tiles(read_patches(trident(tmp_path/'e_patches.h5', []), slide)))==0
     with pytest.raises(HIPTError, match='overlap by 128'):
-        to_tiles(read_patches(trident(tmp_path/'o_patches.h5', GRID, overlap=64), slide), slide)
+        to_tiles(read_patches(trident(tmp_path/'o_patches.h5', GRID, overlap=64), slide))
 
 def test_magnification_class_is_taken_as_it_was_cut(tmp_path, phantom):
     "At 0.265 µm per pixel TRIDENT's 20× patches are 512 level-0 px wide: the tiles are at 0.53 µm per pixel"
     with Slide(phantom, slide_mpp=.265) as s:
-        assert to_tiles(read_patches(trident(tmp_path/'p_patches.h5', GRID), s), s).mpp==pytest.approx(.53)
+        assert to_tiles(read_patches(trident(tmp_path/'p_patches.h5', GRID), s)).mpp==pytest.approx(.53)
 
 def test_stamp_old_and_new(tmp_path, slide):
     um = np.array(GRID)*.25
@@ -68,7 +68,7 @@ def test_stamp_old_and_new(tmp_path, slide):
         with h5py.File(tmp_path/f'{name}.h5', 'w') as f:
             f['coords'], f['feats'] = um, np.zeros((16,8)); f.attrs.update(attrs)
         p = read_patches(tmp_path/f'{name}.h5', slide)
-        assert p.source=='STAMP' and p.side==512 and np.allclose(p.xy, GRID) and to_tiles(p, slide, 4).mask().sum()==16
+        assert p.source=='STAMP' and p.side==512 and np.allclose(p.coords, GRID) and to_tiles(p, 4).mask().sum()==16
 
 def test_hs2p_old_and_new(tmp_path, slide):
     x, y = np.array(GRID).T
@@ -76,13 +76,13 @@ def test_hs2p_old_and_new(tmp_path, slide):
              tissue_fractions=np.linspace(.1, 1, 16, dtype='f4'))
     tiling = dict(tile_size_lv0=512, step_px_lv0=512, requested_tile_size_px=256, overlap=0.)
     (tmp_path/'p.coordinates.meta.json').write_text(json.dumps(dict(tiling=tiling)))
-    t = to_tiles(read_patches(tmp_path/'p.coordinates.npz', slide), slide, grid=4)
+    t = to_tiles(read_patches(tmp_path/'p.coordinates.npz', slide), grid=4)
     assert t.mask().sum()==16 and t.tissue.max()==1 and .09<t.tissue[t.mask()].min()<.11 and t.mpp==.5
     old = np.zeros(16, dtype=[('x',int),('y',int),('tile_size_resized',int),('tile_level',int),('resize_factor',float)])
     old['x'], old['y'], old['tile_size_resized'], old['resize_factor'] = x, y, 512, 2
     np.save(tmp_path/'p.npy', old)
     p = read_patches(tmp_path/'p.npy', slide)
-    assert (p.side, p.size) == (512, 256)
+    assert (p.side, p.patch_size) == (512, 256)
 
 @pytest.mark.parametrize('mpp', [.2325, .25, .265, .499])
 @pytest.mark.parametrize('to', ['clam', 'trident'])
@@ -92,7 +92,7 @@ def test_there_and_back(tmp_path, phantom, mpp, to):
         t = tile_slide(s, region_size=512, blur='none')
         if to=='clam': to_clam(path := tmp_path/'p.h5', t, s)
         else: path = to_trident(tmp_path, t, s)
-        back = to_tiles(read_patches(path, s), s, grid=2)
+        back = to_tiles(read_patches(path, s), grid=2)
         assert back.mask().sum()==t.mask().sum()
         assert np.abs(np.sort(patch_corners(back), 0)-np.sort(patch_corners(t), 0)).max() <= max(2, .02*256*t.scale)
         assert np.abs(back.coords-t.coords).max()<=8 and (to=='clam' or abs(back.mpp/t.mpp-1)<.003)
@@ -116,7 +116,7 @@ def test_damaged_files_are_one_clear_error(tmp_path, slide):
         read_patches(clam(tmp_path/'far.h5', [(90_000, 0)]), slide)
     with pytest.raises(HIPTError, match='two files'):
         for d in 'ab': (tmp_path/'both'/d).mkdir(parents=True); clam(tmp_path/'both'/d/'p.h5', GRID)
-        find_coords(tmp_path/'both', 'p')
+        find_coords(find_files(tmp_path/'both'), 'p')
 
 def test_an_imported_run_can_be_embedded(tmp_path, phantom):
     from hipt_nb.embed import embed_cohort

@@ -12,8 +12,8 @@ from hipt_nb.vit import grid_vit
 from hipt_nb.dino import RECIPES, GridLoss
 from hipt_nb.pretrain import pretrain_grid
 torch.set_num_threads(1); torch.manual_seed(0)
-recipe = replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16, use_bn=sys.argv[4]!='parts', drop_path=0.,
-                 centering='sinkhorn' if sys.argv[4]=='sinkhorn' else 'mean',
+recipe = replace(RECIPES['small'], out_dim=64, hidden_dim=32, bottleneck_dim=16, drop_path=0.,
+                 use_bn=sys.argv[4]!='parts', centering='sinkhorn' if sys.argv[4]=='sinkhorn' else 'mean',
                  masked_tokens=0. if sys.argv[4]=='sinkhorn' else 30.)
 if sys.argv[4]=='cells':   # clusters and iBOT in blocks, beside DINO and a regression of components
     recipe = replace(recipe, masked_tokens=1., components=8, loss=GridLoss(

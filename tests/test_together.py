@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hipt_nb.cohort import read_manifest
-from hipt_nb.core import HIPTError, logged, read_json
+from hipt_nb.core import HIPTError, read_json
 from hipt_nb.run import Run, each_slide
 
 ctx = multiprocessing.get_context('fork' if sys.platform=='linux' else 'spawn')

@@ -36,7 +36,8 @@ def blank(rng, data):
 
 def shift(rng, data):
     a = rng.randrange(len(data))
-    return data[:a]+(bytes(rng.randrange(256) for _ in range(rng.choice([1, 7]))) if rng.random()<.5 else b'')+data[a+1:]
+    put = bytes(rng.randrange(256) for _ in range(rng.choice([1, 7]))) if rng.random()<.5 else b''
+    return data[:a]+put+data[a+1:]
 
 
 def replace(rng, data):
@@ -119,6 +120,9 @@ def as_json(rng, data): return json.dumps(mutated(rng, json.loads(data))).encode
 
 # ---- HDF5: an array or what it says of itself
 
+def _fits(number, dtype): return number.bit_length()<8*dtype.itemsize
+
+
 def h5_file(rng, path):
     import h5py
     import numpy as np
@@ -140,8 +144,9 @@ def h5_file(rng, path):
         if how==3: a = a.astype(rng.choice(['f8', 'i1', 'u8', 'S3', '?']))
         if how==4: a = a.reshape(-1)
         if how==5: a = np.full_like(a, rng.choice([-1, 0, 2**15]))
-        if how==6 and a.dtype.kind=='f' and a.size: a.reshape(-1)[rng.randrange(a.size)] = rng.choice([np.nan, np.inf, -1])
-        if how==6 and a.dtype.kind in 'iu' and a.size: a.reshape(-1)[rng.randrange(a.size)] = rng.choice([-2**60, 2**60, -1])
+        if how==6 and a.dtype.kind in 'fi' and a.size:
+            odd = [np.nan, np.inf, -1] if a.dtype.kind=='f' else [o for o in (-2**60, 2**60, -1) if _fits(o, a.dtype)]
+            a.reshape(-1)[rng.randrange(a.size)] = rng.choice(odd)
         if how==7: a = a[:0]
         if how==8:
             f.create_dataset(name, shape=tuple(10**5 for _ in a.shape) or (10**9,), dtype=a.dtype, chunks=True)

@@ -16,7 +16,8 @@ def run(call):
         os.chdir(call['cwd'])
         for fd, name in ((1, 'stdout'), (2, 'stderr')): os.dup2(os.open(call[name], os.O_WRONLY | os.O_CREAT), fd)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        vm = next(int(l.split()[1]) for l in Path('/proc/self/status').read_text().splitlines() if l.startswith('VmSize'))
+        status = Path('/proc/self/status').read_text().splitlines()
+        vm = next(int(l.split()[1]) for l in status if l.startswith('VmSize'))
         resource.setrlimit(resource.RLIMIT_AS, (vm*1024+call['memory'],)*2)
         sys.argv = ['hipt', *call['args']]
         sys.stdout, sys.stderr = open(1, 'w', closefd=False), open(2, 'w', closefd=False)

@@ -153,7 +153,8 @@ REPORT = 'report', *ALL
 FINISHED = {  # name: (file that is changed, what is taken away first, commands)
     'tiles': ('tiles/P01-1.h5', ['features/hipt-tiny/P01-1.h5'], [EMBED, REPORT]),
     'features': ('features/hipt-tiny/P01-1.h5', [],
-                 [('knn', *ALL, *ENCODER, '--folds', 2), ('train', *ALL, *ENCODER, '--folds', 2, '--epochs', 1, '--name', 'x'),
+                 [('knn', *ALL, *ENCODER, '--folds', 2),
+                  ('train', *ALL, *ENCODER, '--folds', 2, '--epochs', 1, '--name', 'x'),
                   ('attend', *ONE, *ENCODER), REPORT]),
     'maps': ('maps/hipt-tiny/*.h5', [], [('view', 'run', '--static', 'pages', *ENCODER), ('export', *ALL), REPORT]),
     'pyramid config': ('models/hipt-tiny/config.json', ['features/hipt-tiny/P01-1.h5'], [EMBED, REPORT]),
@@ -165,9 +166,9 @@ FINISHED = {  # name: (file that is changed, what is taken away first, commands)
     'log': ('log.csv', [], [EMBED, REPORT]),
     'manifest of the run': ('manifest.csv', [], [('view', 'run', '--static', 'pages', *ENCODER), REPORT]),
     'table of the report': ('evaluation/*.csv', [], [REPORT]),
-    'trident': ('export/trident/**/*.h5', [], [('import', '--from', 'run/export/trident', '--out', 'new', '--slide-mpp', .5)]),
-    'clam': ('export/clam/**/*.h5', [], [('import', '--from', 'run/export/clam', '--out', 'new', '--slide-mpp', .5)]),
-    'stamp': ('export/stamp/**/*.h5', [], [('import', '--from', 'run/export/stamp', '--out', 'new', '--slide-mpp', .5)]),
+    **{tool: (f'export/{tool}/**/*.h5', [],
+              [('import', '--from', f'run/export/{tool}', '--out', 'new', '--slide-mpp', .5)])
+       for tool in ('trident', 'clam', 'stamp')},
 }
 
 
