@@ -6,13 +6,15 @@ Docs: https://hipt-nb.github.io/hipt_nb/viewer.html.md"""
 
 # %% auto #0
 __all__ = ['tile_levels', 'cut_tile', 'write_deepzoom', 'colour', 'build_viewer', 'PageSource', 'reopen', 'save_notes',
-           'import_notes', 'session', 'serve', 'show', 'templates', 'list_viewers', 'tissue_layer', 'run_pages']
+           'import_notes', 'session', 'serve', 'Shown', 'draw_view', 'show', 'templates', 'list_viewers',
+           'tissue_layer', 'run_pages', 'one_page']
 
 # %% ../nbs/14_viewer.ipynb #4829436f
 import atexit, base64, functools, http.server, io, json, math, os, re, secrets, shutil, socket, sys, tempfile, threading
 from importlib.resources import files
 from ipaddress import ip_address
 from pathlib import Path
+from html import escape
 from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 from . import __version__
@@ -236,6 +238,7 @@ class PageSource:
     ):
         self.open, self.notes, self.layers, self._build = open, notes, layers or list, build
         self.slide, self.coarse = None, {}
+        self.wish, self.seen, self.regions = {}, {}, list  # of a notebook: where to go, and where the page is
         self.opening, self.cutting, self.building = (threading.Lock() for _ in range(3))
     def build(self):
         "Write the page, if it is not there as it should be"
@@ -380,8 +383,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.close_connection = True  # the unread rest of a refused body must not be taken for the next request
         if not self.allowed(): return
         source, rest = self.server.source_of(self.path)
-        save = dict(notes=save_notes, imported=import_notes).get(rest)
-        if source is None or source.notes is None or save is None: return self.send_error(404)
+        save = dict(notes=save_notes, imported=import_notes, view=move_view).get(rest)
+        if source is None or save is None or (source.notes is None and save is not move_view):
+            return self.send_error(404)
         token, size = (self.headers.get(k, '') for k in ('X-HIPT-Token', 'Content-Length'))
         if not secrets.compare_digest(token.encode(), self.server.token.encode()):
             return self.send_error(403, "the page's token is missing or wrong")
@@ -398,6 +402,18 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header('Cross-Origin-Resource-Policy', 'same-origin')
         self.send_header('Referrer-Policy', 'no-referrer')
         super().end_headers()
+
+def move_view(
+    source:PageSource,  # of the page
+    body:bytes,         # JSON: where the page is: x, y (middle), wide, high (level-0 px), layer, opacity
+)->tuple:               # JSON for the page: where it is to go; False
+    "Keep where a page in a notebook is, and tell it where to go"
+    try: view = {k: float(v) for k,v in json.loads(body).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError): view = {}
+    sizes = [view.get(k, math.nan) for k in ('x','y','wide','high','layer','opacity')]
+    if len(view)!=6 or not np.isfinite(sizes).all() or min(sizes[2:4])<=0: raise HIPTError('this is no view')
+    source.seen, wish, source.wish = view | dict(layer=int(view['layer'])), source.wish, {}
+    return json.dumps(wish).encode(), False
 
 def _kept(source):
     if source.notes is None or not Path(source.notes).exists(): raise HIPTError('there are no notes yet')
@@ -416,10 +432,10 @@ def session(
     source:PageSource,  # of the page
 )->bytes:               # JSON: the token for saving (None where nothing is saved), and the annotations so far
     "What a live page requests when it opens; another site's page cannot read it"
-    if source.notes is None: return json.dumps(dict(token=None, notes=[], agreement=[])).encode()
+    if source.notes is None: return json.dumps(dict(token=None, notes=[], agreement=[], view=server.token)).encode()
     with source.open() as slide: notes = read_notes(source.notes, slide)
     classes = [dict(name=name, color=color) for name,color in CLASSES.items()]
-    return json.dumps(dict(token=server.token, classes=classes) | _for_page(source, notes)).encode()
+    return json.dumps(dict(token=server.token, view=server.token, classes=classes) | _for_page(source, notes)).encode()
 
 # %% ../nbs/14_viewer.ipynb #f1db78a4
 class _Server(http.server.ThreadingHTTPServer):
@@ -498,24 +514,110 @@ def _forget():
         folder.cleanup()
     _shown.clear()
 
+def _proxied(port):
+    "The address under which the browser reaches a port of this machine, and the host it then names, if it is another"
+    hub = os.environ.get('JUPYTERHUB_SERVICE_PREFIX')
+    if hub: return f'{hub}proxy/{port}', ()  # jupyter-server-proxy
+    if 'google.colab' in sys.modules:
+        from google.colab.output import eval_js
+        base = eval_js(f'google.colab.kernel.proxyPort({port})').rstrip('/')
+        return base, (urlsplit(base).hostname,)
+    return f'http://127.0.0.1:{port}', ()
+
 # %% ../nbs/14_viewer.ipynb #5ef16fef
+class Shown:
+    "A viewer page in a notebook, and a hand on it"
+    def __init__(self,
+        source:PageSource,  # of the page
+        address:str,        # of the page
+        height:int=560,     # of the frame, px
+    ): self.source, self.address, self.height, self.view = source, address, height, {}
+    def _repr_html_(self):
+        return (f'<iframe src="{escape(self.address)}" width="100%" height="{self.height}" style="border:0" '
+                'allowfullscreen title="Slide viewer"></iframe>')
+    def go(self,
+        x:float,          # middle of the view, level-0 px
+        y:float,          # the same
+        zoom:float=None,  # 1: the whole width of the slide in the frame; None: as it is
+    ): self.source.wish = dict(x=float(x), y=float(y), zoom=None if zoom is None else float(zoom))
+    def region(self, name:str):  # 'r2c3'
+        "Show a region"
+        there = [r['name'] for r in self.source.regions()]
+        if name not in there: raise HIPTError(f"there is no region '{name}' here: {', '.join(there[:10]) or 'none at all'}")
+        self.source.wish = dict(region=name)
+    @property
+    def annotations(self):  # list of `Note`
+        "The notes on the slide, as they are now"
+        if self.source.notes is None: return []
+        with self.source.open() as slide: return read_notes(self.source.notes, slide)
+    def snapshot(self,
+        width:int=800,  # of the picture, px
+    ):                  # PIL image
+        "What the page shows, or showed last, with its map and a scale bar; the whole slide before it was ever open"
+        with self.source.open() as slide: return draw_view(slide, self.source.layers(), self.source.seen, width)
+
+# %% ../nbs/14_viewer.ipynb #fade872e
+def draw_view(
+    slide:Slide,  # an open slide
+    layers:list,  # its maps
+    view:dict,    # x, y (middle), wide, high (level-0 px), layer (a number), opacity; {}: the whole slide
+    width:int=800,# of the picture, px
+):                # PIL image
+    "A part of a slide with a map over it and a scale bar"
+    from PIL import Image, ImageDraw
+    W, H = slide.dimensions
+    view = dict(x=W/2, y=H/2, wide=W, high=H, layer=-1, opacity=.55) | view
+    k, high = width/view['wide'], max(1, round(width*view['high']/view['wide']))
+    left, top = view['x']-view['wide']/2, view['y']-view['high']/2
+    step = max(1, view['wide']/width)
+    x0, y0, x1, y1 = max(0, left), max(0, top), min(W, left+view['wide']), min(H, top+view['high'])
+    picture = Image.new('RGB', (width, high), (243,243,243))
+    if x1>x0 and y1>y0:
+        tissue = slide._scaled(round(x0), round(y0), max(1, round((x1-x0)/step)), max(1, round((y1-y0)/step)), step)
+        at = round((x0-left)*k), round((y0-top)*k)
+        picture.paste(Image.fromarray(tissue).resize((max(1, round((x1-x0)*k)), max(1, round((y1-y0)*k)))), at)
+    if 0<=view['layer']<len(layers): _over(picture, layers[view['layer']], left, top, k, view['opacity'])
+    um = slide._mpp and _round_length(.25*view['wide']*slide._mpp)
+    if um:
+        draw, wide = ImageDraw.Draw(picture), um/slide._mpp*k
+        draw.rectangle((8, high-34, 24+max(wide, 60), high-6), fill='white')
+        draw.rectangle((14, high-28, 14+wide, high-25), fill='black')
+        draw.text((14, high-22), f'{um/1000:g} mm' if um>=1000 else f'{um:g} µm', fill='black')
+    return picture
+
+def _over(picture, m, left, top, k, opacity):
+    "Lay a map over a picture whose corner is at `left`, `top`; `k` px per level-0 px"
+    from PIL import Image
+    a = colour(m['array'], m.get('low'), m.get('high'), m.get('cmap', 'viridis'))
+    a[...,3] = (a[...,3]*opacity).astype(np.uint8)
+    size = max(1, round(m['width']*k)), max(1, round(m['height']*k))
+    over = Image.fromarray(a).resize(size, Image.NEAREST)
+    picture.paste(over, (round((m['x']-left)*k), round((m['y']-top)*k)), over)
+
+def _round_length(um):
+    "The longest of 1, 2, 5, 10, … µm that is not longer"
+    ten = 10**math.floor(math.log10(um))
+    return next(k*ten for k in (5,2,1) if k*ten<=um)
+
+# %% ../nbs/14_viewer.ipynb #485c9217
 def show(
     slide:Slide,       # an open slide
     maps=(),           # as for `build_viewer`
     notes=None,        # GeoJSON file for annotations; None: nothing is saved
     hosts=(),          # further host names of the server, see `serve`: a hub's own, if its proxy passes it on
+    height:int=560,    # of the frame, px
     **kwargs,          # further arguments of `build_viewer`
-):                     # IPython IFrame; its `.height` can be changed
+)->Shown:              # shows itself at the end of a cell; `go`, `region`, `annotations`, `snapshot`
     "Show a slide and its maps in a notebook"
-    from IPython.display import IFrame
     folder, maps = tempfile.TemporaryDirectory(), list(maps)
     page = build_viewer(slide, maps, Path(folder.name)/'page', live=True, **kwargs)
-    server = serve(page, block=False, hosts=hosts, sources={'': PageSource(reopen(slide), notes, lambda: maps)})
+    source = PageSource(reopen(slide), notes, lambda: maps)
+    source.regions = lambda: list(kwargs.get('regions', ()))
+    server = serve(page, block=False, hosts=hosts, sources={'': source})
     _shown.append((server, folder))
-    # on a hub, the browser reaches this machine through jupyter-server-proxy
-    hub = os.environ.get('JUPYTERHUB_SERVICE_PREFIX')
-    base = f'{hub}proxy/{server.server_port}' if hub else f'http://127.0.0.1:{server.server_port}'
-    return IFrame(f'{base}/index.html', width='100%', height=560)
+    base, further = _proxied(server.server_port)
+    server.hosts |= set(further)
+    return Shown(source, f'{base}/index.html#framed=1', height)
 
 # %% ../nbs/14_viewer.ipynb #db313c69
 @functools.cache
@@ -639,6 +741,23 @@ def run_pages(
                        f"file; where it has moved, correct the path in {run.table('manifest')}")
     if sources: list_viewers(out, listed, f'Slides of {run.root.resolve().name}', about, warning)
     return sources
+
+# %% ../nbs/14_viewer.ipynb #72936e0a
+def one_page(
+    path,            # the slide's file
+    folder,          # gets its page
+    slide_mpp=None,  # µm per level-0 pixel, whatever the file says
+    out=None,        # folder for notes; None: none are kept
+)->dict:             # {slide_id: `PageSource`} for `serve`
+    "The page of a slide that belongs to no run"
+    path = Path(path)
+    with Slide(path, slide_mpp) as slide:
+        said = f'notes are kept in {out}' if out else 'notes are not kept: start with --out FOLDER to keep them'
+        if out: Path(out).mkdir(parents=True, exist_ok=True)
+        build_viewer(slide, [], Path(folder)/slide.name, live=True, listed=True, about=said)
+        list_viewers(folder)
+        notes = Path(out)/f'{slide.name}.geojson' if out else None
+        return {slide.name: PageSource(reopen(slide), notes)}
 
 # %% ../nbs/14_viewer.ipynb #6a73e673
 __getattr__ = renamed(__name__, {'Source': 'viewer.PageSource', 'write_tiles': 'viewer.write_deepzoom',

@@ -15,7 +15,7 @@ import pytest
 
 from hipt_nb.slide import Slide
 from hipt_nb.notes import read_notes
-from hipt_nb.viewer import PageSource, build_viewer, list_viewers, reopen, serve
+from hipt_nb.viewer import PageSource, build_viewer, list_viewers, reopen, serve, show
 
 chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 flags = '--no-sandbox --disable-background-networking --disable-component-update --disable-sync'.split()
@@ -442,7 +442,8 @@ def test_a_turned_view(live, visit):
     a, b = page.evaluate('[hiptViewer.at(0, 0), hiptViewer.at(600, 0)]')
     assert abs(a['x']-b['x']) < 1 < abs(a['y']-b['y'])
     first = page.locator('#grid path').first.get_attribute('d')
-    assert first.startswith(f"M{a['x']:.3f}"[:5])
+    x, y = map(float, re.match(r'M(\S+) ([^L]+)L', first).groups())
+    assert (x, y) == pytest.approx((a['x'], a['y']), abs=1)
 
 
 def test_two_views_move_together(live, visit):
@@ -506,6 +507,25 @@ def test_points_freehand_and_files_for_qupath(live, slide, tmp_path, visit):
     page.wait_for_function("document.body.dataset.imported === '1'")
     assert [n.name for n in read_notes(tmp_path/'notes.geojson', slide)][2] == 'Tumor'
     assert state(page, 'notes') == '3'
+
+
+def test_a_notebook_leads_the_page(slide, tmp_path, browser):
+    "The frame of `show` goes where it is told, and says where it is"
+    shown = show(slide, [one_map()], regions=[dict(name='r1c2', x=600, y=0, size=600, cells=2, score=None)])
+    page = browser.new_page()
+    page.route('http://localhost:8888/lab', lambda r: r.fulfill(body=shown._repr_html_(), content_type='text/html'))
+    page.goto('http://localhost:8888/lab')  # a notebook's page may frame it
+    frame = page.frames[1]
+    frame.wait_for_function(loaded)
+    shown.go(300, 200, zoom=3)
+    centre = 'hiptViewer.viewer.viewport.getCenter(true)'
+    frame.wait_for_function(f'Math.abs({centre}.x*1200-300) < 2 && Math.abs({centre}.y*1200-200) < 2')
+    shown.region('r1c2')
+    frame.wait_for_function(f'Math.abs({centre}.x*1200-900) < 2')
+    page.wait_for_timeout(1200)
+    assert shown.source.seen['x'] == pytest.approx(900, abs=2)
+    assert shown.snapshot(300).size[0] == 300
+    page.close()
 
 
 def test_the_list_is_sorted_and_searched(slide, tmp_path, browser):

@@ -320,6 +320,23 @@ function toPlace() {
 }
 viewer.addOnceHandler('open', () => { toPlace(); for (const event of ['animation-finish', 'rotate']) viewer.addHandler(event, place); });
 window.addEventListener('hashchange', toPlace);
+
+// in a notebook, the kernel says where to go
+async function led() {
+  const token = (await (await fetch('session.json')).json()).view;
+  for (;;) {
+    await new Promise(r => setTimeout(r, 300));
+    const c = viewer.viewport.getCenter(true), b = viewer.viewport.getBounds(true);
+    const view = { x: c.x * D.width, y: c.y * D.width, wide: b.width * D.width, high: b.height * D.width, layer, opacity: opacity() };
+    const answer = document.hidden ? null : await fetch('view', { method: 'POST', headers: { 'X-HIPT-Token': token }, body: JSON.stringify(view) }).catch(() => null);
+    if (!answer || !answer.ok) { await new Promise(r => setTimeout(r, 3000)); continue; }
+    const to = await answer.json(), r = D.regions.find(r => r.name === to.region);
+    if (r) toRegion(r);
+    if (to.zoom) viewer.viewport.zoomTo(to.zoom);
+    if (to.x !== undefined) viewer.viewport.panTo(new OpenSeadragon.Point(to.x / D.width, to.y / D.width));
+  }
+}
+if (D.live && new URLSearchParams(location.hash.slice(1)).has('framed')) viewer.addOnceHandler('open', led);
 window.hiptViewer = { viewer, D, choose, items, keys, agreed: agreement, toRegion, regionAt, toSlide, at, snapshot, photograph, measureOn };
 if (D.live) viewer.addOnceHandler('open', () => notes().catch(e => { state.error = e.message; }));
 })();
