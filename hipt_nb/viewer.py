@@ -556,7 +556,7 @@ class Shown:
         "What the page shows, or showed last, with its map and a scale bar; the whole slide before it was ever open"
         with self.source.open() as slide: return draw_view(slide, self.source.layers(), self.source.seen, width)
 
-# %% ../nbs/14_viewer.ipynb #fade872e
+# %% ../nbs/14_viewer.ipynb #05dcc9b0
 def draw_view(
     slide:Slide,  # an open slide
     layers:list,  # its maps
@@ -599,7 +599,7 @@ def _round_length(um):
     ten = 10**math.floor(math.log10(um))
     return next(k*ten for k in (5,2,1) if k*ten<=um)
 
-# %% ../nbs/14_viewer.ipynb #485c9217
+# %% ../nbs/14_viewer.ipynb #2cd18226
 def show(
     slide:Slide,       # an open slide
     maps=(),           # as for `build_viewer`
@@ -742,7 +742,7 @@ def run_pages(
     if sources: list_viewers(out, listed, f'Slides of {run.root.resolve().name}', about, warning)
     return sources
 
-# %% ../nbs/14_viewer.ipynb #72936e0a
+# %% ../nbs/14_viewer.ipynb #affbbf0d
 def one_page(
     path,            # the slide's file
     folder,          # gets its page

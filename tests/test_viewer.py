@@ -3,10 +3,13 @@
 Pages load without errors from disk and from their server, layers switch and are aligned, a polygon is drawn and
 saved, and names stay text."""
 import http.client
+import http.server
 import json
 import re
 import shutil
+import threading
 import time
+from functools import partial
 from importlib.resources import files
 
 import cv2
@@ -512,9 +515,13 @@ def test_points_freehand_and_files_for_qupath(live, slide, tmp_path, visit):
 def test_a_notebook_leads_the_page(slide, tmp_path, browser):
     "The frame of `show` goes where it is told, and says where it is"
     shown = show(slide, [one_map()], regions=[dict(name='r1c2', x=600, y=0, size=600, cells=2, score=None)])
+    (tmp_path/'lab').mkdir()
+    (tmp_path/'lab'/'index.html').write_text(shown._repr_html_())
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path/'lab'))
+    lab = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)  # stands for the notebook's own server
+    threading.Thread(target=lab.serve_forever, daemon=True).start()
     page = browser.new_page()
-    page.route('http://localhost:8888/lab', lambda r: r.fulfill(body=shown._repr_html_(), content_type='text/html'))
-    page.goto('http://localhost:8888/lab')  # a notebook's page may frame it
+    page.goto(f'http://localhost:{lab.server_port}/')
     frame = page.frames[1]
     frame.wait_for_function(loaded)
     shown.go(300, 200, zoom=3)
@@ -526,6 +533,8 @@ def test_a_notebook_leads_the_page(slide, tmp_path, browser):
     assert shown.source.seen['x'] == pytest.approx(900, abs=2)
     assert shown.snapshot(300).size[0] == 300
     page.close()
+    lab.shutdown()
+    lab.server_close()
 
 
 def test_the_list_is_sorted_and_searched(slide, tmp_path, browser):
@@ -551,7 +560,8 @@ def test_names_stay_text(slide, tmp_path, visit):
     maps = [one_map(name=name), one_map(name='head 2', array=np.full((3, 4), np.nan))]
     build_viewer(slide, maps, tmp_path/'pages'/'page', label='<i>ill</i>', listed=True, prediction='<u>')
     listed = list_viewers(tmp_path/'pages').read_text('utf-8')
-    assert not re.search('<(b|i|u)[ >]|onerror="', listed) and '&lt;i&gt;ill&lt;/i&gt;' in listed and '&lt;u&gt;' in listed
+    assert not re.search('<(b|i|u)[ >]|onerror="',
+                         listed) and '&lt;i&gt;ill&lt;/i&gt;' in listed and '&lt;u&gt;' in listed
     server = serve(tmp_path/'pages', block=False)
     try: page = visit(f'http://127.0.0.1:{server.server_port}/page/')
     finally:
