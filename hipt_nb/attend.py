@@ -6,8 +6,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/attend.html.md"""
 
 # %% auto #0
 __all__ = ['Maps', 'encoder_scores', 'OtherEncoder', 'attend_slide', 'write_maps', 'read_maps', 'has_tokens', 'patch_relative',
-           'slide_level', 'draw_maps', 'on_slide', 'map_layers', 'scale_maps', 'whole_scores', 'whole_map',
-           'map_regions', 'encoder_at_hand', 'attend_cohort', 'outdated_maps', 'attending_pyramid']
+           'slide_level', 'whose_maps', 'warn_above', 'draw_maps', 'on_slide', 'map_layers', 'scale_maps',
+           'whole_scores', 'whole_map', 'map_regions', 'encoder_at_hand', 'attend_cohort', 'outdated_maps',
+           'attending_pyramid']
 
 # %% ../nbs/13b_attend.ipynb #9f0cd12d
 import re
@@ -199,6 +200,23 @@ def slide_level(
     weight = scale_scores(maps.region[None], 'relative')[0]
     return np.where(maps.tissue, weight[:,None,None], np.nan), 'weight in the slide, 1 = average'
 
+# %% ../nbs/13b_attend.ipynb #bb4d8601
+def whose_maps(
+    encoder_name:str,  # as the run knows it
+)->tuple:              # (whose attention this is; a warning, or '')
+    "What has to stand beside every map of an encoder"
+    untrained = encoder_name.endswith('-random')
+    return f'attention of {encoder_name}', 'UNTRAINED: this means nothing about the tissue'*untrained
+
+def warn_above(
+    figure,     # matplotlib
+    maps:Maps,  # shown in it
+):              # the figure
+    "Write the warning, if there is one, over a figure"
+    _, warning = whose_maps(maps.made_by.get('encoder_name') or '')
+    if warning: figure.suptitle(warning, color='#b3261e', fontsize=10, y=.999, va='top')
+    return figure
+
 # %% ../nbs/13b_attend.ipynb #19d54f0c
 def draw_maps(
     slide:Slide,         # an open slide
@@ -219,9 +237,9 @@ def draw_maps(
         region_at=(*maps.coords[m]*scale, side*scale), patch_at=(c*P, r*P, P),
         units=(unit, UNITS['relative'], UNITS['relative']), centre=1.)
     axs[0,0].set_title(f'{maps.slide_id}, {size[0]*slide.mpp/1000:.1f} mm')
-    axs[0,1].set_title(f'region, {tiles.region_size*tiles.mpp:.0f} µm')
+    axs[0,1].set_title(f'region {tiles.names()[m]}, {tiles.region_size*tiles.mpp:.0f} µm')
     axs[0,2].set_title(f'patch, {P*tiles.mpp:.0f} µm')
-    return axs[0,0].figure
+    return warn_above(axs[0,0].figure, maps)
 
 def _in_patch(maps, r, c, rows):
     "Level 1's map of one patch of the most attended region, if there is one"
@@ -310,16 +328,17 @@ def whole_map(
 
 # %% ../nbs/13b_attend.ipynb #6c46516d
 def map_regions(
-    tiles:Tiles,  # of the slide
-    maps:Maps,    # of the slide
-)->list:          # dicts with x, y, size (level-0 px), cells (patches along a side), score (None without a slide level)
+    tiles:Tiles,     # of the slide
+    maps:Maps=None,  # of the slide, if there are any
+)->list:             # dicts with name, x, y, size (level-0 px), cells (patches along a side), score (or None)
     "The regions, for the viewer's grid and its list of the most attended"
     score = [None]*len(tiles)
-    if maps.region is not None:
+    if maps is not None and maps.region is not None:
         found = scale_scores(maps.region[None,None], 'relative')[0,0].tolist()
         score = [s if s==s else None for s in found]
     size, cells = tiles.region_size*tiles.scale, tiles.grid[1]
-    return [dict(x=int(x), y=int(y), size=size, cells=cells, score=s) for (x,y),s in zip(tiles.coords, score)]
+    where = zip(tiles.names(), tiles.coords, score)
+    return [dict(name=n, x=int(x), y=int(y), size=size, cells=cells, score=s) for n,(x,y),s in where]
 
 # %% ../nbs/13b_attend.ipynb #df80d4fe
 def encoder_at_hand(

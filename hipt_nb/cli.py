@@ -13,6 +13,7 @@ __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Work
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, signal, sys, time, warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, List, Literal, Optional
 import typer
 from .core import HIPTError, check_interrupt, logger, not_now, remember_interrupt, save_figure, write_csv
@@ -690,7 +691,7 @@ def report(slides:Slides, out:Out):
 # %% ../nbs/16_cli.ipynb #8c13f9a2
 @app.command()
 def view(
-    run:Annotated[Path, _argument("Run folder with maps from 'hipt attend'.")],
+    run:Annotated[Path, _argument("Run folder, or one slide.")],
     encoder:Annotated[Optional[str], _option("Whose maps, if there are several.")]=None,
     port:Annotated[int, typer.Option(help="Port on this machine; 0 takes any that is free.")]=0,
     address:Annotated[str, typer.Option(
@@ -701,25 +702,36 @@ def view(
         "times.")]=None,
     static:Annotated[Optional[Path], _option(
         "Only write the pages, with all tiles, into this folder, for any web server.", '--static')]=None,
-    model:OldModel=None,
+    out:Annotated[Optional[Path], typer.Option(
+        '--out', '-o', help="For one slide alone: folder to keep its notes in; without it none are kept.")]=None,
+    slide_mpp:SlideMpp=None, model:OldModel=None,
 ):
     """See slides and their maps in the browser, draw and keep notes.
 
-    Writes viewer/{encoder}/{slide}/ and notes/{slide}.geojson."""
-    from hipt_nb.viewer import run_pages, serve
+    Writes viewer/{encoder}/{slide}/ and notes/{slide}.geojson; of one slide alone, notes into --out."""
+    from hipt_nb.viewer import one_page, run_pages, serve
+    if run.is_file():
+        if static: raise HIPTError("--static takes a run: 'hipt tile' makes one of a slide")
+        with TemporaryDirectory() as folder:
+            sources = one_page(run, folder, slide_mpp, out)
+            serve(folder, port, hosts=host or (), sources=sources, address=address, announce=_at_once)
+        return
     r = _existing(run)
+    if out: raise HIPTError(f"--out is for one slide alone: a run keeps its notes in '{r.root/'notes'}'")
     name = _maps_name(r, _encoder_or_model(encoder, model))
-    out = static or r.viewer(name)
-    sources = run_pages(r, name, out, live=static is None)
-    if not sources: raise HIPTError(f"no slide with maps of '{name}' is there: pages need the slides' files")
-    print(f"view: {len(sources)} pages in {out}")
-    if static is None:
-        tell = lambda line: print(line, flush=True)
-        serve(out, port, hosts=host or (), sources=sources, address=address, announce=tell)
+    pages = static or r.viewer(name or 'slides')
+    sources = run_pages(r, name, pages, live=static is None)
+    if not sources:
+        raise HIPTError(f"no slide of '{r.root}' is there: pages need the slides' files; where they have moved, correct "
+                        f"the paths in {r.table('manifest')}")
+    print(f"view: {len(sources)} pages in {pages}")
+    if static is None: serve(pages, port, hosts=host or (), sources=sources, address=address, announce=_at_once)
+
+def _at_once(line): print(line, flush=True)
 
 def _maps_name(run, name):
     there = run.map_names()
-    if name in there: return name
+    if name in there or (name is None and not there): return name
     if name is None and len(there)==1: return there[0]
     how = 'choose with --encoder' if there else "run 'hipt attend' first"
     raise HIPTError(f"which maps? '{run.root}' has {', '.join(there) or 'none'}: {how}")

@@ -17,7 +17,7 @@ from .areas import write_geojson
 from .tiling import Tiles
 from .attention import factorised, scale_scores
 from .drawing import UNITS, clip_to, colour_bar, contact_sheet, draw_map, fit_scores, overlay
-from .attend import Maps, whole_map, whole_scores
+from .attend import Maps, warn_above, whole_map, whole_scores
 
 # %% ../nbs/13d_figures.ipynb #99be181d
 def draw_pairs(
@@ -86,7 +86,7 @@ def draw_sheets(
     if maps.region is not None:
         weight = scale_scores(maps.region[None], 'relative')[0]
         sheets['regions'] = contact_sheet(region, weight, unit='weight, 1 = average')
-    return {name: axs[0,0].figure for name,axs in sheets.items()}
+    return {name: warn_above(axs[0,0].figure, maps) for name,axs in sheets.items()}
 
 # %% ../nbs/13d_figures.ipynb #aef7ea68
 TILE = 256  # side of a tile of the image, px

@@ -6,10 +6,11 @@ Docs: https://hipt-nb.github.io/hipt_nb/notes.html.md"""
 
 # %% auto #0
 __all__ = ['CLASSES', 'UNCLASSIFIED', 'GREY', 'MOST_BYTES', 'MOST_NOTES', 'MOST_POINTS', 'MOST_TEXT', 'LEAST_MARKS', 'Note',
-           'note_of', 'read_notes', 'Change', 'check_changes', 'merge_notes', 'agreement']
+           'note_of', 'read_notes', 'notes_in', 'count_notes', 'Change', 'check_changes', 'merge_notes', 'add_notes',
+           'agreement']
 
 # %% ../nbs/13e_notes.ipynb #2dd1248f
-import functools, hashlib, json, threading
+import functools, hashlib, json, threading, uuid
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -79,14 +80,29 @@ def read_notes(
 )->list:          # of `Note`
     "The notes on a slide"
     path = Path(path)
-    if not path.exists(): return []
-    try:
-        data = json.loads(path.read_text(encoding='utf-8'))
-        features = data['features'] if isinstance(data, dict) else data
-        return [note_of(f, *slide.bounds[:2]) for f in features]
+    return notes_in(path.read_bytes(), slide, path.name) if path.exists() else []
+
+def notes_in(
+    data:bytes,   # GeoJSON, in UTF-8
+    slide:Slide,  # the slide it belongs to
+    name='the file', # what messages call it
+)->list:          # of `Note`
+    "The notes of a GeoJSON text"
+    try: return [note_of(f, *slide.bounds[:2]) for f in _features(data)]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise HIPTError(f"{path.name} holds no notes that can be read ({type(e).__name__}): save the annotations as "
+        raise HIPTError(f"{name} holds no notes that can be read ({type(e).__name__}): save the annotations as "
                         "GeoJSON again, or move the file away") from None
+
+def _features(data):
+    found = json.loads(data.decode('utf-8-sig'))
+    return found['features'] if isinstance(found, dict) else found
+
+def count_notes(
+    path,  # GeoJSON file that is there
+)->int:    # 0 where it cannot be read
+    "How many notes a file holds"
+    try: return len(_features(Path(path).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError): return 0
 
 # %% ../nbs/13e_notes.ipynb #08aeb16d
 MOST_BYTES, MOST_NOTES, MOST_POINTS, MOST_TEXT = 2_000_000, 2_000, 5_000, 2_000
@@ -96,7 +112,7 @@ class Change:
     "What a page asks for: a note that is new, other, or gone"
     id:str              # of the note
     base:str            # the version that the page knew; None for a new note
-    ring:list           # its corners, level-0 px; None: the shape stays; empty with `gone`
+    ring:list           # its corners, level-0 px, or a point; None: the shape stays; empty with `gone`
     name:str=''         # its class
     color:tuple=GREY    # of its class
     text:str=''         # what was written
@@ -104,9 +120,9 @@ class Change:
 
 # %% ../nbs/13e_notes.ipynb #56ee3042
 def _ring(i, ring, width, height):
-    "The corners of a polygon, the first one again at the end"
-    if not isinstance(ring, list) or not 4<=len(ring)<=MOST_POINTS:
-        raise HIPTError(f'note {i} must be one ring of 4 to {MOST_POINTS} points')
+    "The corners of a polygon, the first one again at the end; a point alone is a point"
+    if not isinstance(ring, list) or not (len(ring)==1 or 4<=len(ring)<=MOST_POINTS):
+        raise HIPTError(f'note {i} must be a point, or one ring of 4 to {MOST_POINTS} points')
     def near(v, side): return isinstance(v, (int,float)) and not isinstance(v, bool) and -side<=v<=2*side
     def valid(p): return isinstance(p, list) and len(p)==2 and near(p[0], width) and near(p[1], height)
     if not all(map(valid, ring)):
@@ -184,7 +200,7 @@ def _differs(change, note):
 
 def _changed(change, note, author, slide):
     "A note after a change; what other programs wrote into the feature stays"
-    from shapely import Polygon
+    from shapely import Point, Polygon
     from shapely.affinity import translate
     from shapely.geometry import mapping
     x, y, *_ = slide.bounds
@@ -195,8 +211,33 @@ def _changed(change, note, author, slide):
     kept = {k: v for k,v in (old.get('metadata') or {}).items() if k!='note'}
     properties = {'objectType': 'annotation'} | old
     properties |= dict(classification=dict(name=change.name, color=list(change.color)), metadata=kept | said)
-    if change.ring is not None: feature['geometry'] = mapping(translate(Polygon(change.ring), -x, -y))
+    if change.ring is not None:
+        shape = Polygon(change.ring) if len(change.ring)>1 else Point(change.ring[0])
+        feature['geometry'] = mapping(translate(shape, -x, -y))
     return note_of(json.loads(json.dumps(feature | dict(id=change.id, properties=properties))), x, y)
+
+# %% ../nbs/13e_notes.ipynb #3b52432f
+def add_notes(
+    path,          # GeoJSON file of the slide's notes
+    slide:Slide,   # the slide
+    data:bytes,    # GeoJSON of another program
+)->tuple:          # all notes as they are now, and how many are new
+    "Add the annotations of a GeoJSON text to the notes in a file"
+    with _writing(str(Path(path).resolve())):
+        there, new = read_notes(path, slide), []
+        known, ids = {_content(n) for n in there}, {n.id for n in there}
+        for n in notes_in(data, slide):
+            if _content(n) in known: continue
+            id = n.id if n.id not in ids else str(uuid.uuid4())
+            ids.add(id)
+            new.append(note_of(n.feature | dict(id=id), *slide.bounds[:2]))
+        notes = there+new
+        if len(notes)>MOST_NOTES:
+            raise HIPTError(f'{len(notes)} notes are too many; at most {MOST_NOTES} are allowed')
+        if new: write_json(path, dict(type='FeatureCollection', features=[n.feature for n in notes]))
+    return notes, len(new)
+
+def _content(note): return note.geometry.wkt, note.name, note.text
 
 # %% ../nbs/13e_notes.ipynb #4df32412
 LEAST_MARKS = 5   # of each class

@@ -96,6 +96,17 @@ def patch_xy(self:Tiles,
     corner = self.coords[m] + np.array([col, row])*self.patch_size*self.scale
     return tuple(int(round(v)) for v in corner)
 
+# %% ../nbs/04_tiling.ipynb #d63e4a75
+@patch
+def names(self:Tiles)->list:  # of str
+    "The regions' names, by the row and column that their corners lie in, counted from 1"
+    side, seen, res = self.region_size*self.scale, {}, []
+    for x,y in self.coords:
+        name = f'r{int(y//side)+1}c{int(x//side)+1}'
+        again = seen[name] = seen.get(name, -1)+1
+        res.append(name + (chr(ord('a')+again%26)*(again//26+1) if again else ''))
+    return res
+
 # %% ../nbs/04_tiling.ipynb #103b6541
 @patch
 def read(self:Tiles,

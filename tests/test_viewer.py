@@ -3,10 +3,13 @@
 Pages load without errors from disk and from their server, layers switch and are aligned, a polygon is drawn and
 saved, and names stay text."""
 import http.client
+import http.server
 import json
 import re
 import shutil
+import threading
 import time
+from functools import partial
 from importlib.resources import files
 
 import cv2
@@ -15,7 +18,7 @@ import pytest
 
 from hipt_nb.slide import Slide
 from hipt_nb.notes import read_notes
-from hipt_nb.viewer import PageSource, build_viewer, list_viewers, reopen, serve
+from hipt_nb.viewer import PageSource, build_viewer, list_viewers, reopen, serve, show
 
 chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 flags = '--no-sandbox --disable-background-networking --disable-component-update --disable-sync'.split()
@@ -71,8 +74,11 @@ def live(slide, tmp_path):
     ramp = dict(level='patches', array=np.arange(12.).reshape(3, 4), low=0, high=12)
     kinds = [(h, s) for s in ('raw', 'rank') for h in ('head 1', 'head 2')]
     maps = [one_map(), *(one_map(name=f'patches {h} {s}', head=h, scaling=s, **ramp) for h, s in kinds)]
-    regions = [dict(x=x, y=0, size=600, cells=2, score=score) for x, score in ((0, .25), (600, .75))]
-    page = dict(label='made up', live=True, regions=regions, listed=True, prediction='0.7')
+    regions = [dict(name=name, x=x, y=0, size=600, cells=2, score=score)
+               for name, x, score in (('r1c1', 0, .25), ('r1c2', 600, .75))]
+    said = dict(label='made up', prediction='predicted a (0.70), held out', about='attention of x-random',
+                warning='UNTRAINED')
+    page = dict(live=True, regions=regions, listed=True, **said)
     build_viewer(slide, maps, tmp_path/'pages'/'square', **page)
     list_viewers(tmp_path/'pages')
     source = PageSource(reopen(slide), tmp_path/'notes.geojson', lambda: maps)
@@ -154,7 +160,7 @@ def test_layers_switch(live, visit):
     page.keyboard.press('g')
     assert page.locator('#grid path').count() == 2
     assert state(page, 'slides') == '1'
-    assert 'square · made up · 0.7' in page.locator('#slides').inner_text()
+    assert 'square · made up · predicted a (0.70), held out' in page.locator('#slides').inner_text()
     assert 'µm' in page.locator('#scale').inner_text()
 
 
@@ -378,22 +384,193 @@ def test_a_link_leads_to_the_view(live, visit):
     assert view == pytest.approx([3, 300], abs=1) and state(page, 'layer') == '2'
 
 
+def test_the_page_says_whose_maps_these_are(live, visit):
+    "In words, beside the slide's name; what means nothing is red"
+    page = visit(live)
+    said = page.locator('header').inner_text()
+    for words in ('label made up', 'predicted a (0.70), held out', 'attention of x-random', 'UNTRAINED'):
+        assert words in said
+
+
+def test_value_under_the_cursor(live, visit):
+    "As it was before it was coloured, with the region's name and the place"
+    page = visit(live)
+    page.evaluate('hiptViewer.choose(1)')  # 0 to 11, row by row, over the dark square
+    page.wait_for_function('hiptViewer.items[1]')
+    page.mouse.move(*page.evaluate(on_screen, [650, 350]))  # first row, third column
+    assert page.locator('#under').inner_text() == '2 · r1c2 · 1.30 mm, 700 µm'
+    page.mouse.move(*page.evaluate(on_screen, [100, 700]))
+    assert page.locator('#under').inner_text() == '200 µm, 1.40 mm'
+
+
+def test_threshold_and_colours(live, visit):
+    "Cells below the threshold are not drawn, and another colour map is another colour"
+    page = visit(live)
+    page.evaluate('hiptViewer.choose(1)')
+    page.locator('#opacity').fill('100')
+    def seen(point):
+        page.wait_for_timeout(900)
+        x, y = page.evaluate(on_screen, point)
+        image = cv2.imdecode(np.frombuffer(page.screenshot(animations='disabled'), np.uint8), 1)
+        return image[int(y), int(x)].astype(int)
+    low, high = [650, 350], [750, 550]  # values 2 and 11
+    assert seen(low)[0] > 60  # viridis begins in violet; the slide is dark there
+    page.locator('#from').fill('50')
+    assert seen(low).max() < 40 and seen(high)[1] > 150
+    assert page.locator('#least').inner_text() == '6'
+    page.locator('#colours').select_option('gray')
+    b, g, r = seen(high)
+    assert max(b, g, r) - min(b, g, r) < 8 and g > 150
+
+
+def test_a_line_is_measured(live, visit):
+    page = visit(live)
+    page.keyboard.press('m')
+    for point in ([100, 100], [400, 500]):
+        page.mouse.click(*page.evaluate(on_screen, point))
+        page.wait_for_timeout(400)
+    value, unit = state(page, 'measured').split()
+    assert unit == 'mm' and float(value) == pytest.approx(1, abs=.02)  # 500 px at 2 µm
+    page.keyboard.press('m')
+    assert page.locator('#ruler line').count() == 0
+
+
+def test_a_turned_view(live, visit):
+    "The grid turns along, and the address keeps the angle"
+    page = visit(live)
+    page.locator('#gridded').check()
+    page.keyboard.press('o')
+    page.wait_for_timeout(900)
+    assert '&turn=90' in page.url
+    a, b = page.evaluate('[hiptViewer.at(0, 0), hiptViewer.at(600, 0)]')
+    assert abs(a['x']-b['x']) < 1 < abs(a['y']-b['y'])
+    first = page.locator('#grid path').first.get_attribute('d')
+    x, y = map(float, re.match(r'M(\S+) ([^L]+)L', first).groups())
+    assert (x, y) == pytest.approx((a['x'], a['y']), abs=1)
+
+
+def test_two_views_move_together(live, visit):
+    page = visit(live)
+    page.locator('#beside').select_option('index.html')
+    page.wait_for_function('document.getElementById("beside-frame").contentWindow.hiptViewer')
+    other = page.frames[1]
+    other.wait_for_function(loaded)
+    page.wait_for_timeout(500)
+    place = '[hiptViewer.viewer.viewport.getCenter(true).x, hiptViewer.viewer.viewport.getBounds(true).width]'
+    for press in (page.locator('#zoom-in'), other.locator('#zoom-out')):
+        press.click()
+        page.wait_for_timeout(1200)
+        assert page.evaluate(place) == pytest.approx(other.evaluate(place), abs=.01)
+
+
+def test_a_picture_of_the_view(live, visit, tmp_path):
+    "With map, scale bar and words; of the size of the view"
+    page = visit(live)
+    with page.expect_download() as d: page.locator('#snapshot').click()
+    d.value.save_as(tmp_path/'shot.png')
+    image = cv2.imread(str(tmp_path/'shot.png')).astype(int)
+    box = page.locator('#slide').bounding_box()
+    assert abs(image.shape[1]-box['width']) < 3
+    b, g, r = np.moveaxis(image, -1, 0)
+    assert ((r-b > 60) & (g > 90)).sum() > 1000  # yellow over the dark square
+    assert (image[-40:-30, 16:60].max(-1) < 60).sum() > 20  # the bar
+    assert d.value.suggested_filename == 'square.png'
+
+
+def test_points_freehand_and_files_for_qupath(live, slide, tmp_path, visit):
+    page = visit(live)
+    page.wait_for_function(notes_are_there)
+    page.locator('#draw-point').click()
+    page.mouse.click(*page.evaluate(on_screen, [200, 700]))
+    page.wait_for_timeout(600)
+    page.wait_for_function(all_saved)
+    page.locator('h1').click()
+    page.keyboard.press('e')
+    at = [page.evaluate(on_screen, [1000+80*np.cos(k/4), 600+80*np.sin(k/4)]) for k in range(26)]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for x, y in at: page.mouse.move(x, y)
+    page.mouse.up()
+    page.wait_for_timeout(600)
+    page.wait_for_function(all_saved)
+    dot, shape = (n.geometry for n in read_notes(tmp_path/'notes.geojson', slide))
+    assert (dot.geom_type, shape.geom_type) == ('Point', 'Polygon')
+    assert np.abs(np.array(dot.coords[0])-[200, 700]).max() < 4
+    assert shape.area == pytest.approx(np.pi*80**2, rel=.1)
+    assert page.locator('#dots circle').count() == 1
+    with page.expect_download() as d: page.locator('#fetch').click()
+    d.value.save_as(tmp_path/'out.geojson')
+    data = json.loads((tmp_path/'out.geojson').read_text())
+    assert len(data['features']) == 2
+    ring = [[[10, 10], [90, 10], [90, 90], [10, 10]]]
+    data['features'].append(dict(type='Feature', geometry=dict(type='Polygon', coordinates=ring),
+                                 properties=dict(classification=dict(name='Tumor', color=[200, 0, 0]))))
+    (tmp_path/'in.geojson').write_text(json.dumps(data))
+    page.locator('#bring').set_input_files(tmp_path/'in.geojson')
+    page.wait_for_function("document.body.dataset.imported === '1'")
+    assert [n.name for n in read_notes(tmp_path/'notes.geojson', slide)][2] == 'Tumor'
+    assert state(page, 'notes') == '3'
+
+
+def test_a_notebook_leads_the_page(slide, tmp_path, browser):
+    "The frame of `show` goes where it is told, and says where it is"
+    shown = show(slide, [one_map()], regions=[dict(name='r1c2', x=600, y=0, size=600, cells=2, score=None)])
+    (tmp_path/'lab').mkdir()
+    (tmp_path/'lab'/'index.html').write_text(shown._repr_html_())
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path/'lab'))
+    lab = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)  # stands for the notebook's own server
+    threading.Thread(target=lab.serve_forever, daemon=True).start()
+    page = browser.new_page()
+    page.goto(f'http://localhost:{lab.server_port}/')
+    frame = page.frames[1]
+    frame.wait_for_function(loaded)
+    shown.go(300, 200, zoom=3)
+    centre = 'hiptViewer.viewer.viewport.getCenter(true)'
+    frame.wait_for_function(f'Math.abs({centre}.x*1200-300) < 2 && Math.abs({centre}.y*1200-200) < 2')
+    shown.region('r1c2')
+    frame.wait_for_function(f'Math.abs({centre}.x*1200-900) < 2')
+    page.wait_for_timeout(1200)
+    assert shown.source.seen['x'] == pytest.approx(900, abs=2)
+    assert shown.snapshot(300).size[0] == 300
+    page.close()
+    lab.shutdown()
+    lab.server_close()
+
+
+def test_the_list_is_sorted_and_searched(slide, tmp_path, browser):
+    "The most confident errors first; a click sorts, a word narrows"
+    rows = [dict(slide_id=n, label='a', prediction=f'predicted {p}', right=p == 'a', confidence=c)
+            for n, p, c in (('one', 'a', .9), ('two', 'b', .6), ('three', 'b', .8))]
+    for r in rows: build_viewer(slide, [], tmp_path/'pages'/r['slide_id'])
+    page = browser.new_page()
+    page.goto(list_viewers(tmp_path/'pages', rows).as_uri())
+    def names(): return page.locator('tbody tr:visible a').all_inner_texts()
+    assert names() == ['three', 'two', 'one']
+    page.get_by_role('button', name='Confidence').click()
+    assert names() == ['two', 'three', 'one']
+    page.locator('#find').fill('predicted B')
+    assert names() == ['two', 'three'] and page.locator('#count').inner_text() == '2 of 3 slides'
+    assert page.locator('img').first.evaluate('i => i.complete && i.naturalWidth > 0')
+    page.close()
+
+
 def test_names_stay_text(slide, tmp_path, visit):
     "Markup in a name is shown as text, on the page and in the list of slides"
     slide.name = name = '"><img src=x onerror="document.body.dataset.error=1"> <b>&amp;'
     maps = [one_map(name=name), one_map(name='head 2', array=np.full((3, 4), np.nan))]
     build_viewer(slide, maps, tmp_path/'pages'/'page', label='<i>ill</i>', listed=True, prediction='<u>')
     listed = list_viewers(tmp_path/'pages').read_text('utf-8')
-    assert not re.search('<(img|b|i|u)[ >]', listed) and '&lt;i&gt;ill&lt;/i&gt;' in listed and '&lt;u&gt;' in listed
+    assert not re.search('<(b|i|u)[ >]|onerror="',
+                         listed) and '&lt;i&gt;ill&lt;/i&gt;' in listed and '&lt;u&gt;' in listed
     server = serve(tmp_path/'pages', block=False)
     try: page = visit(f'http://127.0.0.1:{server.server_port}/page/')
     finally:
         server.shutdown()
         server.server_close()
     assert page.locator('#layers input').count() == 3
-    assert page.locator('img, #label i, u').count() == 0
+    assert page.locator('main img, #label i, u').count() == 0
     assert page.locator('#name').inner_text() == name
-    assert page.locator('#label').inner_text() == '<i>ill</i>'
+    assert page.locator('#label').inner_text() == 'label <i>ill</i>'
 
 
 def test_answers_are_not_held_back(live):
@@ -425,10 +602,8 @@ def test_label_and_macro_stay_out(hipt_data, tmp_path, live):
     "The associated images of a real slide are in none of the files written"
     with Slide(hipt_data/'CMU-1-Small-Region.svs') as s:
         assert {'label', 'macro'} <= set(s.file.handle.associated_images)
-        page = build_viewer(s, [], tmp_path/'page', max_side=1024, live=live)
-        names = {p.relative_to(page.parent).parts[0] for p in page.parent.rglob('*') if p.is_file()}
-    shown = {'data.js', 'index.html', 'viewer.css', 'viewer.js', 'viewer.json'}
-    parts = shown | {'openseadragon.LICENSE.txt', 'openseadragon.min.js'}
-    drawing = {'annotorious.LICENSE.txt', 'annotorious.css', 'annotorious.min.js', 'notes.js'}
-    assert names == parts | (drawing if live else {'tiles'})
-    if not live: assert sorted(p.name for p in (page.parent/'tiles').iterdir()) == ['0', '1']
+        build_viewer(s, [], tmp_path/'page', max_side=1024, live=live)
+        names = {p.relative_to(tmp_path/'page').parts[0] for p in (tmp_path/'page').rglob('*') if p.is_file()}
+    shown = {'index.html', 'viewer.css', 'viewer.js', 'openseadragon.LICENSE.txt', 'openseadragon.min.js', 'tiles'}
+    assert names == {'data.js', 'viewer.json'} | (set() if live else shown)
+    if not live: assert sorted(p.name for p in (tmp_path/'page'/'tiles').iterdir()) == ['0', '1']

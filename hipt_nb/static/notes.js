@@ -16,6 +16,8 @@ const style = a => { const c = css((notes.get(a.id) || classes[0]).color); retur
 const annotator = AnnotoriousOSD.createOSDAnnotator(viewer, { drawingMode: 'click', drawingEnabled: false, style });
 const store = annotator.state.store;
 
+const tools = ['polygon', 'rectangle', 'freehand', 'point'];
+
 // shapes
 const ringOf = a => {
   const g = a.target.selector.geometry, b = g.bounds;
@@ -38,7 +40,7 @@ function draw(n) {
 function erase(id) { if (store.getAnnotation(id)) store.deleteAnnotation(id, 'REMOTE'); }
 
 // saving
-const kept = n => n && { name: n.name, color: n.color, text: n.text, points: n.points };
+const kept = n => n && { name: n.name, color: n.color, text: n.text, points: n.points, spot: n.spot };
 function touch(id, before) {
   undone.push([id, before]);
   dirty.add(id); later();
@@ -48,7 +50,7 @@ function later(ms = 400) { clearTimeout(waiting); tell('Saving …'); waiting = 
 function changeOf(id) {
   const n = notes.get(id), base = n ? n.version : null;
   if (!n || n.gone) return { id, base, gone: true };
-  return { id, base, name: n.name, color: n.color, text: n.text, ring: n.points && (base === null || n.moved) ? n.points : null };
+  return { id, base, name: n.name, color: n.color, text: n.text, ring: n.spot ? (base === null ? [n.spot] : null) : n.points && (base === null || n.moved) ? n.points : null };
 }
 async function flush(keepalive = false) {
   clearTimeout(waiting); clearTimeout(retry);
@@ -113,11 +115,11 @@ function undo() {
   const [id, before] = undone.pop() || [];
   if (!id) return;
   const n = notes.get(id);
-  if (before) { notes.set(id, { version: null, author: '', date: '', kind: 'Polygon', ...n, ...before, id, gone: false, moved: true }); draw(notes.get(id)); }
+  if (before) { notes.set(id, { version: null, author: '', date: '', kind: 'Polygon', ...n, ...before, id, gone: false, moved: true }); draw(notes.get(id)); dots(); }
   else if (n) { n.gone = true; erase(id); select(null); }
   dirty.add(id); later(0); list();
 }
-function box(id) { const n = notes.get(id), xs = n.points.map(p => p[0]), ys = n.points.map(p => p[1]); return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)]; }
+function box(id) { const n = notes.get(id); if (n.spot) return [...n.spot, ...n.spot]; const xs = n.points.map(p => p[0]), ys = n.points.map(p => p[1]); return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)]; }
 
 // the panel
 function select(id, focus = false) {
@@ -138,23 +140,60 @@ function list() {
   const shown = [...notes.values()].filter(n => !n.gone);
   $('list').replaceChildren(...shown.map(n => {
     const b = document.createElement('button'), dot = b.appendChild(document.createElement('i'));
-    b.type = 'button'; dot.style.background = css(n.color); b.append(` ${n.name}${n.text ? ': ' + n.text : ''}${n.points ? '' : ` (${n.kind}, kept as it is)`}`);
+    b.type = 'button'; dot.style.background = css(n.color); b.append(` ${n.name}${n.text ? ': ' + n.text : ''}${n.points || n.kind === 'Point' ? '' : ` (${n.kind}, kept as it is)`}`);
     b.addEventListener('click', () => { go(n); if (n.points) annotator.setSelected(n.id); select(n.id); });
     const li = document.createElement('li'); li.append(b); return li;
   }));
-  state.notes = shown.length; tell($('saved').textContent);
+  state.notes = shown.length; tell($('saved').textContent); dots();
 }
 function go(n) {
-  const [x0, y0, x1, y1] = n.points ? box(n.id) : n.bounds, pad = Math.max(x1 - x0, y1 - y0, 400) * .3;
+  const [x0, y0, x1, y1] = n.points || n.spot ? box(n.id) : n.bounds, pad = Math.max(x1 - x0, y1 - y0, 400) * .3;
   viewer.viewport.fitBounds(new OpenSeadragon.Rect((x0 - pad) / D.width, (y0 - pad) / D.width, (x1 - x0 + 2 * pad) / D.width, (y1 - y0 + 2 * pad) / D.width));
 }
-function drawing(tool) {
-  if (tool) annotator.setDrawingTool(tool);
-  annotator.setDrawingEnabled(!!tool); state.drawing = +!!tool;
+// points, which the drawing tool does not know
+const NS = 'http://www.w3.org/2000/svg';
+function dots() {
+  const of = n => n.spot || (n.kind === 'Point' && n.bounds ? n.bounds.slice(0, 2) : null);
+  $('dots').replaceChildren(...[...notes.values()].filter(n => !n.gone && of(n)).map(n => {
+    const p = hiptViewer.at(...of(n)), dot = document.createElementNS(NS, 'circle');
+    for (const [k, v] of Object.entries({ cx: p.x, cy: p.y, r: n.id === chosen ? 8 : 6, fill: css(n.color) })) dot.setAttribute(k, v);
+    return dot;
+  }));
+}
+for (const event of ['animation', 'resize', 'update-viewport']) viewer.addHandler(event, dots);
+
+// a point is a click, a freehand shape follows the mouse while its button is down
+let tool = null, trail = null;
+const ours = ['point', 'freehand'];
+function put(values) { const id = crypto.randomUUID(); set(id, { id, name: classes[0].name, color: classes[0].color, ...values }); draw(notes.get(id)); drawing(null); list(); if (notes.get(id).points) annotator.setSelected(id); select(id, true); }
+function thinned(points, least) { const out = [points[0]]; for (const p of points) if (Math.hypot(p[0] - out[out.length - 1][0], p[1] - out[out.length - 1][1]) >= least) out.push(p); return out; }
+viewer.addHandler('canvas-press', e => { if (tool === 'freehand') trail = [hiptViewer.toSlide(e.position)]; });
+viewer.addHandler('canvas-drag', e => {
+  if (!trail) return;
+  e.preventDefaultAction = true;
+  trail.push(hiptViewer.toSlide(e.position));
+  const line = document.createElementNS(NS, 'polyline');
+  line.setAttribute('points', trail.map(p => { const q = hiptViewer.at(...p); return `${q.x},${q.y}`; }).join(' '));
+  $('ruler').replaceChildren(line);
+});
+viewer.addHandler('canvas-release', () => {
+  if (!trail) return;
+  const pixel = D.width * viewer.viewport.getBounds(true).width / viewer.viewport.getContainerSize().x, ring = thinned(trail, 2 * pixel).slice(0, 4000);
+  trail = null; $('ruler').replaceChildren();
+  if (ring.length > 2) put({ points: [...ring, ring[0]] });
+});
+viewer.addHandler('canvas-click', e => { if (tool === 'point' && e.quick) { e.preventDefaultAction = true; put({ kind: 'Point', points: null, spot: hiptViewer.toSlide(e.position) }); } });
+
+function drawing(what) {
+  tool = what; if (what) hiptViewer.measureOn(false);
+  const theirs = what && !ours.includes(what);
+  if (theirs) annotator.setDrawingTool(what);
+  annotator.setDrawingEnabled(!!theirs); state.drawing = +!!what;
   // the double click that ends a polygon is not to zoom
-  setTimeout(() => { viewer.gestureSettingsMouse.dblClickToZoom = !+state.drawing; }, tool ? 0 : 600);
-  for (const t of ['polygon', 'rectangle']) $('draw-' + t).setAttribute('aria-pressed', tool === t);
-  $('hint').textContent = tool === 'polygon' ? 'Click each corner, double-click to finish, Esc to stop' : tool ? 'Click two opposite corners, Esc to stop' : '';
+  setTimeout(() => { viewer.gestureSettingsMouse.dblClickToZoom = !+state.drawing; }, what ? 0 : 600);
+  for (const t of tools) $('draw-' + t).setAttribute('aria-pressed', what === t);
+  $('hint').textContent = { polygon: 'Click each corner, double-click to finish', rectangle: 'Click two opposite corners', freehand: 'Draw with the button held down', point: 'Click the place' }[what] || '';
+  if (what) $('hint').textContent += ', Esc to stop';
 }
 function mark(name) {
   const c = viewer.viewport.getCenter(true), x = c.x * D.width, y = c.y * D.width, r = D.regions.find(r => x >= r.x && x < r.x + r.size && y >= r.y && y < r.y + r.size);
@@ -186,7 +225,19 @@ $('text').addEventListener('keydown', e => { if (e.key === 'Escape') { e.stopPro
 $('note').addEventListener('submit', e => e.preventDefault());
 $('drop').addEventListener('click', () => remove(chosen));
 $('undo').addEventListener('click', undo);
-for (const t of ['polygon', 'rectangle']) $('draw-' + t).addEventListener('click', () => drawing($('draw-' + t).getAttribute('aria-pressed') === 'true' ? null : t));
+for (const t of tools) $('draw-' + t).addEventListener('click', () => drawing($('draw-' + t).getAttribute('aria-pressed') === 'true' ? null : t));
+// the same annotations in QuPath: a file to take away, and one to bring
+$('fetch').addEventListener('click', async () => { await flush(); Object.assign(document.createElement('a'), { href: 'notes.geojson', download: `${D.name}.geojson` }).click(); });
+$('bring').addEventListener('change', async () => {
+  const file = $('bring').files[0];
+  $('bring').value = '';
+  if (!file) return;
+  await flush();
+  const answer = await fetch('imported', { method: 'POST', headers: { 'X-HIPT-Token': session.token }, body: await file.arrayBuffer() });
+  if (!answer.ok) { tell(`${file.name} was not added: ${answer.statusText}`); return; }
+  const result = await answer.json();
+  accept(result, []); tell(`${result.new} new from ${file.name}`); state.imported = result.new;
+});
 $('yes').addEventListener('click', () => mark('Relevant')); $('no').addEventListener('click', () => mark('Not relevant'));
 try { $('author').value = localStorage.getItem('hipt-author') || ''; } catch { /* a frame without storage */ }
 $('author').addEventListener('change', () => { try { localStorage.setItem('hipt-author', $('author').value.trim()); } catch { /* as above */ } });
@@ -194,7 +245,7 @@ window.addEventListener('beforeunload', e => { if (dirty.size || sending) { flus
 document.addEventListener('visibilitychange', () => { if (document.hidden) flush(true); });
 
 Object.assign(hiptViewer.keys, {
-  d: () => drawing(+state.drawing ? null : 'polygon'), r: () => mark('Relevant'), x: () => mark('Not relevant'), u: undo,
+  d: () => drawing(+state.drawing ? null : 'polygon'), e: () => drawing(+state.drawing ? null : 'freehand'), r: () => mark('Relevant'), x: () => mark('Not relevant'), u: undo,
   Escape: () => { if (+state.drawing) { annotator.cancelDrawing && annotator.cancelDrawing(); drawing(null); } else { annotator.cancelSelected(); select(null); } },
   Delete: () => chosen && remove(chosen), Backspace: () => chosen && remove(chosen) });
 hiptViewer.leave = async () => { await flush(); for (let i = 0; i < 50 && (dirty.size || sending); i++) await new Promise(r => setTimeout(r, 50)); return !dirty.size; };

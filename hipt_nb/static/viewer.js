@@ -3,7 +3,8 @@
 'use strict';
 const D = window.HIPT, $ = id => document.getElementById(id), state = document.body.dataset;
 window.addEventListener('error', e => { state.error = e.message || 'a file is missing'; }, true);
-document.title = D.name; $('name').textContent = D.name; $('label').textContent = D.label;
+document.title = D.name; $('name').textContent = D.name; $('label').textContent = D.label && 'label ' + D.label; $('prediction').textContent = D.prediction; $('about').textContent = D.about; $('warning').textContent = D.warning; $('warning').hidden = !D.warning;
+$('slides').hidden = !D.listed;   // before the viewer measures its place
 
 const viewer = OpenSeadragon({
   element: $('slide'), drawer: 'canvas', showNavigationControl: false, showNavigator: true, navigatorPosition: 'BOTTOM_RIGHT', navigatorOpacity: 1, navigatorBackground: '#f3f3f3', navigatorBorderColor: '#888',
@@ -13,23 +14,63 @@ const viewer = OpenSeadragon({
     getTileUrl: (level, x, y) => `tiles/${level}/${x}_${y}.jpg` } }],
 });
 let layer = -1, hidden = false;
-const items = D.maps.map(() => null), opacity = () => hidden ? 0 : $('opacity').value / 100;
+const items = D.maps.map(() => null), pictures = D.maps.map(() => null), opacity = () => hidden ? 0 : $('opacity').value / 100;
 viewer.addHandler('tile-load-failed', e => { state.error = 'tile ' + e.tile.cacheKey; });
 
+// the values of a map come as a PNG in a script: 16 bits in red and green, transparent where nothing is known
+window.HIPT_MAPS = [];
+function part(tag, what) { return new Promise((done, failed) => { const e = Object.assign(document.createElement(tag), what); e.onload = done; e.onerror = () => failed(new Error(e.src || e.href)); document.head.append(e); }); }
+async function values(i) {
+  if (pictures[i]) return pictures[i];
+  await part('script', { src: D.maps[i].file });
+  const image = Object.assign(new Image(), { src: window.HIPT_MAPS[i] });
+  await image.decode();
+  const { width, height } = image, context = Object.assign(document.createElement('canvas'), { width, height }).getContext('2d', { colorSpace: 'srgb' });
+  context.drawImage(image, 0, 0);
+  window.HIPT_MAPS[i] = null;
+  return pictures[i] = { width, height, data: context.getImageData(0, 0, width, height).data };
+}
+const share = (v, k) => v.data[4 * k + 3] ? (256 * v.data[4 * k] + v.data[4 * k + 1]) / 65535 : NaN;
+// colours, enlarged so that cells stay sharp, but no finer than the slide: the drawing tool counts in pixels of the finest image
+function coloured(i) {
+  const m = D.maps[i], v = pictures[i], colours = D.colours[$('colours').value || m.cmap].map(c => [1, 3, 5].map(k => parseInt(c.slice(k, k + 2), 16))), from = $('from').value / 100;
+  const cells = new ImageData(v.width, v.height);
+  for (let k = 0; k < v.width * v.height; k++) {
+    const s = share(v, k);
+    if (s >= from) cells.data.set([...colours[Math.round(255 * s)], 255], 4 * k);
+  }
+  const small = Object.assign(document.createElement('canvas'), { width: v.width, height: v.height });
+  small.getContext('2d').putImageData(cells, 0, 0);
+  const k = Math.max(1, Math.min(16, Math.floor(1024 / Math.max(v.width, v.height)), Math.floor(m.height / v.height)));
+  const large = Object.assign(document.createElement('canvas'), { height: v.height * k, width: Math.max(1, Math.round(v.height * k * m.width / m.height)) }), c = large.getContext('2d');
+  c.imageSmoothingEnabled = false;
+  c.drawImage(small, 0, 0, large.width, large.height);
+  return large.toDataURL();
+}
 // a map is one image laid over the area it covers; width 1 is the slide's width
-const load = i => viewer.addTiledImage({
-  tileSource: { type: 'image', url: D.maps[i].file, buildPyramid: false }, x: D.maps[i].x / D.width, y: D.maps[i].y / D.width, width: D.maps[i].width / D.width,
-  opacity: 0, success: e => { items[i] = e.item; draw(); }, error: () => { state.error = D.maps[i].file; } });
+async function load(i) {
+  try { await values(i); } catch (e) { state.error = e.message || D.maps[i].file; return; }
+  const m = D.maps[i], now = asked[i] = (asked[i] || 0) + 1;
+  viewer.addTiledImage({
+    tileSource: { type: 'image', url: coloured(i), buildPyramid: false }, x: m.x / D.width, y: m.y / D.width, width: m.width / D.width, opacity: 0,
+    success: e => { if (now !== asked[i]) return viewer.world.removeItem(e.item); if (items[i]) viewer.world.removeItem(items[i]); items[i] = e.item; draw(); },
+    error: () => { state.error = m.file; } });
+}
+const asked = [];
+function recolour() { if (layer >= 0 && pictures[layer]) load(layer); draw(); }
 
+const number = v => Math.abs(v) >= 1e4 || (v && Math.abs(v) < 1e-3) ? v.toExponential(2) : String(+v.toPrecision(3));
 function draw() {
   items.forEach((item, i) => item && item.setOpacity(i === layer ? opacity() : 0));
   state.layer = layer; state.opacity = opacity(); $('shown').textContent = Math.round(100 * opacity()) + ' %';
   const m = D.maps[layer];
-  $('bar').hidden = !m;
+  $('bar').hidden = $('look').hidden = !m;
   if (!m) return;
-  $('bar').querySelector('i').style.background = `linear-gradient(90deg, ${m.colours.join(',')})`;
+  const from = $('from').value / 100, colours = D.colours[$('colours').value || m.cmap];
+  $('bar').querySelector('i').style.background = `linear-gradient(90deg, ${colours.filter((c, k) => k % 15 === 0).join(',')})`;
+  $('least').textContent = from ? number(m.low + from * (m.high - m.low)) : 'all';
   agreement();
-  $('low').textContent = m.low; $('high').textContent = m.high; $('units').textContent = m.units;
+  $('low').textContent = number(m.low); $('high').textContent = number(m.high); $('units').textContent = m.units;
 }
 
 // layers of one level share a line; two selectors switch between its heads and scalings
@@ -67,6 +108,8 @@ const next = key => { const box = $(key); if (box.options.length > 1) other(key,
 });
 for (const key of ['head', 'scaling']) $(key).addEventListener('change', e => other(key, e.target.value));
 $('opacity').addEventListener('input', () => { hidden = false; draw(); });
+$('colours').append(new Option('as it comes', ''), ...Object.keys(D.colours).map(c => new Option(c)));
+for (const id of ['colours', 'from']) $(id).addEventListener('input', () => { for (const [i, item] of items.entries()) if (item && i !== layer) { viewer.world.removeItem(item); items[i] = null; } recolour(); });
 
 function scale() {
   const perPixel = D.mpp * D.width / (viewer.viewport.getContainerSize().x * viewer.viewport.getZoom(true));
@@ -82,40 +125,139 @@ viewer.addOnceHandler('open', () => { choose(D.maps.length ? 0 : -1); grid(); st
 // the grid of regions, and buttons that jump to the most attended ones
 const NS = 'http://www.w3.org/2000/svg', regions = D.regions.filter(r => r.score !== null).sort((a, b) => b.score - a.score);
 let visited = -1;
+const at = (x, y) => viewer.viewport.pixelFromPoint(new OpenSeadragon.Point(x / D.width, y / D.width), true);
 function grid() {
   const svg = $('grid'), on = $('gridded').checked;
   svg.style.display = on ? '' : 'none'; state.grid = +on;
   if (!on) return;
-  const at = (x, y) => viewer.viewport.pixelFromPoint(new OpenSeadragon.Point(x / D.width, y / D.width), true);
-  svg.replaceChildren(...D.regions.map(r => {
-    const a = at(r.x, r.y), b = at(r.x + r.size, r.y + r.size), path = document.createElementNS(NS, 'path'), lines = [`M${a.x} ${a.y}H${b.x}V${b.y}H${a.x}Z`];
-    const n = r.cells, w = (b.x - a.x) / n;
-    if (w > 24) for (let k = 1; k < n; k++) lines.push(`M${a.x + k * w} ${a.y}V${b.y}M${a.x} ${a.y + k * w}H${b.x}`);
-    path.setAttribute('d', lines.join(''));
+  const lines = D.regions.map(r => {
+    const n = r.cells, side = r.size / n, path = document.createElementNS(NS, 'path'), go = (...points) => 'M' + points.map(([x, y]) => { const p = at(x, y); return p.x + ' ' + p.y; }).join('L');
+    const ends = [[r.x, r.y], [r.x + r.size, r.y], [r.x + r.size, r.y + r.size], [r.x, r.y + r.size]], d = [go(...ends) + 'Z'];
+    if (at(r.x, r.y).distanceTo(at(r.x + side, r.y)) > 24) for (let k = 1; k < n; k++) d.push(go([r.x + k * side, r.y], [r.x + k * side, r.y + r.size]), go([r.x, r.y + k * side], [r.x + r.size, r.y + k * side]));
+    path.setAttribute('d', d.join(''));
     return path;
-  }));
+  });
+  svg.replaceChildren(...lines);
 }
 function visit(i) {
   if (!regions.length) return;
   visited = (i + regions.length) % regions.length; state.visited = visited;
-  const r = regions[visited], pad = r.size * .05;
+  toRegion(regions[visited]);
+}
+function toRegion(r) {
+  const pad = r.size * .05;
   viewer.viewport.fitBounds(new OpenSeadragon.Rect((r.x - pad) / D.width, (r.y - pad) / D.width, (r.size + 2 * pad) / D.width, (r.size + 2 * pad) / D.width));
 }
 regions.slice(0, 8).forEach((r, i) => {
   const b = $('most').querySelector('div').appendChild(document.createElement('button'));
-  b.type = 'button'; b.textContent = `${i + 1}: ${r.score.toFixed(2)}`; b.addEventListener('click', () => visit(i));
+  b.type = 'button'; b.textContent = `${r.name}: ${r.score.toFixed(2)}`; b.addEventListener('click', () => visit(i));
 });
 $('most').hidden = !regions.length;
 for (const event of ['open', 'animation', 'resize', 'update-viewport']) viewer.addHandler(event, grid);
 $('gridded').addEventListener('change', grid);
+
+// what lies under the cursor
+const toSlide = p => { const q = viewer.viewport.pointFromPixel(p, true); return [q.x * D.width, q.y * D.width]; };
+const regionAt = (x, y) => D.regions.find(r => x >= r.x && x < r.x + r.size && y >= r.y && y < r.y + r.size);
+const length = px => D.mpp ? (px * D.mpp >= 1000 ? (px * D.mpp / 1000).toFixed(2) + ' mm' : (px * D.mpp).toFixed(0) + ' µm') : Math.round(px) + ' px';
+function under(x, y) {
+  const m = D.maps[layer], v = pictures[layer], r = regionAt(x, y), told = [];
+  if (m && v && x >= m.x && x < m.x + m.width && y >= m.y && y < m.y + m.height) {
+    const s = share(v, Math.floor((y - m.y) / m.height * v.height) * v.width + Math.floor((x - m.x) / m.width * v.width));
+    told.push(isNaN(s) ? 'no value' : number(m.low + s * (m.high - m.low)));
+  }
+  if (r) told.push(r.name);
+  told.push(`${length(x)}, ${length(y)}`);
+  return told.join(' · ');
+}
+viewer.innerTracker.moveHandler = e => { const [x, y] = toSlide(e.position); $('under').textContent = x < 0 || y < 0 || x > D.width || y > D.height ? '' : under(x, y); if (measure.length === 1) ruler([...measure, [x, y]]); };
+
+// a measuring line, from click to click
+let measuring = false, measure = [];
+function ruler(points = measure) {
+  const svg = $('ruler');
+  if (points.length < 2) { svg.replaceChildren(); return; }
+  const [[ax, ay], [bx, by]] = points, a = at(ax, ay), b = at(bx, by), line = document.createElementNS(NS, 'line'), text = document.createElementNS(NS, 'text'), values = { x1: a.x, y1: a.y, x2: b.x, y2: b.y };
+  for (const k in values) line.setAttribute(k, values[k]);
+  text.setAttribute('x', (a.x + b.x) / 2 + 6); text.setAttribute('y', (a.y + b.y) / 2 - 6);
+  text.textContent = state.measured = length(Math.hypot(bx - ax, by - ay));
+  svg.replaceChildren(line, text);
+}
+function measureOn(on = !measuring) { measuring = on; measure = []; ruler(); $('measure').setAttribute('aria-pressed', on); $('tell').textContent = on ? 'Click where the line begins and where it ends' : ''; }
+viewer.addHandler('canvas-click', e => {
+  if (!measuring || !e.quick) return;
+  e.preventDefaultAction = true;
+  measure = measure.length === 1 ? [...measure, toSlide(e.position)] : [toSlide(e.position)];
+  ruler();
+});
+for (const event of ['animation', 'resize', 'update-viewport']) viewer.addHandler(event, () => ruler());
+
+// magnification: 10 µm per pixel are 1×
+if (D.mpp) {
+  const times = [1.25, 2.5, 5, 10, 20, 40].filter(x => 10 / x >= D.mpp / 4);
+  $('times').append(new Option('Zoom to', ''), ...times.map(x => new Option(x + '×', x)));
+  $('times').addEventListener('change', e => { if (e.target.value) viewer.viewport.zoomTo(D.mpp * D.width * e.target.value / 10 / viewer.viewport.getContainerSize().x); e.target.value = ''; });
+} else $('times').hidden = true;
+const turn = by => { viewer.viewport.setRotation((viewer.viewport.getRotation() + by) % 360); state.rotation = viewer.viewport.getRotation(); };
+
+// a picture of this view, with everything that is drawn over the slide and the scale bar
+function photograph() {
+  const from = viewer.drawer.canvas, k = from.width / viewer.viewport.getContainerSize().x, canvas = Object.assign(document.createElement('canvas'), { width: from.width, height: from.height }), c = canvas.getContext('2d');
+  c.fillStyle = '#fff'; c.fillRect(0, 0, canvas.width, canvas.height); c.drawImage(from, 0, 0);
+  c.scale(k, k);
+  c.strokeStyle = '#1d2330';
+  for (const path of $('gridded').checked ? $('grid').children : []) c.stroke(new Path2D(path.getAttribute('d')));
+  const bar = $('scale'), high = from.height / k, wide = parseFloat(bar.querySelector('i').style.width);
+  const words = [bar.hidden ? '' : bar.querySelector('b').textContent, D.name, D.maps[layer] ? `${D.maps[layer].name}, ${number(D.maps[layer].low)} to ${number(D.maps[layer].high)} ${D.maps[layer].units}` : '', D.about, 'not for diagnosis'].filter(Boolean).join(' · ');
+  c.font = '13px system-ui, sans-serif';
+  c.fillStyle = '#ffffffd0'; c.fillRect(8, high - 40, Math.max(wide || 0, c.measureText(words).width) + 12, 32);
+  c.fillStyle = '#111'; if (!bar.hidden) c.fillRect(14, high - 36, wide, 4);
+  c.fillText(words, 14, high - 14);
+  return canvas;
+}
+function snapshot() {
+  let address;
+  try { address = photograph().toDataURL('image/png'); } catch { $('tell').textContent = "A browser lets no page that was opened from disk save a picture: open it with 'hipt view'"; return; }
+  Object.assign(document.createElement('a'), { href: address, download: `${D.name}.png` }).click();
+}
+
+// a second view beside this one, of this slide or another, that moves along
+let partner = null, told = '';
+function beside(href) {
+  $('beside-frame').hidden = !href; $('beside-frame').src = href ? href + '#beside=1&' + where() : 'about:blank';
+  partner = href ? $('beside-frame').contentWindow : null;
+}
+const inFrame = new URLSearchParams(location.hash.slice(1)).has('beside');
+if (inFrame) { partner = window.parent; document.body.classList.add('beside'); }
+// both views show the same part of their slides, in µm where they are known
+const unit = D.mpp || 1;
+function tellPartner() {
+  if (!partner) return;
+  const c = viewer.viewport.getCenter(true), view = { hipt: 'view', x: c.x * D.width * unit, y: c.y * D.width * unit, wide: viewer.viewport.getBounds(true).width * D.width * unit, turn: viewer.viewport.getRotation() };
+  const text = JSON.stringify(view);
+  if (text !== told) { told = text; partner.postMessage(view, '*'); }
+}
+window.addEventListener('message', e => {
+  const v = e.data;
+  if (!partner || e.source !== partner || !v || v.hipt !== 'view' || ![v.x, v.y, v.wide, v.turn].every(Number.isFinite)) return;
+  told = JSON.stringify(v);
+  viewer.viewport.setRotation(v.turn, true);
+  viewer.viewport.zoomTo(D.width * unit / v.wide, null, true);
+  viewer.viewport.panTo(new OpenSeadragon.Point(v.x / unit / D.width, v.y / unit / D.width), true);
+  const c = viewer.viewport.getCenter(true);
+  told = JSON.stringify({ hipt: 'view', x: c.x * D.width * unit, y: c.y * D.width * unit, wide: viewer.viewport.getBounds(true).width * D.width * unit, turn: viewer.viewport.getRotation() });
+});
+for (const event of ['animation', 'rotate']) viewer.addHandler(event, tellPartner);
+$('beside').append(new Option('nothing', ''), new Option('this slide', 'index.html'));
+$('beside').addEventListener('change', e => beside(e.target.value));
 
 // other slides of the run
 if (D.listed) {
   const script = document.createElement('script');
   script.src = '../slides.js';
   script.onload = () => {
-    const box = $('slides'); box.hidden = false;
-    for (const s of window.HIPT_SLIDES) { const o = new Option([s.name, s.label, s.prediction].filter(Boolean).join(' · '), s.href); box.add(o); }
+    const box = $('slides');
+    for (const s of window.HIPT_SLIDES) { const words = [s.name, s.label, s.prediction].filter(Boolean).join(' · '); box.add(new Option(words, s.href)); if (s.name !== D.name) $('beside').add(new Option(s.name, `../${s.href}/index.html`)); }
     const here = () => { box.value = window.HIPT_SLIDES.find(s => s.name === D.name).href; };
     here(); window.addEventListener('pageshow', here);        // a browser that goes back restores what was chosen last
     box.addEventListener('change', async () => { const to = box.value; here(); if (!hiptViewer.leave || await hiptViewer.leave()) location.href = '../' + to + '/index.html'; });
@@ -134,7 +276,6 @@ function agreement(rows = agreed) {
   $('agreement').replaceChildren(...(scaled.length ? [line('th', [`Agreement with ${scaled[0].relevant} + ${scaled[0].others} marks`, 'AUC'])] : []), ...scaled.map(r => line('td', [r.name, r.auc.toFixed(2) + ends(r)])));
 }
 // the drawing tool is loaded by live pages only
-function part(tag, what) { return new Promise((done, failed) => { const e = Object.assign(document.createElement(tag), what); e.onload = done; e.onerror = () => failed(new Error(e.src || e.href)); document.head.append(e); }); }
 async function notes() {
   await Promise.all([part('link', { rel: 'stylesheet', href: 'annotorious.css' }), part('script', { src: 'annotorious.min.js' })]);
   await part('script', { src: 'notes.js' });
@@ -149,7 +290,7 @@ const keys = {
   ArrowLeft: () => pan(-1, 0), ArrowRight: () => pan(1, 0), ArrowUp: () => pan(0, -1), ArrowDown: () => pan(0, 1),
   '.': () => toLevel(Math.min(current() + 1, levels.length - 1)), ',': () => toLevel(current() - 1), h: () => next('head'), s: () => next('scaling'),
   '[': () => step(-5), ']': () => step(5), ' ': () => { hidden = !hidden; draw(); }, g: () => { $('gridded').checked = !$('gridded').checked; grid(); },
-  n: () => visit(visited + 1), p: () => visit(visited < 0 ? -1 : visited - 1), f: () => full(), '?': () => help.showModal() };
+  m: () => measureOn(), o: () => turn(90), i: () => snapshot(), n: () => visit(visited + 1), p: () => visit(visited < 0 ? -1 : visited - 1), f: () => full(), '?': () => help.showModal() };
 // OpenSeadragon's own keys would act a second time
 viewer.innerTracker.keyHandler = null; viewer.innerTracker.keyDownHandler = null;
 document.addEventListener('keydown', e => {
@@ -160,22 +301,42 @@ document.addEventListener('keydown', e => {
   e.preventDefault(); f();
 });
 function full() { document.fullscreenElement ? document.exitFullscreen() : $('slide').requestFullscreen(); }
-for (const [id, key] of [['zoom-in', '+'], ['zoom-out', '-'], ['home', '0'], ['full', 'f'], ['help-open', '?']]) $(id).addEventListener('click', () => keys[key]());
+for (const [id, key] of [['zoom-in', '+'], ['zoom-out', '-'], ['home', '0'], ['turn', 'o'], ['full', 'f'], ['help-open', '?'], ['measure', 'm'], ['snapshot', 'i']]) $(id).addEventListener('click', () => keys[key]());
 
 // a link to this very view
-function place() {
-  const c = viewer.viewport.getCenter(true), z = viewer.viewport.getZoom(true);
-  if (isFinite(z)) history.replaceState(null, '', `#x=${Math.round(c.x * D.width)}&y=${Math.round(c.y * D.width)}&z=${+z.toFixed(3)}&layer=${layer}`);
+function where() {
+  const c = viewer.viewport.getCenter(true), z = viewer.viewport.getZoom(true), r = viewer.viewport.getRotation();
+  return `x=${Math.round(c.x * D.width)}&y=${Math.round(c.y * D.width)}&z=${+z.toFixed(3)}&layer=${layer}${r ? '&turn=' + r : ''}`;
 }
+function place() { if (isFinite(viewer.viewport.getZoom(true))) history.replaceState(null, '', '#' + (inFrame ? 'beside=1&' : '') + where()); }
 function toPlace() {
   const at = new URLSearchParams(location.hash.slice(1));
+  if (at.has('region')) { const r = D.regions.find(r => r.name === at.get('region')); if (r) toRegion(r); return; }
   if (!at.has('z')) return;
   viewer.viewport.zoomTo(+at.get('z'), null, true);
   viewer.viewport.panTo(new OpenSeadragon.Point(+at.get('x') / D.width, +at.get('y') / D.width), true);
+  if (at.has('turn')) turn(+at.get('turn') - viewer.viewport.getRotation());
   if (at.has('layer')) choose(+at.get('layer'));
 }
-viewer.addOnceHandler('open', () => { toPlace(); viewer.addHandler('animation-finish', place); });
+viewer.addOnceHandler('open', () => { toPlace(); for (const event of ['animation-finish', 'rotate']) viewer.addHandler(event, place); });
 window.addEventListener('hashchange', toPlace);
-window.hiptViewer = { viewer, D, choose, items, keys, agreed: agreement };
+
+// in a notebook, the kernel says where to go
+async function led() {
+  const token = (await (await fetch('session.json')).json()).view;
+  for (;;) {
+    await new Promise(r => setTimeout(r, 300));
+    const c = viewer.viewport.getCenter(true), b = viewer.viewport.getBounds(true);
+    const view = { x: c.x * D.width, y: c.y * D.width, wide: b.width * D.width, high: b.height * D.width, layer, opacity: opacity() };
+    const answer = document.hidden ? null : await fetch('view', { method: 'POST', headers: { 'X-HIPT-Token': token }, body: JSON.stringify(view) }).catch(() => null);
+    if (!answer || !answer.ok) { await new Promise(r => setTimeout(r, 3000)); continue; }
+    const to = await answer.json(), r = D.regions.find(r => r.name === to.region);
+    if (r) toRegion(r);
+    if (to.zoom) viewer.viewport.zoomTo(to.zoom);
+    if (to.x !== undefined) viewer.viewport.panTo(new OpenSeadragon.Point(to.x / D.width, to.y / D.width));
+  }
+}
+if (D.live && new URLSearchParams(location.hash.slice(1)).has('framed')) viewer.addOnceHandler('open', led);
+window.hiptViewer = { viewer, D, choose, items, keys, agreed: agreement, toRegion, regionAt, toSlide, at, snapshot, photograph, measureOn };
 if (D.live) viewer.addOnceHandler('open', () => notes().catch(e => { state.error = e.message; }));
 })();
