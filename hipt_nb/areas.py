@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from .core import HIPTError, atomic, not_now
 from .cohort import file_kind
-from .readers import LabelFile, _any_size, labels_of
+from .readers import LabelFile, _any_size, _open_elsewhere, labels_of
 from .slide import Slide
 from .tissue import Tissue, contours, segment
 
@@ -190,10 +190,19 @@ def _open_mask(path, exact):
     if exact and kind=='JPEG':
         raise HIPTError(f"mask {path} is a JPEG, whose values are not exact: save classes as PNG")
     if path.suffix.lower()=='.npy': return _Picture(_array(path)), 'NumPy'
+    _open_elsewhere(path, 'mask', 'hipt_nb.areas.look_into_mask')
+    return _mask_source(path, kind, exact), kind
+
+def _mask_source(path, kind, exact):
     if kind=='TIFF':
-        try: return LabelFile(path), kind
+        try: return LabelFile(path)
         except Exception: pass  # Pillow may know its compression
-    return _Picture(_pillow_labels(path, exact)), kind
+    return _Picture(_pillow_labels(path, exact))
+
+def look_into_mask(path):
+    "Open a mask and read a little of each level, for another process, see chapter guard"
+    source = _mask_source(Path(path), file_kind(path), False)
+    for level,(w,h,_) in enumerate(source.levels): source._window(level, w//2, h//2, min(256, w-w//2), min(256, h-h//2))
 
 def _array(path):
     try: a = np.load(path, mmap_mode='r', allow_pickle=False)

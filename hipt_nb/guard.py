@@ -27,11 +27,14 @@ def serve():
         try:
             getattr(importlib.import_module(module), name)(*call['args'])
             answer = ''
-        except MemoryError: answer = 'memory'
-        except Exception: answer = 'error'
+        except Exception as e: answer = 'memory' if _is_of_memory(e) else 'error'
         _alarm(0)
         answers.write(json.dumps(answer)+'\n')
         answers.flush()
+
+def _is_of_memory(error):
+    "Whether memory was short, even if an error in plain words was made of it"
+    return isinstance(error, MemoryError) or (error.__context__ is not None and _is_of_memory(error.__context__))
 
 def _alarm(seconds):
     if hasattr(signal, 'alarm'): signal.alarm(seconds)

@@ -593,13 +593,13 @@ def _is_ome(path):
 # %% ../nbs/00c_readers.ipynb #00c9aa02
 _guard, _harmless = Guard(), set()
 
-def _open_elsewhere(path):
+def _open_elsewhere(path, what='slide', look='hipt_nb.readers.look_into_file'):
     "Refuse a file that another process could not open and look into"
     stat = path.stat()
-    file = os.path.abspath(path), stat.st_size, stat.st_mtime_ns
+    file = os.path.abspath(path), stat.st_size, stat.st_mtime_ns, what
     if file in _harmless: return
-    if cost := _guard('hipt_nb.readers.look_into_file', os.fspath(path)):
-        raise HIPTError(f"slide '{path}' cannot be opened: it takes {cost}; the file is damaged, or beyond this "
+    if cost := _guard(look, os.fspath(path)):
+        raise HIPTError(f"{what} '{path}' cannot be opened: it takes {cost}; the file is damaged, or beyond this "
                         "machine: copy it again from its source")
     _harmless.add(file)
 

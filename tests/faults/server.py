@@ -45,6 +45,12 @@ def run(call):
 if __name__=='__main__':
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
-    import hipt_nb.all  # noqa: F401  everything that a command would load
+    import importlib
+    import pkgutil
+    import hipt_nb
+    others = ('cv2 h5py matplotlib.pyplot openslide pandas PIL.Image safetensors.torch scipy.stats shapely.ops '
+              'sklearn.model_selection sklearn.linear_model tifffile torch').split()
+    for name in (*others, *(f'hipt_nb.{m.name}' for m in pkgutil.iter_modules(hipt_nb.__path__))):
+        importlib.import_module(name)  # everything that a command would load
     from hipt_nb.cli import main
     for line in sys.stdin: print(json.dumps(run(json.loads(line))), file=answers, flush=True)

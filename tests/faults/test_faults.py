@@ -135,20 +135,36 @@ def test_broken_inputs(hipt, small, tmp_path, name, seed): judge(hipt, tmp_path,
 
 @pytest.fixture(scope='session')
 def finished(tmp_path_factory, hipt):
-    folder = tmp_path_factory.mktemp('demo')
-    rc, text = hipt(folder, 'demo', '--quick', '--out', 'run', seconds=1800)
-    assert rc==0, text
-    for tool in ('trident', 'clam', 'stamp'):
-        rc, text = hipt(folder, 'export', 'run/manifest.csv', '--out', 'run', '--to', tool, '--features', '--encoder',
-                        'hipt-tiny')
+    "Every step on eight tiny slides, and what other tools would have made of them"
+    from hipt_nb.phantom_cohort import make_cohort
+    folder = tmp_path_factory.mktemp('finished')
+    make_cohort(folder/'run'/'cohort', n_slides=8, n_patients=8, size=1024, workers=1)
+    cohort = 'run/cohort/manifest.csv', '--out', 'run'
+    few = '--samples1', 8, '--samples2', 4, '--batch-size', 4
+    for args in (('tile', *cohort, '--region-size', 512, '--blur', 'none'),
+                 ('pretrain', *cohort, '--preset', 'hipt-tiny', '--recipe', 'small', *few),
+                 ('embed', *cohort), ('train', *cohort, '--folds', 2, '--epochs', 1), ('predict', *cohort),
+                 ('evaluate', *cohort, '--no-baselines'), ('attend', *ONE), ('report', *cohort),
+                 *(('export', *cohort, '--to', tool, '--features') for tool in ('trident', 'clam', 'stamp'))):
+        rc, text = hipt(folder, *args, seconds=900)
         assert rc==0, text
+    (folder/'splits').mkdir()
+    for k in range(2):
+        sides = [f'{i},P0{i+1+4*k}-1,P0{i+5-4*k}-1,P0{i+7-4*k}-1' for i in range(2)]
+        (folder/'splits'/f'splits_{k}.csv').write_text('\n'.join([',train,val,test', *sides, '']))
+    square = [[[100, 100], [600, 100], [600, 600], [100, 600], [100, 100]]]
+    feature = dict(type='Feature', id='00000000-0000-4000-8000-000000000001',
+                   geometry=dict(type='Polygon', coordinates=square),
+                   properties=dict(objectType='annotation', name='seen', classification=dict(name='Tumor')))
+    (folder/'run'/'notes').mkdir()
+    (folder/'run'/'notes'/'P01-1.geojson').write_text(json.dumps(dict(type='FeatureCollection', features=[feature])))
     return folder
 
 
 ALL = 'run/manifest.csv', '--out', 'run'
 ONE = 'run/cohort/P01-1.tif', '--out', 'run'
 ENCODER = '--encoder', 'hipt-tiny'
-EMBED = 'embed', *ONE, '--model', 'run/models/hipt-tiny'
+EMBED = 'embed', *ONE
 REPORT = 'report', *ALL
 FINISHED = {  # name: (file that is changed, what is taken away first, commands)
     'tiles': ('tiles/P01-1.h5', ['features/hipt-tiny/P01-1.h5'], [EMBED, REPORT]),
@@ -156,6 +172,12 @@ FINISHED = {  # name: (file that is changed, what is taken away first, commands)
                  [('knn', *ALL, *ENCODER, '--folds', 2),
                   ('train', *ALL, *ENCODER, '--folds', 2, '--epochs', 1, '--name', 'x'),
                   ('attend', *ONE, *ENCODER), REPORT]),
+    'split files': ('../splits/*.csv', [],
+                    [('train', *ALL, *ENCODER, '--epochs', 1, '--name', 'x', '--splits', 'splits')]),
+    'notes': ('notes/*.geojson', [], [('view', 'run', '--static', 'pages', *ENCODER), REPORT]),
+    'record of a training': ('models/hipt-tiny-level*/config.json', [],
+                             [('pretrain', *ALL, '--preset', 'hipt-tiny', '--recipe', 'small', '--samples1', 8,
+                               '--samples2', 4, '--batch-size', 4)]),
     'maps': ('maps/hipt-tiny/*.h5', [], [('view', 'run', '--static', 'pages', *ENCODER), ('export', *ALL), REPORT]),
     'pyramid config': ('models/hipt-tiny/config.json', ['features/hipt-tiny/P01-1.h5'], [EMBED, REPORT]),
     'pyramid weights': ('models/hipt-tiny/model.safetensors', ['features/hipt-tiny/P01-1.h5'], [EMBED]),
@@ -178,18 +200,28 @@ def _copy(source, target):
     else: os.link(source, target)
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize('seed', seeds('0:40'))
-@pytest.mark.parametrize('name', FINISHED)
-def test_broken_files_of_a_run(hipt, finished, tmp_path, name, seed):
+def work_on_run(finished, name, seed, folder):
+    "A copy of the run with one of its files changed, and the commands that read it"
     pattern, gone, commands = FINISHED[name]
-    shutil.copytree(finished, tmp_path, copy_function=_copy, dirs_exist_ok=True)
-    for p in gone: (tmp_path/'run'/p).unlink()
-    files = sorted(p for p in (tmp_path/'run').glob(pattern) if p.is_file())
-    assert files, f'{name}: the demo makes no {pattern}'
+    shutil.copytree(finished, folder, copy_function=_copy, dirs_exist_ok=True)
+    for p in gone: (folder/'run'/p).unlink()
+    files = sorted(p for p in (folder/'run').glob(pattern) if p.is_file())
+    assert files, f'{name}: the run holds no {pattern}'
     chosen = files[seed % len(files)]
     data = chosen.read_bytes()
     chosen.unlink()  # it may be a link
     chosen.write_bytes(data)
     how = mutate(chosen, seed)
-    judge(hipt, tmp_path, f'{how} in {chosen.relative_to(tmp_path)}', commands)
+    return f'{how} in {os.path.relpath(chosen, folder)}', commands
+
+
+@pytest.mark.parametrize('name', FINISHED)
+def test_a_share_of_broken_files_of_a_run(hipt, finished, tmp_path, name):
+    judge(hipt, tmp_path, *work_on_run(finished, name, 1000, tmp_path))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('seed', seeds('0:40'))
+@pytest.mark.parametrize('name', FINISHED)
+def test_broken_files_of_a_run(hipt, finished, tmp_path, name, seed):
+    judge(hipt, tmp_path, *work_on_run(finished, name, seed, tmp_path))
