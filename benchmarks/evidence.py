@@ -1,5 +1,6 @@
-"""All evidence that arrangement is learned, by one command: mosaics of real patches, real neighbourhoods, the demo; each
-as its own script runs it, goes on where it was stopped, and runs nothing twice. Prints every table, and the time of each.
+"""All evidence that arrangement is learned, by one command: mosaics of real patches, real neighbourhoods, the demo.
+Each is run as by its own script, goes on where it was stopped, and runs nothing twice. Prints all tables, and the time
+of each.
 
     python benchmarks/evidence.py --mosaics FOLDER --sections FOLDER --cache FOLDER [--quick]
 
@@ -18,10 +19,11 @@ def main(mosaics_of, sections, cache, quick):
     features = cache/'mosaics.npz'
     if not features.exists(): timed('features', mosaics.features, mosaics_of, features)
     timed('mosaics', mosaics.test, features, quick)
-    for n,_,steps in mosaics.EVIDENCE[:1] if quick else mosaics.EVIDENCE: mosaics.table(n, steps, test=True)
+    for n,steps in dict.fromkeys((n, steps) for n,_,steps in mosaics.EVIDENCE): mosaics.table(n, steps, test=True)
     mosaics.aims_table()
     seeds = [0] if quick else [0, 1, 2]
-    timed('neighbourhoods', neighbourhoods.main, sections, cache/'sections.npz', neighbourhoods.ARMS, seeds, mosaics.STEPS)
+    timed('neighbourhoods', neighbourhoods.main, sections, cache/'sections.npz', neighbourhoods.ARMS, seeds,
+          mosaics.STEPS)
     neighbourhoods.table()
     timed('demo', demo.main, demo.RESULTS, demo.TEST[:1] if quick else demo.TEST, False, [], False, False, None)
     for what,seconds in spent.items(): print(f'{what}: {seconds/60:.0f} min')

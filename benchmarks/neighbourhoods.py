@@ -80,15 +80,20 @@ def twins(rng, w, question, count):
     moved = (within_rows if question=='rows' else within_blocks)(real, rng)
     return np.stack([real, moved], 1).reshape(count, 1, SIDE, SIDE), np.arange(count)%2
 
-def table():
-    "A row for each arm: AUC of both questions, every seed"
+def found():
+    "(arm, steps) → results, seed by seed"
     rows = [json.loads(p.read_text()) for p in RESULTS.glob('*.json')]
     rows.sort(key=lambda r: (ARMS.index(r['arm']), r['steps'], r['seed']))
+    res = {}
+    for r in rows: res.setdefault((r['arm'], r['steps']), []).append(r)
+    return res
+
+def table():
+    "A row for each arm: AUC of both questions, every seed"
     print('| arm | steps | seeds | '+' | '.join(f'shuffled within {q}' for q in QUESTIONS)+' |\n'+'|---'*5+'|')
-    for arm,steps in dict.fromkeys((r['arm'], r['steps']) for r in rows):
-        mine = [r for r in rows if (r['arm'], r['steps'])==(arm, steps)]
-        cells = [', '.join(f'{value(r, q):.2f}' for r in mine) for q in QUESTIONS]
-        print(f"| {arm} | {steps or ''} | {', '.join(str(r['seed']) for r in mine)} | {' | '.join(cells)} |")
+    for (arm,steps),rs in found().items():
+        cells = [', '.join(f'{value(r, q):.2f}' for r in rs) for q in QUESTIONS]
+        print(f"| {arm} | {steps or ''} | {', '.join(str(r['seed']) for r in rs)} | {' | '.join(cells)} |")
 
 def main(data, cache, arms, seeds, steps):
     torch.set_num_threads(1)
