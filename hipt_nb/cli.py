@@ -8,17 +8,17 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'OldModel', 'Bags',
            'Seed', 'Redo', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK',
            'info', 'Areas', 'tile', 'pretrain', 'embed', 'import_weights', 'train', 'knn', 'probe', 'evaluate',
-           'predict', 'attend', 'report', 'view', 'export', 'import_', 'demo', 'main']
+           'predict', 'attend', 'report', 'status', 'view', 'export', 'import_', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
-import logging, os, signal, sys, time, warnings
+import logging, os, shlex, signal, sys, time, warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, List, Literal, Optional
 import typer
 from .core import HIPTError, check_interrupt, logger, not_now, remember_interrupt, save_figure, write_csv
 from .cohort import read_manifest, table_encoding
-from .run import Run, versions
+from .run import Run, command, versions
 
 # %% ../nbs/16_cli.ipynb #f41f330e
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
@@ -69,6 +69,14 @@ def _say(
         raise HIPTError(f"{verb}: every slide failed; the reasons are in {where}")
     text = ', '.join(f'{v} {k}' for k,v in counts.items() if v)
     print(f"{verb}: {text}{f' (see {where})' if counts['failed'] else ''}")
+
+def _read(
+    slides,      # as typed
+    require=(),  # columns
+):               # the manifest
+    "The slides of a command, which is kept with them for 'hipt status'"
+    if typed := command.get(): command.set(typed | dict(slides=[os.path.abspath(p) for p in slides]))
+    return read_manifest(slides, require)
 
 def _existing(
     out,  # a run folder
@@ -181,7 +189,7 @@ def tile(
 ):
     "Find tissue, lay regions and patches over it. Writes tiles/{slide}.h5, .jpg and .geojson, and tiles.csv."
     from hipt_nb.tiling import Tiling, tile_cohort, tile_table
-    run, manifest = Run(out), read_manifest(slides)
+    run, manifest = Run(out), _read(slides)
     areas = {k: v for k,v in dict(mask=mask, include=include, exclude=exclude).items() if v}
     tiling = Tiling(tissue, region_size, patch_size, mpp, overlap, min_tissue, min_region, blur, upsample,
                     _settings(setting), areas, tuple(mask_value or ()))
@@ -252,7 +260,7 @@ def pretrain(
     Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."""
     from hipt_nb.dino import ranks
     from hipt_nb.pretrain import Pretraining, embed_encoder, pretrain_pyramid
-    run, manifest = Run(out), read_manifest(slides)
+    run, manifest = Run(out), _read(slides)
     t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
                     save_memory=save_memory, graphs=not no_graphs, compile=compile, setting=_settings(setting),
                     passes=passes, anyway=anyway)
@@ -279,7 +287,7 @@ def embed(
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
     hipt = get_model(model, run, device, weights)
-    counts = embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision,
+    counts = embed_cohort(run, _read(slides), hipt, batch_size=batch_size, precision=precision,
                           skip_bad=skip_bad_regions, redo=redo)
     _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}')
 
@@ -413,7 +421,7 @@ def train(
     options = {k:v for k,v in locals().items() if k not in ('slides','out','device','workers')}
     from hipt_nb.trained import labelled, name_columns, task_columns, train_cohort
     run = _existing(out)
-    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
+    manifest = _from_splits(_with_regions(run, _read(slides)), splits)
     manifest = _patients_named(labelled(name_columns(manifest, task, label, time, event)))
     options['encoder'] = encoder = run.encoder_name(encoder)
     splits = _folds(manifest, folds, seed, task=task, order=order, repeats=repeats, by_site=by_site, splits=splits,
@@ -668,7 +676,7 @@ def attend(
 ):
     "Draw the attention of patch, region and slide. Writes maps/{encoder}/{slide}.jpg and .h5."
     from hipt_nb.attend import attend_cohort, attending_pyramid
-    run, manifest = _existing(out), read_manifest(slides)
+    run, manifest = _existing(out), _read(slides)
     hipt = attending_pyramid(_encoder_or_model(encoder, model), run, device)
     step, offsets = f'attend/{hipt.name}', [k*hipt.patch_size//2 for k in range(shifts)]
     counts = attend_cohort(run, manifest, hipt, top, offsets, trained, redo, weights, device)
@@ -689,6 +697,21 @@ def report(slides:Slides, out:Out):
     print(f"report: {write_report(_existing(out), read_manifest(slides), title=f'HIPT run: {Path(out).name}')}")
 
 # %% ../nbs/16_cli.ipynb #8c13f9a2
+@app.command()
+def status(
+    run:Annotated[Path, _argument("Run folder.")],
+    as_json:Annotated[bool, typer.Option('--json', help="Print a JSON list instead, with every slide.")]=False,
+):
+    """How far a run is. For every step: done, running and where, failed and why, out of date, left, and speed.
+
+    Says with which command it goes on. May be called while others work in the folder."""
+    import json
+    from hipt_nb.status import status_lines
+    steps = _existing(run).status()
+    if as_json: print(json.dumps([s.as_dict() for s in steps], indent=1, ensure_ascii=False))
+    else: print('\n'.join(status_lines(steps)) or f"status: nothing has run in '{run}' yet: begin with 'hipt tile'")
+
+# %% ../nbs/16_cli.ipynb #11f21d2b
 @app.command()
 def view(
     run:Annotated[Path, _argument("Run folder, or one slide.")],
@@ -749,7 +772,7 @@ def export(
     encoder:Encoder=None,
 ):
     "Tissue, regions, patches or features for other programs. Writes into export/."
-    run, manifest = _existing(out), read_manifest(slides)
+    run, manifest = _existing(out), _read(slides)
     if features:
         from hipt_nb.export import export_features_cohort
         counts, name = export_features_cohort(run, manifest, to, encoder), run.encoder_name(encoder)
@@ -783,7 +806,7 @@ def import_(
 ):
     "Patches of another program, and their features. Writes tiles/{slide}.h5 and features/{encoder}/{slide}.h5."
     from hipt_nb.layouts import holds_features, import_features_cohort, slides_of
-    manifest = read_manifest(slides) if slides else slides_of(coords)
+    manifest = _read(slides) if slides else slides_of(coords)
     run = Run(out)
     if features is None: features = holds_features(coords, manifest.slide_id)
     if features:
@@ -929,6 +952,7 @@ def main():
     _show_log()
     _plain_output()
     args = _encoding_first(sys.argv[1:])
+    command.set(dict(text=shlex.join(['hipt', *args]), folder=os.getcwd(), slides=None))
     sys.argv[1:] = [a for a in args if a!='--debug']
     try: app()
     except BrokenPipeError: _closed_pipe()

@@ -19,6 +19,7 @@ import numpy as np, torch
 from torch import nn
 from .core import HIPTError, changed, logger, quiet_imports, read_json, renamed, write_csv, write_json
 from .cohort import for_pretraining, kind_of_evaluation
+from .run import at_work
 from .tiling import read_tiles
 from .weights import backbone_weights, load_strict, read_checkpoint, save_weights, weights_hash
 from .precision import pick_dtype
@@ -612,7 +613,8 @@ def pretrain_pyramid(
     kind = kind_of_evaluation(cohort, manifest.patient)
     first_does(lambda: _record(run, name, t, plan, kind))
     for k in range(first, wanted[-1]+1):
-        if k in plan: _pretrain_level(run, manifest, hipt, name, k, t, **plan[k])
+        if k in plan:
+            with at_work(run, f'pretrain/{name}-level{k}'): _pretrain_level(run, manifest, hipt, name, k, t, **plan[k])
         load_level(hipt.levels[k-1], run.level(name, k))
     if wanted[-1]==len(hipt.levels): first_does(lambda: _save(hipt, run.pyramid(name)))
     return hipt

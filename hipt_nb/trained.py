@@ -16,7 +16,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .core import HIPTError, atomic, logger, pick_device, quick_hash, renamed, write_csv
 from .cohort import map_paths, read_events, read_manifest
-from .run import Run
+from .run import Run, at_work
 from .tiling import read_tiles
 from .features import by_patient, check_kind, describe_bags, differences, has_regions, label_classes, load_bags
 from .evaluate import slides_in
@@ -558,7 +558,8 @@ def train_cohort(
     out = run.slide_model(name or (former if _begun_before(run, usual, former, classes) else usual))
     task = classes or task_of(task, bags, order)
     if kind=='patch': logger.info(f'train: {describe_bags(bags, most_patches(t, bags, make_task(task)))}')
-    cross_validate(bags, folds, out, task, top, device, pool, workers, columns, **asdict(t))
+    with at_work(run, f'train/{out.relative_to(run.slide_model("x").parent)}'):
+        cross_validate(bags, folds, out, task, top, device, pool, workers, columns, **asdict(t))
     _keep_slides(run, out, bags)
     if options is not None: _keep_command(out, manifest, options)
     return Trained(out)

@@ -15,7 +15,7 @@ def walk(*verbs):
     assert r.returncode==0, (r.stdout, r.stderr)
     return r.stdout
 
-VERBS = 'info tile pretrain embed train knn evaluate predict attend report view export import demo'.split()
+VERBS = 'info tile pretrain embed train knn evaluate predict attend report status view export import demo'.split()
 
 def test_help_lists_every_verb():
     out = hipt('--help').stdout
