@@ -463,7 +463,7 @@ def _tile_row(run, tiling, slide_mpp, previews, redo, row):
         write_geojson(path.with_suffix('.geojson'), tissue, slide)
         if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
         write_tiles(path, tiles)
-    notes = [_mpp_note(slide), _unreadable(tiles), *_mask_notes(own, tissue)]
+    notes = [_mpp_note(slide), _unreadable(tiles), *_mask_notes(own, tissue), *_tissue_notes(tissue, path)]
     if not len(tiles): notes.append(_why_empty(tiles, path))
     return 'done', '; '.join(filter(None, notes))
 
@@ -491,6 +491,17 @@ def _mask_notes(own, tissue):
     marks = 'nothing' if share<=.001 else 'the whole slide'
     return [f"{names} marks {'almost '*bool(0<share<1)}{marks} as tissue of slide '{tissue.slide_id}': "
             "is it the right mask, with the right values?"]
+
+def _tissue_notes(tissue, path):
+    "What was too small to count as tissue, and what makes the mask uncertain"
+    pieces, mm2 = tissue.params.get('dropped', (0, 0))
+    found, least = tissue.mask.sum()*(tissue.params.get('mpp', 0)/1000)**2, tissue.params.get('min_area', 0)
+    if mm2>max(.01*found, least/1e6):
+        yield (f"slide '{tissue.slide_id}': {pieces} pieces, {mm2:.2g} mm², smaller than min_area are left out: "
+               f"--setting min_area={min(least/10, 2e4):.0f} (µm²) keeps more")
+    if unsure := tissue.params.get('unsure'):
+        yield (f"slide '{tissue.slide_id}': its tissue is uncertain, {', and '.join(unsure)}. Look at "
+               f"{path.with_suffix('.jpg').name}, and give a --mask if it is wrong")
 
 def _outdated(tiles, slide, own, tiling):
     "Why the tiles of a slide are out of date, and what else to do; empty if they are not. Older tiles say less"
