@@ -215,7 +215,7 @@ def _pieces_around(mask, labels, stats, holes):
 # %% ../nbs/03_tissue.ipynb #cf630104
 def segment(
     slide:Slide,          # an open slide
-    preset:str='hipt',    # a name in `TISSUE_PRESETS`
+    preset:str='glass',   # a name in `TISSUE_PRESETS`
     mpp:float=8.,         # µm per pixel of the mask
     view:tuple=None,      # from `overview(slide, mpp)`, if at hand
     **settings,           # numbers that differ from the preset: areas in µm², sides in px of the mask
@@ -256,8 +256,10 @@ def _settings(preset, settings):
         raise HIPTError(f"unknown tissue preset '{preset}': use {', '.join(TISSUE_PRESETS)}")
     known = TISSUE_PRESETS[preset]
     unknown = sorted(set(settings)-set(known))
-    if unknown: raise HIPTError(f"unknown tissue setting {', '.join(unknown)}: use {', '.join(known)}")
-    return known | settings
+    if not unknown: return known | settings
+    others = [k for k,v in TISSUE_PRESETS.items() if v.keys()>=settings.keys()]
+    raise HIPTError(f"unknown tissue setting {', '.join(unknown)}: preset '{preset}' has {', '.join(known)}"
+                    + bool(others)*f"; it belongs to --tissue {', '.join(others)}")
 
 # %% ../nbs/03_tissue.ipynb #5fd07d5f
 def contours(
