@@ -240,7 +240,7 @@ def _is_geojson(path): return Path(path).name.lower().removesuffix('.gz').endswi
 # %% ../nbs/03a_areas.ipynb #3cb558bf
 def find_tissue(
     slide:Slide,      # an open slide
-    preset:str='hipt',# a name in `TISSUE_PRESETS`, for `segment`
+    preset:str='glass', # a name in `TISSUE_PRESETS`, for `segment`
     mask=None,        # file with the tissue, instead of segmenting
     include=None,     # file with the area to stay within
     exclude=None,     # file with the area to leave out

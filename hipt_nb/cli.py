@@ -164,10 +164,12 @@ def tile(
     patch_size:Annotated[int, typer.Option(help="Side of a patch, px at --mpp.", min=16)]=256,
     mpp:Annotated[float, typer.Option(help="µm per pixel to work at.", min=.01)]=.5,
     overlap:Annotated[int, typer.Option(help="By how much neighbouring regions overlap, px at --mpp.", min=0)]=0,
-    tissue:Annotated[str, typer.Option(
-        help="Tissue preset: hipt (CLAM's defaults), tcga, biopsy, resection or otsu.")]='hipt',
+    tissue:Annotated[Optional[str], typer.Option(
+        help="Tissue preset: glass (what is more than the glass of the slide), or CLAM's way with the numbers hipt (its "
+             "defaults), tcga, biopsy, resection or otsu, whose masks lie up to a mask pixel (8 µm) too far right and "
+             "down. If not given: as the run was tiled, else glass.", show_default=False)]=None,
     setting:Annotated[Optional[List[str]], _option(
-        "A number that differs from the preset, as in saturation=12 or min_area=50000 (µm²); several times for "
+        "A number that differs from the preset, as in min_area=50000 (µm²), or saturation=12 of hipt; several times for "
         "several.")]=None,
     mask:Annotated[Optional[Path], Areas('the tissue itself, instead of looking for it')]=None,
     mask_value:Annotated[Optional[List[int]], _option(
@@ -182,17 +184,22 @@ def tile(
     blur:Annotated[Literal['sample','full','none'], typer.Option(
         help="Look for blur in a sample of windows, in full (reads all tissue at 1 µm per pixel), "
              "or not at all.")]='sample',
+    max_pen:Annotated[float, typer.Option(
+        help="Leave out patches with a larger share under felt pen (0.5: half). 1: pen is measured and shown only.",
+        min=0, max=1)]=1.,
+    max_blur:Annotated[float, typer.Option(
+        help="The same for blur; better with --blur full.", min=0, max=1)]=1.,
     previews:Annotated[bool, typer.Option(help="Write a picture of each slide with outline and grid.")]=True,
     upsample:Annotated[bool, typer.Option(
         '--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
     slide_mpp:SlideMpp=None, workers:Workers=1, redo:Redo=False,
 ):
     "Find tissue, lay regions and patches over it. Writes tiles/{slide}.h5, .jpg and .geojson, and tiles.csv."
-    from hipt_nb.tiling import Tiling, tile_cohort, tile_table
+    from hipt_nb.tiling import Tiling, tile_cohort, tile_table, usual_preset
     run, manifest = Run(out), _read(slides)
     areas = {k: v for k,v in dict(mask=mask, include=include, exclude=exclude).items() if v}
-    tiling = Tiling(tissue, region_size, patch_size, mpp, overlap, min_tissue, min_region, blur, upsample,
-                    _settings(setting), areas, tuple(mask_value or ()))
+    tiling = Tiling(tissue or usual_preset(run), region_size, patch_size, mpp, overlap, min_tissue, min_region, blur,
+                    upsample, _settings(setting), areas, tuple(mask_value or ()), max_pen, max_blur)
     counts = tile_cohort(run, manifest, tiling, slide_mpp, workers, previews, redo)
     table = tile_table(run, manifest)
     run.add_rows('tiles', table)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, prefetch, renamed
+from .glass import above_glass
 from .slide import Slide, best_level
 
 # %% ../nbs/03_tissue.ipynb #3408b6f2
@@ -114,8 +115,11 @@ def _preset(saturation, median, close, area, hole, max_holes, otsu=False):
     return dict(saturation=saturation, otsu=otsu, median=median, close=close,
         min_area=area*REF_UM2, min_hole=hole*REF_UM2, max_holes=max_holes, max_share=.01)
 
+# glass: the glass of this slide, and small pieces kept; the rest is CLAM's way.
 # hipt: CLAM's defaults, which HIPT used; tcga: CLAM's preset for TCGA; otsu: a threshold per slide
 TISSUE_PRESETS = dict(
+    glass     = dict(texture_above=.03, colour=.12, edge=.05, share=.35, close=5, min_area=2e4, min_hole=1e5,
+                     max_holes=1000, max_share=.01),
     hipt      = _preset(saturation=8,  median=7,  close=4, area=100, hole=16, max_holes=8),
     tcga      = _preset(saturation=8,  median=7,  close=4, area=16,  hole=4,  max_holes=8),
     biopsy    = _preset(saturation=15, median=11, close=2, area=1,   hole=1,  max_holes=2),
@@ -211,7 +215,7 @@ def _pieces_around(mask, labels, stats, holes):
 # %% ../nbs/03_tissue.ipynb #cf630104
 def segment(
     slide:Slide,          # an open slide
-    preset:str='hipt',    # a name in `TISSUE_PRESETS`
+    preset:str='glass',   # a name in `TISSUE_PRESETS`
     mpp:float=8.,         # µm per pixel of the mask
     view:tuple=None,      # from `overview(slide, mpp)`, if at hand
     **settings,           # numbers that differ from the preset: areas in µm², sides in px of the mask
@@ -221,9 +225,30 @@ def segment(
     image, scale = view or overview(slide, mpp)
     um2 = (scale*slide.mpp)**2
     least = lambda area: min(area/um2, p['max_share']*image.shape[0]*image.shape[1])
-    m = threshold(saturation(image, p['median']), p['saturation'], p['otsu'], p['close'])
-    m = fill_holes(keep_pieces(m, least(p['min_area'])), least(p['min_hole']), p['max_holes'])
-    return Tissue(m, scale, slide.name, dict(preset=preset, mpp=scale*slide.mpp, **p))
+    found, unsure = _above_glass(slide, image, scale, p) if 'texture_above' in p else (_coloured(image, p), [])
+    m = keep_pieces(found, least(p['min_area']))
+    said = dict(dropped=_dropped(found, m, um2), unsure=unsure)
+    m = fill_holes(m, least(p['min_hole']), p['max_holes'])
+    if 'texture_above' in p and m.mean()>.9:
+        unsure.insert(0, f'{m.mean():.0%} of the slide counts as tissue')
+    return Tissue(m, scale, slide.name, dict(preset=preset, mpp=scale*slide.mpp, **p, **said))
+
+def _coloured(image, p):
+    return threshold(saturation(image, p['median']), p['saturation'], p['otsu'], p['close'])
+
+def _above_glass(slide, image, scale, p):
+    "The last row and column of a view can lie partly outside the slide, which is white: there, their neighbours count"
+    image = image.copy()
+    beyond = [n-m/scale for n,m in zip(image.shape, slide.dimensions[::-1])]
+    if .05<beyond[0]<1: image[-1] = image[-2:][0]
+    if .05<beyond[1]<1: image[:,-1] = image[:,-2:][:,0]
+    return above_glass(image, *(p[k] for k in ('texture_above', 'colour', 'edge', 'share', 'close')))
+
+def _dropped(before, after, um2):
+    "What was too small: [pieces, mm²]"
+    import cv2
+    gone = before & ~after
+    return [cv2.connectedComponents(gone.astype(np.uint8), connectivity=8)[0]-1, round(float(gone.sum())*um2/1e6, 4)]
 
 def _settings(preset, settings):
     "A preset with some of its values replaced"
@@ -231,8 +256,10 @@ def _settings(preset, settings):
         raise HIPTError(f"unknown tissue preset '{preset}': use {', '.join(TISSUE_PRESETS)}")
     known = TISSUE_PRESETS[preset]
     unknown = sorted(set(settings)-set(known))
-    if unknown: raise HIPTError(f"unknown tissue setting {', '.join(unknown)}: use {', '.join(known)}")
-    return known | settings
+    if not unknown: return known | settings
+    others = [k for k,v in TISSUE_PRESETS.items() if v.keys()>=settings.keys()]
+    raise HIPTError(f"unknown tissue setting {', '.join(unknown)}: preset '{preset}' has {', '.join(known)}"
+                    + bool(others)*f"; it belongs to --tissue {', '.join(others)}")
 
 # %% ../nbs/03_tissue.ipynb #5fd07d5f
 def contours(
