@@ -6,9 +6,10 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'OldModel', 'Bags',
-           'Seed', 'Redo', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK',
-           'info', 'Areas', 'tile', 'pretrain', 'embed', 'import_weights', 'train', 'knn', 'probe', 'evaluate',
-           'predict', 'attend', 'report', 'status', 'view', 'export', 'import_', 'demo', 'main']
+           'Seed', 'Redo', 'Shard', 'Slurm', 'Jobs', 'DryRun', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits',
+           'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info', 'Areas', 'tile', 'pretrain', 'embed', 'import_weights',
+           'train', 'knn', 'probe', 'evaluate', 'predict', 'attend', 'report', 'status', 'view', 'export', 'import_',
+           'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, shlex, signal, sys, time, warnings
@@ -53,6 +54,15 @@ Bags     = Annotated[Optional[Literal['patch','grid','region']], _option(
 Seed     = Annotated[int, typer.Option(help="Another seed, another run.")]
 Redo     = Annotated[bool, typer.Option(
     '--redo', help="Make again what is out of date: made from files, or with settings, that have changed since.")]
+Shard    = Annotated[Optional[str], _option(
+    "Do a share of the slides, the same on whatever machine: 1/8 to 8/8, or auto, which asks Slurm (an array) or "
+    "torchrun. Exit code 3 if some of its slides failed.", metavar='I/N')]
+Slurm    = Annotated[Optional[str], _option(
+    "Submit to Slurm instead, with these settings: partition=gpu,time=240,gpus=1 (time in minutes; also nodes, tasks, "
+    "cpus, mem, account, notice, and any option of sbatch). Needs the extra cluster.")]
+Jobs     = Annotated[Optional[int], _option(
+    "With --slurm: an array of so many tasks, each with a share of the slides.", min=1)]
+DryRun   = Annotated[bool, typer.Option('--dry-run', help="With --slurm: only print the sbatch file.")]
 
 # %% ../nbs/16_cli.ipynb #c69ad21d
 def _say(
@@ -60,10 +70,11 @@ def _say(
     counts:dict,  # done, skipped, failed
     run:Run,      # where
     log:str=None, # the step's name in `log.csv`, if it is another
+    shard=None,   # as typed; a share ends with an exit code, and no error
 ):
     "Print one line on what happened; an error if every slide failed"
     log, where = log or verb, run.table('log')
-    if counts['failed'] and not counts['done']+counts['skipped']:
+    if counts['failed'] and not counts['done']+counts['skipped'] and not (shard or _by_ranks()):
         reasons = [reason for (_, v), (status, reason) in run.read_log().items() if v==log and status=='failed']
         if counts['failed']==1 and reasons: raise HIPTError(reasons[-1])
         raise HIPTError(f"{verb}: every slide failed; the reasons are in {where}")
@@ -77,6 +88,55 @@ def _read(
     "The slides of a command, which is kept with them for 'hipt status'"
     if typed := command.get(): command.set(typed | dict(slides=[os.path.abspath(p) for p in slides]))
     return read_manifest(slides, require)
+
+def _share(
+    manifest,  # of a command
+    shard,     # as typed
+    run=None,  # whose list of slides is to hold all of them, not only this share
+):             # the rows to work on
+    "The slides that this job is to do; all of them where it is the only one"
+    if not (shard := shard or _by_ranks()): return manifest
+    from hipt_nb.shares import share_of, which_share
+    i, n = which_share(shard)
+    mine = share_of(manifest, i, n, run)
+    if len(mine): return mine
+    print(f'share {i} of {n} holds none of the {len(manifest)} slides')
+    raise typer.Exit()
+
+def _by_ranks(): return 'auto' if int(os.environ.get('WORLD_SIZE', 1))>1 else None
+
+def _submit(
+    out,           # run folder
+    slurm,         # settings, as typed
+    jobs,          # number of shares
+    dry_run,       # print the sbatch file instead
+    ranks=False,   # one job, whose tasks are ranks, instead of shares
+):
+    "Submit the command that was typed to Slurm, as an array of shares or as one training"
+    from hipt_nb.cluster import Task, queue_lines, sbatch_text, slurm_settings, submit
+    run, settings = Run(out), slurm_settings(slurm)
+    args = _without([a for a in sys.argv[1:] if a!='--dry-run'], '--slurm', '--jobs')
+    if '--shard' in args: raise HIPTError("--slurm makes the shares itself: say how many with --jobs, without --shard")
+    gpus, n = settings.get('gpus_per_node', 0), 1 if ranks else jobs or 1
+    if ranks: settings.setdefault('ntasks_per_node', max(1, gpus))
+    elif gpus>1 and args[0]=='embed' and '--gpus' not in args: args += ['--gpus', str(gpus)]
+    shares = [['--shard', f'{i}/{n}'] for i in range(1, n+1)] if n>1 else [[]]
+    tasks = [Task(args+share, os.getcwd(), str(run.root.resolve()), ranks) for share in shares]
+    name = f'hipt-{args[0]}'
+    if dry_run: return print(sbatch_text(run, name, tasks, settings))
+    number, logs = submit(run, name, tasks, settings)
+    print(f"{args[0]}: job {number} submitted{f', {n} tasks' if n>1 else ''}; logs in {logs}/{number}*.out")
+    for line in queue_lines(run): print(f'  {line}')
+    print(f"{args[0]}: see how far it is with 'hipt status {out}'")
+
+SOME_FAILED = 3
+
+def _end(
+    shard,    # as typed
+    *counts,  # done, skipped, failed
+):
+    "Tell a scheduler that some slides of a share failed, by the exit code"
+    if (shard or _by_ranks()) and any(c['failed'] for c in counts): raise typer.Exit(SOME_FAILED)
 
 def _existing(
     out,  # a run folder
@@ -114,13 +174,13 @@ def _all(version:Annotated[bool, typer.Option(
 @app.command()
 def info(
     slides:Slides,
-    slide_mpp:SlideMpp=None,
+    slide_mpp:SlideMpp=None, shard:Shard=None,
     as_json:Annotated[bool, typer.Option(
         '--json', help="Print a JSON list instead, with the path of each slide.")]=False,
 ):
     "Print what is in slide files. Size, levels, µm per pixel and where it was found, objective, scanner."
     import json
-    rows, failed, all_found = read_manifest(slides), 0, []
+    rows, failed, all_found = _share(read_manifest(slides), shard), 0, []
     for row in rows.itertuples(index=False):
         try: found = _info(row, slide_mpp)
         except HIPTError as e:
@@ -132,6 +192,7 @@ def info(
         print(found.pop('slide_id'))
         for k,v in found.items(): print(f'  {k:<15} {"unknown" if v is None else v}')
     if as_json: print(json.dumps(all_found, indent=1, ensure_ascii=False))
+    _end(shard, dict(failed=failed))
     if failed==len(rows): raise HIPTError(f'none of the {failed} slides could be opened')
 
 def _info(row, slide_mpp):
@@ -192,11 +253,15 @@ def tile(
     previews:Annotated[bool, typer.Option(help="Write a picture of each slide with outline and grid.")]=True,
     upsample:Annotated[bool, typer.Option(
         '--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
-    slide_mpp:SlideMpp=None, workers:Workers=1, redo:Redo=False,
+    slide_mpp:SlideMpp=None, workers:Workers=1, redo:Redo=False, shard:Shard=None,
+    slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False,
 ):
     "Find tissue, lay regions and patches over it. Writes tiles/{slide}.h5, .jpg and .geojson, and tiles.csv."
     from hipt_nb.tiling import Tiling, tile_cohort, tile_table, usual_preset
-    run, manifest = Run(out), _read(slides)
+    run, whole = Run(out), _read(slides)
+    if slurm: return _submit(out, slurm, jobs, dry_run)
+    manifest = _share(whole, shard, run)
+    if len(manifest)<len(whole): run.keep_manifest(whole)
     areas = {k: v for k,v in dict(mask=mask, include=include, exclude=exclude).items() if v}
     tiling = Tiling(tissue or usual_preset(run), region_size, patch_size, mpp, overlap, min_tissue, min_region, blur,
                     upsample, _settings(setting), areas, tuple(mask_value or ()), max_pen, max_blur)
@@ -204,7 +269,8 @@ def tile(
     table = tile_table(run, manifest)
     run.add_rows('tiles', table)
     if counts['done']+counts['skipped']: _show_tiles(table, run.table('tiles'))
-    _say('tile', counts, run)
+    _say('tile', counts, run, shard=shard)
+    _end(shard, counts)
 
 def _show_tiles(table, path, n=30):
     print(table.drop(columns='note').head(n).to_string(index=False, na_rep=''))
@@ -259,15 +325,17 @@ def pretrain(
         '--compile',
         help="On a GPU, for long trainings: fuse operations (torch.compile), which takes a minute at first.")]=False,
     no_graphs:Annotated[bool, typer.Option('--no-graphs', help="Disable CUDA graphs.")]=False,
-    seed:Seed=0, device:Device='auto',
+    seed:Seed=0, device:Device='auto', slurm:Slurm=None, dry_run:DryRun=False,
 ):
     """Pretrain the levels of a pyramid without labels. Writes models/{preset}/.
 
     With a column label in the manifest, nearest neighbours monitor the training (log.csv).
-    Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."""
+    Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..., or --slurm nodes=2,gpus=4,time=1440: one job
+    that saves and queues itself again before its time is up."""
     from hipt_nb.dino import ranks
     from hipt_nb.pretrain import Pretraining, embed_encoder, pretrain_pyramid
     run, manifest = Run(out), _read(slides)
+    if slurm: return _submit(out, slurm, 1, dry_run, ranks=True)
     t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
                     save_memory=save_memory, graphs=not no_graphs, compile=compile, setting=_settings(setting),
                     passes=passes, anyway=anyway)
@@ -289,14 +357,44 @@ def embed(
         '--skip-bad-regions',
         help="Leave out regions that cannot be read, each named, instead of the whole slide.")]=False,
     device:Device='auto', redo:Redo=False,
+    gpus:Annotated[Optional[int], _option("A process on each of so many GPUs of this machine.", min=1)]=None,
+    shard:Shard=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False,
 ):
     "Turn tiled slides into features. Writes features/{model}/{slide}.h5."
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
-    hipt = get_model(model, run, device, weights)
-    counts = embed_cohort(run, _read(slides), hipt, batch_size=batch_size, precision=precision,
+    manifest = _read(slides)
+    if slurm: return _submit(out, slurm, jobs, dry_run)
+    if gpus and gpus>1: return _on_devices(gpus, device, shard)
+    manifest = _share(manifest, shard, run)
+    hipt = get_model(model, run, _own_device(device), weights)
+    counts = embed_cohort(run, manifest, hipt, batch_size=batch_size, precision=precision,
                           skip_bad=skip_bad_regions, redo=redo)
-    _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}')
+    _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}', shard)
+    _end(shard, counts)
+
+def _on_devices(n, device, shard):
+    "The command that was typed once for each GPU, each with a share; ends with the worst of their exit codes"
+    import subprocess
+    import torch
+    from hipt_nb.shares import which_share
+    there = torch.cuda.device_count()
+    if device!='cpu' and there<n: raise HIPTError(f"--gpus {n}: this machine has {there}: give fewer, or leave it out")
+    i, of = which_share(shard) if shard else (0, 1)
+    args = _without(sys.argv[1:], '--gpus', '--shard', '--device')
+    jobs = [subprocess.Popen([sys.executable, '-m', 'hipt_nb.cli', *args, '--shard', f'{i*n+k}/{of*n}', '--device',
+                              'cpu' if device=='cpu' else f'cuda:{k}']) for k in range(n)]
+    codes = [p.wait() for p in jobs]
+    wrong = [c for c in codes if c not in (0, SOME_FAILED)]
+    if code := (wrong or [max(codes)])[0]: raise typer.Exit(abs(code))
+
+def _own_device(name):
+    "Of several processes that torchrun started, each has a GPU of its own"
+    rank = os.environ.get('LOCAL_RANK')
+    if rank is None or name not in ('auto', 'cuda'): return name
+    from hipt_nb.core import pick_device
+    device = pick_device(name)
+    return f'cuda:{rank}' if device.type=='cuda' else str(device)
 
 # %% ../nbs/16_cli.ipynb #16ca0002
 @app.command('import-weights')
@@ -423,9 +521,16 @@ def train(
         help="Folds at a time, each in a process of its own; on a GPU one after the other.", min=1)]=1,
     seed:Seed=0, device:Device='auto',
     repeats:Repeats=1, by_site:BySite=False, splits:Splits=None, allow_leakage:AllowLeakage=False,
+    shard:Annotated[Optional[str], _option(
+        "Train a share of the folds: 1/5 to 5/5, or auto, which asks Slurm (an array).", metavar='I/N')]=None,
+    slurm:Slurm=None,
+    jobs:Annotated[Optional[int], _option(
+        "With --slurm: an array of so many tasks, each with a share of the folds; by default one for each.", min=1)]=None,
+    dry_run:DryRun=False,
 ):
     "Train a slide model on labels or survival, fold by fold. Writes models/slide/{name}/."
-    options = {k:v for k,v in locals().items() if k not in ('slides','out','device','workers')}
+    options = {k:v for k,v in locals().items() if k not in (
+        'slides','out','device','workers','shard','slurm','jobs','dry_run')}
     from hipt_nb.trained import labelled, name_columns, task_columns, train_cohort
     run = _existing(out)
     manifest = _from_splits(_with_regions(run, _read(slides)), splits)
@@ -433,16 +538,21 @@ def train(
     options['encoder'] = encoder = run.encoder_name(encoder)
     splits = _folds(manifest, folds, seed, task=task, order=order, repeats=repeats, by_site=by_site, splits=splits,
                     allow_leakage=allow_leakage)
+    if slurm: return _submit(out, slurm, jobs or len(splits), dry_run)
     columns = task_columns(task, label, time, event)
     settings = dict(model=model, epochs=epochs, recipe=recipe, lr=lr, level2_lr=level2_lr, dropout=dropout,
                     patience=patience, sam=sam, precision=precision, allow_leakage=allow_leakage, seed=seed,
                     max_patches=max_patches)
     trained = train_cohort(run, manifest, encoder, splits, task, level2, pyramid, name, options,
-                           by_patient, device, workers, columns, order, bags, positive, **settings)
+                           by_patient, device, workers, columns, order, bags, positive, _folds_of(shard), **settings)
     _say_positive(trained.classes, positive)
     tested = trained.predictions.slide_id.nunique()
     print(f"train: {tested} {'patients' if trained.pooled else 'slides'} tested in {len(trained.folds)} folds, "
           f"predictions in {trained.folder}")
+
+def _folds_of(shard):
+    from hipt_nb.shares import which_share
+    return which_share(shard) if shard else (0, 1)
 
 def _say_positive(classes, chosen):
     if not classes or len(classes)!=2: return
@@ -634,16 +744,22 @@ def predict(
     slides:Slides, out:Out, encoder:Encoder=None,
     trained:Annotated[Optional[Path], _option(
         "Name or folder of a trained slide model; the run's own for these features if not given.")]=None,
-    device:Device='auto',
+    device:Device='auto', shard:Shard=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False,
 ):
     """Apply a trained slide level to slides, as 'hipt evaluate' judged it.
 
     A slide that was in training is predicted by the network that did not see it. Writes predictions/{model}.csv."""
-    from hipt_nb.trained import predict_cohort
+    from hipt_nb.trained import predict_cohort, predict_share
     run = _existing(out)
     manifest = _with_regions(run, read_manifest(slides))
     encoder = run.encoder_name(encoder)
     model = run.trained(trained and str(trained), encoder)
+    if slurm: return _submit(out, slurm, jobs, dry_run)
+    if shard or _by_ranks():
+        table, counts = predict_share(run, _share(manifest, shard, run), encoder, model, device)
+        if len(table): run.add_rows(f'predictions/{model.name}', table, manifest.slide_id)
+        _say('predict', counts, run, f'predict/{model.name}', shard)
+        return _end(shard, counts)
     table = predict_cohort(run, manifest, encoder, model, device)
     for path in (run.predictions(model.name), run.table('predictions')): write_csv(path, table)
     print(table.to_string(index=False, float_format='%.3f'))
@@ -679,22 +795,30 @@ def attend(
     sheets:Annotated[bool, typer.Option(
         '--sheets',
         help="Also contact sheets of regions and patches with the highest and lowest attention, in sheets/.")]=False,
-    weights:Weights=None, device:Device='auto', redo:Redo=False, model:OldModel=None,
+    weights:Weights=None, device:Device='auto', redo:Redo=False, shard:Shard=None, model:OldModel=None,
+    slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False,
 ):
     "Draw the attention of patch, region and slide. Writes maps/{encoder}/{slide}.jpg and .h5."
     from hipt_nb.attend import attend_cohort, attending_pyramid
+    if truth and (shard or _by_ranks() or (slurm and (jobs or 1)>1)):
+        raise HIPTError("--truth is about all slides together: give it without --shard, once the shares are done")
     run, manifest = _existing(out), _read(slides)
-    hipt = attending_pyramid(_encoder_or_model(encoder, model), run, device)
+    if slurm: return _submit(out, slurm, jobs, dry_run)
+    manifest = _share(manifest, shard, run)
+    hipt = attending_pyramid(_encoder_or_model(encoder, model), run, _own_device(device))
     step, offsets = f'attend/{hipt.name}', [k*hipt.patch_size//2 for k in range(shifts)]
     counts = attend_cohort(run, manifest, hipt, top, offsets, trained, redo, weights, device)
-    _say(f'attend {hipt.name}', counts, run, step)
+    _say(f'attend {hipt.name}', counts, run, step, shard)
     print(f"attend: maps in {run.maps_folder(hipt.name)}")
     if ome_tiff or sheets or geojson is not None:
         from hipt_nb.figures import export_maps
-        _say('attend: files', export_maps(run, manifest, hipt.name, ome_tiff, geojson, sheets), run, f'{step}/files')
+        files = export_maps(run, manifest, hipt.name, ome_tiff, geojson, sheets)
+        _say('attend: files', files, run, f'{step}/files', shard)
+        _end(shard, files)
     if truth:
         from hipt_nb.truth import cohort_truth
         print(f"attend: agreement with annotations in {cohort_truth(run, manifest, hipt, truth)}")
+    _end(shard, counts)
 
 # %% ../nbs/16_cli.ipynb #41ae8b27
 @app.command()
@@ -713,10 +837,11 @@ def status(
 
     Says with which command it goes on. May be called while others work in the folder."""
     import json
+    from hipt_nb.cluster import queue_lines
     from hipt_nb.status import status_lines
     steps = _existing(run).status()
     if as_json: print(json.dumps([s.as_dict() for s in steps], indent=1, ensure_ascii=False))
-    else: print('\n'.join(status_lines(steps)) or f"status: nothing has run in '{run}' yet: begin with 'hipt tile'")
+    else: print('\n'.join(status_lines(steps)+queue_lines(Run(run))) or f"status: nothing has run in '{run}' yet: begin with 'hipt tile'")
 
 # %% ../nbs/16_cli.ipynb #11f21d2b
 @app.command()
@@ -776,19 +901,22 @@ def export(
     features:Annotated[bool, typer.Option(
         '--features', help="Features, in each tool's own layout, with what made them: of patches, and of regions and "
                            "slides where there are any. MOOZY reads trident, LazySlide spatialdata.")]=False,
-    encoder:Encoder=None,
+    encoder:Encoder=None, shard:Shard=None,
 ):
     "Tissue, regions, patches or features for other programs. Writes into export/."
-    run, manifest = _existing(out), _read(slides)
+    run = _existing(out)
+    manifest = _share(_read(slides), shard, run)
     if features:
         from hipt_nb.export import export_features_cohort
         counts, name = export_features_cohort(run, manifest, to, encoder), run.encoder_name(encoder)
-        _say(f'export {name}', counts, run, f'export/{to}/{name}')
+        _say(f'export {name}', counts, run, f'export/{to}/{name}', shard)
     else:
         from hipt_nb.exchange import FORMATS, export_cohort
         if to not in FORMATS: raise HIPTError(f"files of {to} hold features: add --features")
-        _say('export', export_cohort(run, manifest, to), run, f'export/{to}')
+        counts = export_cohort(run, manifest, to)
+        _say('export', counts, run, f'export/{to}', shard)
     print(f"export: files in {run.root/'export'}")
+    _end(shard, counts)
 
 # %% ../nbs/16_cli.ipynb #fc6a2ed8
 @app.command('import')
@@ -810,11 +938,13 @@ def import_(
         "Width of a patch in level-0 pixels, where files do not say.", min=1)]=None,
     link:Annotated[bool, typer.Option(
         '--link', help="Leave features where they are and write an index of them, in place of a copy.")]=False,
+    shard:Shard=None,
 ):
     "Patches of another program, and their features. Writes tiles/{slide}.h5 and features/{encoder}/{slide}.h5."
     from hipt_nb.layouts import holds_features, import_features_cohort, slides_of
-    manifest = _read(slides) if slides else slides_of(coords)
-    run = Run(out)
+    whole, run = _read(slides) if slides else slides_of(coords), Run(out)
+    manifest = _share(whole, shard, run)
+    if len(manifest)<len(whole): run.keep_manifest(whole)
     if features is None: features = holds_features(coords, manifest.slide_id)
     if features:
         counts = import_features_cohort(run, manifest, coords, encoder, grid, slide_mpp, patch_width, link)
@@ -823,9 +953,10 @@ def import_(
         if not slides:
             raise HIPTError(f"'{coords}' holds coordinates alone, which need the slides: give them, or a manifest")
         counts = import_cohort(run, manifest, coords, grid, slide_mpp, patch_width)
-    _say('import', counts, run)
+    _say('import', counts, run, shard=shard)
     print(f"import: {('features, left in place' if link else 'features') if features else 'coordinates alone'}")
     if not slides: print(f"import: the slides are listed in {run.table('manifest')}")
+    _end(shard, counts)
 
 # %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, n_unlabelled=16, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20,
@@ -951,15 +1082,20 @@ def _encoding_first(args):
     n = 1 if '=' in args[at] else 2
     return args[at:at+n] + args[:at] + args[at+n:]
 
+def _without(args, *names):
+    "The arguments of a command without options that have a value"
+    skip = {i+1 for i,a in enumerate(args) if a in names}
+    return [a for i,a in enumerate(args) if i not in skip and a.split('=')[0] not in names]
+
 def main():
-    "The entry point: input errors are one line and exit code 1, Ctrl-C one line and 130"
+    "The entry point: input errors are one line and exit code 1, a share with failed slides 3, Ctrl-C one line and 130"
     os.environ.setdefault('MPLBACKEND', 'Agg')  # figures go to files; a server has no windows
     stopped = 'hipt: stopped; what was finished is kept, the same command goes on from there'
     signal.signal(signal.SIGINT, remember_interrupt)
     _show_log()
     _plain_output()
     args = _encoding_first(sys.argv[1:])
-    command.set(dict(text=shlex.join(['hipt', *args]), folder=os.getcwd(), slides=None))
+    command.set(dict(text=shlex.join(['hipt', *_without(args, '--shard')]), folder=os.getcwd(), slides=None))
     sys.argv[1:] = [a for a in args if a!='--debug']
     try: app()
     except BrokenPipeError: _closed_pipe()

@@ -9,6 +9,7 @@ __all__ = ['get_model', 'timm_pyramid', 'known_pyramid', 'patch_features', 'clim
            'start_above', 'embed_cohort', 'model_name']
 
 # %% ../nbs/11_embed.ipynb #62f512e1
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -86,10 +87,12 @@ def patch_features(
     tiles:Tiles,     # its regions
     batch_size:int=None, # patches at a time
     unreadable:dict=None,# gets region → reason for those that cannot be read, which stay zero; an error if not given
+    first:dict=None, # pixels of regions that were read already
 )->np.ndarray:       # float16 `[M, rows, cols, D_patch]`
     "Patch tokens of every region; patches without tissue are zero and cost nothing"
     hipt, masks = hipt.frozen(), torch.from_numpy(tiles.mask())
     def readable(m):
+        if first and m in first: return first.pop(m)
         try: return tiles.read(slide, m)
         except UnreadablePlace as e:
             if unreadable is None: raise
@@ -132,11 +135,12 @@ def embed_slide(
     levels:int=None,     # how many levels to run; None: all
     sha:dict=None,       # the model's `weights_sha256`, if known
     unreadable:dict=None,# gets region → reason where it cannot be read, which counts as background; else an error
+    first:dict=None,     # pixels of regions that were read already
 )->Features:
     "All features of one slide"
     _check_fit(hipt, tiles)
     sha = sha or hipt.weights_sha256
-    patch, tissue = patch_features(hipt, slide, tiles, unreadable=unreadable), tiles.tissue.copy()
+    patch, tissue = patch_features(hipt, slide, tiles, None, unreadable, first), tiles.tissue.copy()
     if unreadable: tissue[list(unreadable)] = 0
     f = Features(tiles.slide_id, patch, None, tiles.coords, tissue, _made_by(hipt, tiles, sha))
     return climb_features(hipt, f, sha, levels)
@@ -263,9 +267,47 @@ def _use_plan(run, step, hipt, precision, batch_size):
     plan = run.plan(step)
     if 'fused' not in plan: plan = dict(hipt.tune(), threads=torch.get_num_threads())
     if batch_size: plan = plan | dict(batch_size=batch_size)
+    return _follow(hipt, plan)
+
+def _follow(hipt, plan):
     if hipt.device.type=='cpu': torch.set_num_threads(plan['threads'])
     hipt.use_plan(plan['batch_size'], plan['fused'])
     return plan
+
+# %% ../nbs/11_embed.ipynb #02f95d23
+class _ReadAhead:
+    "The first regions of the next slide, read by a thread while this one is computed"
+    def __init__(self, run, manifest, name, n=2):
+        rows = list(manifest.itertuples(index=False))
+        self.run, self.name, self.n = run, name, n
+        self.after = {a.slide_id: b for a,b in zip(rows, rows[1:])}
+        self.pool, self.reading = ThreadPoolExecutor(1), {}
+
+    def begin(self, slide_id):
+        "Read the beginning of the slide after this one, if it is to be embedded"
+        row = self.after.get(slide_id)
+        if row is None or self.run.features(self.name, row.slide_id).exists(): return
+        self.reading[row.slide_id] = self.pool.submit(self._read, row)
+
+    def _read(self, row):
+        tiles = read_tiles(self.run.tiles(row.slide_id))
+        slide = tiles.open(row.path)
+        try: return slide, {m: tiles.read(slide, m) for m in range(min(self.n, len(tiles)))}
+        except BaseException:
+            slide.close()
+            raise
+
+    def take(self, slide_id):
+        "(open slide, region → pixels); None where nothing was read, or could not be"
+        found = self.reading.pop(slide_id, None)
+        try: return found and found.result()
+        except Exception: return None   # whoever reads the slide next says why
+
+    def __enter__(self): return self
+    def __exit__(self, *_):
+        self.pool.shutdown(cancel_futures=True)
+        for future in self.reading.values():
+            if not future.cancelled() and not future.exception(): future.result()[0].close()
 
 # %% ../nbs/11_embed.ipynb #ba8320b3
 def embed_cohort(
@@ -286,13 +328,17 @@ def embed_cohort(
     plan = _use_plan(run, step, hipt, precision, batch_size) if hipt.held else {}
     mean, std = (v and list(v) for v in (hipt.mean, hipt.std))
     params = dict(level1_sha256=sha['level1'], mean=mean, std=std, precision=hipt.precision)
-    auto = ['precision'] if precision=='auto' else []   # decided once for the run, whichever process was first
+    # decided once for the run, by whichever process was first
+    auto = ['precision']*(precision=='auto') + ['plan']*(not batch_size)
     hipt.precision = run.record(step, params, folder, plan, auto, redo)['precision']
+    if hipt.held and not batch_size: _follow(hipt, run.plan(step))
     for k in range(2, levels+1):
         run.record(f'{step}/level{k}', {f'level{k}_sha256': sha[f'level{k}']}, folder, redo=redo)
-    return each_slide(manifest, lambda row: _embed_row(run, row, hipt, name, levels, sha, skip_bad, redo), run, step)
+    with _ReadAhead(run, manifest, name) as ahead:
+        def embed(row): return _embed_row(run, row, hipt, name, levels, sha, skip_bad, redo, ahead)
+        return each_slide(manifest, embed, run, step)
 
-def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False):
+def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False, ahead=None):
     path, note = run.features(name, row.slide_id), ''
     source = None if hipt.held else run.features(hipt.level1.name, row.slide_id)
     f = _fresh(_kept(path), run, row, hipt, sha, source, redo)
@@ -301,7 +347,7 @@ def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False):
     else:
         tiles = _tiles(run, row.slide_id)
         if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no features"
-        f, note = _read_and_embed(row, hipt, tiles, levels, sha, skip_bad)
+        f, note = _read_and_embed(row, hipt, tiles, levels, sha, skip_bad, ahead)
     if hipt.held: _check_recorded(run, f'embed/{name}', f.made_by)
     write_features(path, f, source)
     return 'done', note
@@ -313,11 +359,14 @@ def _check_recorded(run, step, made_by):
     raise HIPTError(f"another process makes the features of step '{step}' in {recorded}, this one in "
                     f"{made_by['precision']}: start this one again, with --precision {recorded}")
 
-def _read_and_embed(row, hipt, tiles, levels, sha, skip_bad):
+def _read_and_embed(row, hipt, tiles, levels, sha, skip_bad, ahead=None):
     "Features of a slide, and a note on regions that could not be read"
     bad = {} if skip_bad else None
+    slide, first = ahead and ahead.take(row.slide_id) or (None, None)
     try:
-        with tiles.open(row.path) as slide: f = embed_slide(hipt, slide, tiles, levels, sha, bad)
+        with slide or tiles.open(row.path) as slide:
+            if ahead: ahead.begin(row.slide_id)
+            f = embed_slide(hipt, slide, tiles, levels, sha, bad, first)
     except UnreadablePlace as e: raise HIPTError(f'{e}, or leave such regions out with --skip-bad-regions') from None
     if not bad: return f, ''
     return f, f"{len(bad)} of {len(tiles)} regions left out: {'; '.join(bad.values())}"

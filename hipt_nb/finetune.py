@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
-from .core import SCHEMA, HIPTError, changed, check_schema, create_json, logger, params_hash, pick_device
+from .core import SCHEMA, HIPTError, changed, check_schema, create_json, locked, logger, params_hash, pick_device
 from .core import progress, quiet_imports, read_json, reading, renamed, write_csv, write_json
 with quiet_imports(): from fastai.callback.core import Callback
 from .weights import load_strict, save_weights, weights_hash
@@ -149,6 +149,7 @@ def cross_validate(
     pool=False,       # one bag and one answer for each patient
     workers:int=1,    # folds at a time, each in a process of its own; on a GPU one after the other
     columns:dict=None,  # how the manifest calls the task's columns, such as `dict(label='grade')`, to be kept
+    share=(0, 1),     # which of how many shares of the folds to train; the last share to end completes the tables
     **training,       # see `Training`: `model`, `epochs`, `recipe`, `lr`, `seed` ...
 ):                    # predictions of all test slides, or patients
     "Train and test every fold; results on disk, finished folds are kept"
@@ -163,11 +164,12 @@ def cross_validate(
         bags = apply_level2(bags, model.to(pick_device(device)).level2)
     left = {k: f for k,f in enumerate(folds) if not (out/f'fold{k}'/'predictions.csv').exists()}
     _say_how_chosen(left, bags, task, t)
-    jobs = [(k, split, bags, out/f'fold{k}', task, t, level2, device) for k,split in enumerate(folds)]
+    jobs = [(k, split, bags, out/f'fold{k}', task, t, level2, device) for k,split in enumerate(folds)][share[0]::share[1]]
     _train_folds(jobs, workers if pick_device(device).type=='cpu' else 1, t.epochs)
-    for name in ('epochs.csv','validation.csv','predictions.csv'):
-        parts = [read_predictions(p) for k in range(len(folds)) if (p := out/f'fold{k}'/name).exists()]
-        if parts: write_csv(out/name, pd.concat(parts, ignore_index=True))
+    with locked(out/'predictions.csv'):
+        for name in ('epochs.csv','validation.csv','predictions.csv'):
+            parts = [read_predictions(p) for k in range(len(folds)) if (p := out/f'fold{k}'/name).exists()]
+            if parts: write_csv(out/name, pd.concat(parts, ignore_index=True))
     return read_predictions(out/'predictions.csv')
 
 def _say_how_chosen(folds, bags, task, t):

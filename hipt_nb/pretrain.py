@@ -20,6 +20,7 @@ from torch import nn
 from .core import HIPTError, changed, logger, quiet_imports, read_json, renamed, write_csv, write_json
 from .cohort import for_pretraining, kind_of_evaluation
 from .run import at_work
+from .shares import share_of
 from .tiling import read_tiles
 from .weights import backbone_weights, load_strict, read_checkpoint, save_weights, weights_hash
 from .precision import pick_dtype
@@ -563,14 +564,21 @@ def _asked(t, samples, start):
     return replace(t, anyway=True) if start else t
 
 def _embedded(run, manifest, hipt, preset, k):
-    "Features files that hold level `k`, made by the first process"
-    def embed():
-        counts = embed_cohort(run, manifest, hipt, preset, k)
-        logger.info(f"embed level {k}: " + ', '.join(f'{n} {what}' for what,n in counts.items() if n))
-    first_does(embed)
+    "Features files that hold level `k`; of several processes each makes its share"
+    counts = _embed_shares(run, manifest, lambda rows: embed_cohort(run, rows, hipt, preset, k))
+    logger.info(f"embed level {k}: " + ', '.join(f'{n} {what}' for what,n in counts.items() if n))
     paths = [run.features(preset, r.slide_id) for r in manifest.itertuples()]
     if any(p.exists() for p in paths): return [p for p in paths if p.exists()]
     raise HIPTError(f"embed level {k}: every slide failed; the reasons are in {run.table('log')}")
+
+def _embed_shares(run, manifest, embed):
+    "Embed the share of this process, once the first has decided how, and wait for the others"
+    rank, world = ranks()
+    if world==1: return embed(manifest)
+    first_does(lambda: embed(manifest[:0]))
+    counts = embed(share_of(manifest, rank, world, run))
+    torch.distributed.barrier()
+    return counts
 
 def _check_free(run, preset):
     "Features of this name must be those of this pyramid"
@@ -680,17 +688,13 @@ def embed_encoder(
     device='auto',  # where to run it
     weights=None,   # file of its weights, in place of the hub's
 )->str:             # the name of the features, for `pretrain_pyramid`
-    "Embed a cohort with an encoder that has no levels above it; of several processes the first does it"
-    device, name = join_ranks(device), [None]
-    def embed():
-        hipt = get_model(model, run, device, weights)
-        if len(hipt.levels)>1:
-            raise HIPTError(f"'{model}' has levels above its first already: give an encoder, such as uni2-h")
-        counts, name[0] = embed_cohort(run, manifest, hipt), hipt.name
-        logger.info(f"embed {hipt.name}: " + ', '.join(f'{n} {what}' for what,n in counts.items() if n))
-    first_does(embed)
-    if ranks()[1]>1: torch.distributed.broadcast_object_list(name)
-    return name[0]
+    "Embed a cohort with an encoder that has no levels above it; of several processes each does its share"
+    hipt = get_model(model, run, join_ranks(device), weights)
+    if len(hipt.levels)>1:
+        raise HIPTError(f"'{model}' has levels above its first already: give an encoder, such as uni2-h")
+    counts = _embed_shares(run, manifest, lambda rows: embed_cohort(run, rows, hipt))
+    logger.info(f"embed {hipt.name}: " + ', '.join(f'{n} {what}' for what,n in counts.items() if n))
+    return hipt.name
 
 # %% ../nbs/11a_pretrain.ipynb #5ce1a9e0
 __getattr__ = renamed(__name__, {

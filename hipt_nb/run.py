@@ -111,7 +111,7 @@ def record(self:Run,
     params:dict,     # every parameter that changes its files
     folder:str,      # where its files are, below the run folder
     plan:dict=None,  # measured choices, kept but not compared
-    auto=(),         # parameters that were not asked for: what is recorded goes first
+    auto=(),         # parameters that were not asked for, or `plan`: what is recorded goes first
     redo=False,      # other parameters may take the place of those before, since files are made again
 )->dict:             # the parameters as recorded
     "Write the step's parameters to `run.json`; refuse if the folder was made with others"
@@ -123,6 +123,7 @@ def record(self:Run,
         if before is not None and _has_files(self.root/folder) and not redo:
             _same_params(self.root, step, before, params, self.root/folder)
             return before
+        if 'plan' in auto and before is not None: plan = log[step].get('plan') or plan
         entry = dict(params=params, hash=params_hash(params), versions=versions())
         write_json(self.root/'run.json', {**log, step: entry | (dict(plan=plan) if plan else {})})
     return params
@@ -219,21 +220,19 @@ def manifest(self:Run):  # table as from `read_manifest`; empty where the run ha
 def add_rows(self:Run,
     name:str,  # of the table, such as `tiles`
     rows,      # DataFrame with a column `slide_id`
-):             # the whole table
-    "Put the rows of some slides into a table of the run, in place of those that they had; in the manifest's order"
+    order=None,# slide ids in the order that rows are to have; the manifest's if not given
+):
+    "Put the rows of some slides into a table of the run, in place of those that they had"
     import pandas as pd
     path = self.table(name)
-    place = {s: i for i,s in enumerate(self.manifest().slide_id)}
+    place = {s: i for i,s in enumerate(self.manifest().slide_id if order is None else order)}
     with locked(path):
         if path.exists():
-            old = pd.read_csv(path, dtype=dict(slide_id=str), keep_default_na=False, na_values=[''],
-                              float_precision='round_trip')
+            old = pd.read_csv(path, dtype=str, keep_default_na=False)  # as written, to the last digit
             old = old[~old.slide_id.isin(rows.slide_id)]
             if len(old): rows = pd.concat([old, rows], ignore_index=True)[[*rows]]
         in_order = rows.slide_id.map(place).fillna(len(place)).argsort(kind='stable')
-        rows = rows.iloc[in_order].reset_index(drop=True)
-        write_csv(path, rows)
-    return rows
+        write_csv(path, rows.iloc[in_order])
 
 # %% ../nbs/00b_run.ipynb #c8594fa9
 class Case:

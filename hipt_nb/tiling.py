@@ -488,12 +488,18 @@ def _tile_row(run, tiling, slide_mpp, previews, redo, row):
         tiles = tile_slide(slide, tissue, tiling, view)
         tiles.params['preset'] = tiling.preset
         tiles.made_by |= {kind: content_of(p) for kind,p in own.items()} | dict(tiling=tiling.hash)
+        _check_recorded(run, tiling)
         write_geojson(path.with_suffix('.geojson'), tissue, slide)
         if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
         write_tiles(path, tiles)
     notes = [_mpp_note(slide), _unreadable(tiles), *_spoilt(tiles), *_mask_notes(own, tissue), *_tissue_notes(tissue, path)]
     if not len(tiles): notes.append(_why_empty(tiles, path))
     return 'done', '; '.join(filter(None, notes))
+
+def _check_recorded(run, tiling):
+    "Refuse to add to tiles that another process has begun with other settings meanwhile"
+    if not run.recorded('tile') or Tiling.of(run).hash==tiling.hash: return
+    raise HIPTError(f"another process tiles into '{run.root}' with other settings: start this one again with the same")
 
 def _say_unmasked(manifest, tiling):
     "Slides without a mask beside others that have one"

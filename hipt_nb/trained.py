@@ -6,7 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/trained.html.md"""
 
 # %% auto #0
 __all__ = ['MODEL_NAMES', 'ON_PATCHES', 'Trained', 'task_columns', 'name_columns', 'default_name', 'labelled', 'class_order',
-           'unusual_positive', 'bags_for', 'slide_files', 'train_cohort', 'train_command', 'predict_cohort']
+           'unusual_positive', 'bags_for', 'slide_files', 'train_cohort', 'train_command', 'predict_cohort',
+           'predict_share']
 
 # %% ../nbs/12e_trained.ipynb #7dbb027d
 import re, shlex
@@ -16,7 +17,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .core import HIPTError, atomic, logger, pick_device, quick_hash, renamed, write_csv
 from .cohort import map_paths, read_events, read_manifest
-from .run import Run, at_work
+from .run import Run, at_work, each_slide
 from .tiling import read_tiles
 from .features import by_patient, check_kind, describe_bags, differences, has_regions, label_classes, load_bags
 from .evaluate import slides_in
@@ -544,6 +545,7 @@ def train_cohort(
     order=None,         # of grades, lowest first, where they are no whole numbers, see `grade_order`
     bags:str=None,      # one of `BAG_KINDS`; by default what `bags_for` says
     positive:str=None,  # the positive one of two classes; the last in sorted order if not given
+    share=(0, 1),       # which of how many shares of the folds to train
     **training,         # see `Training`
 )->Trained:
     "Train a slide model on the features of a run; writes `models/slide/{name}/`"
@@ -559,7 +561,7 @@ def train_cohort(
     task = classes or task_of(task, bags, order)
     if kind=='patch': logger.info(f'train: {describe_bags(bags, most_patches(t, bags, make_task(task)))}')
     with at_work(run, f'train/{out.relative_to(run.slide_model("x").parent)}'):
-        cross_validate(bags, folds, out, task, top, device, pool, workers, columns, **asdict(t))
+        cross_validate(bags, folds, out, task, top, device, pool, workers, columns, share, **asdict(t))
     _keep_slides(run, out, bags)
     if options is not None: _keep_command(out, manifest, options)
     return Trained(out)
@@ -656,6 +658,28 @@ def predict_cohort(
     _same_slides(run, manifest, files)
     bags = load_bags(run, model.named(manifest), encoder_name, bags=model.bag_kind)
     return model.predict(bags, device, files)
+
+def predict_share(
+    run,               # the `Run` that holds the features
+    manifest,          # the rows of a share of a cohort
+    encoder_name:str,  # folder below `features/`
+    model:Trained,     # that predicts
+    device='cpu',      # or `cuda`, `auto`
+)->tuple:              # predictions of the slides that can be read; how many were done and failed
+    "Predict some slides of a cohort; one that cannot be read is logged, and the rest go on"
+    if model.pooled or kind_of(model.predictions) in ('survival','risk'):
+        raise HIPTError(f"'{model.name}' {'pools the slides of a patient' if model.pooled else 'ranks risks'}: all "
+                        "slides have to be predicted together, without --shard")
+    bags, files = [], slide_files(run, manifest.slide_id)
+    def one(row):
+        mine = manifest[manifest.slide_id==row.slide_id]
+        _same_slides(run, mine, files)
+        found = load_bags(run, model.named(mine), encoder_name, bags=model.bag_kind)
+        model.check(found)
+        bags.extend(found)
+        return 'done'
+    counts = each_slide(manifest, one, run, f'predict/{model.name}')
+    return model.predict(bags, device, files) if bags else pd.DataFrame(), counts
 
 def _same_slides(run, manifest, files):
     "Refuse a manifest whose slides have the ids of other slides of the run, since these are what would be predicted"

@@ -15,7 +15,8 @@ CODE = 'from hipt_nb.cli import main; main()'
 
 
 def hipt(*args, **kw):
-    return subprocess.run([sys.executable, '-c', CODE, *map(str, args)], capture_output=True, text=True, timeout=300, **kw)
+    return subprocess.run([sys.executable, '-c', CODE, *map(str, args)], capture_output=True, text=True, timeout=300,
+                          **kw)
 
 
 def steps(run):
@@ -57,7 +58,8 @@ def test_a_process_at_work_and_one_that_was_killed(slides, tmp_path):
     run, script = tmp_path/'run', '''
 import sys, time, pandas as pd
 from hipt_nb.run import Run, each_slide
-each_slide(pd.DataFrame(dict(slide_id=[*'abc'])), lambda row: row.slide_id=='a' and 'done' or time.sleep(600), Run(sys.argv[1]), 'tile')
+rows = pd.DataFrame(dict(slide_id=[*'abc']))
+each_slide(rows, lambda row: row.slide_id=='a' and 'done' or time.sleep(600), Run(sys.argv[1]), 'tile')
 '''
     assert hipt('tile', slides/'S0.tif', '--out', run, '--region-size', 512).returncode == 0
     p = subprocess.Popen([sys.executable, '-c', script, str(run)])
