@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 import numpy as np
-from .core import HIPTError, atomic, read_json, not_now
+from .core import HIPTError, atomic, new_h5, not_now, read_json
 from .run import Run, each_slide
 from .slide import Slide, TOLERANCE, best_level
 from .tiling import Tiles, open_row, write_tiles
@@ -44,8 +44,7 @@ def to_clam(
 
 def _write_coords(path, xy, attrs):
     "A dataset `coords` with its attributes, as both tools write it"
-    import h5py
-    with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
+    with new_h5(path) as f:
         coords = f.create_dataset('coords', data=xy.astype(np.int64), maxshape=(None,2), chunks=(1,2))
         for name,value in attrs.items(): coords.attrs[name] = value
 

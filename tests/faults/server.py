@@ -28,6 +28,7 @@ def run(call):
         status = Path('/proc/self/status').read_text().splitlines()
         vm = next(int(l.split()[1]) for l in status if l.startswith('VmSize'))
         resource.setrlimit(resource.RLIMIT_AS, (vm*1024+call['memory'],)*2)
+        if 'largest' in call: resource.setrlimit(resource.RLIMIT_FSIZE, (call['largest'],)*2)
         sys.argv = ['hipt', *call.get('args', ())]
         sys.stdout, sys.stderr = open(1, 'w', closefd=False), open(2, 'w', closefd=False)
         code = 0

@@ -28,11 +28,11 @@ def hipt():
     server = subprocess.Popen([sys.executable, str(here/'server.py')], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               text=True, env=env)
 
-    def run(folder, *args, seconds=SECONDS, python=None):
+    def run(folder, *args, seconds=SECONDS, **more):
         out, err = folder/'stdout', folder/'stderr'
         for o in (out, err): o.write_bytes(b'')
         call = dict(args=[str(a) for a in args], cwd=str(folder), stdout=str(out), stderr=str(err),
-                    seconds=seconds, memory=MEMORY, **(dict(python=python) if python else {}))
+                    seconds=seconds, memory=MEMORY, **more)
         print(json.dumps(call), file=server.stdin, flush=True)
         res = json.loads(server.stdout.readline())
         return res['rc'], out.read_text(errors='replace')+err.read_text(errors='replace')
@@ -266,3 +266,33 @@ def test_readers(hipt, finished, tmp_path, name):
         if rc not in (0, 1) or 'Traceback' in text: faults.append(f'{how}, seed {seed}: {rc}\n{text[-1500:]}')
         shutil.rmtree(folder)
     assert not faults, '\n\n'.join(faults)
+
+
+# ---- files that cannot be written
+
+WRITES = {  # name: (what is taken away first, command)
+    'tile': (['tiles/P01-1.h5'], ('tile', *ALL, '--region-size', 512, '--blur', 'none')),
+    'embed': (['features/hipt-tiny/P01-1.h5'], EMBED),
+    'pretrain': ([], ('pretrain', *ALL, '--preset', 'hipt-tiny-3', '--level', 1, '--recipe', 'small', '--samples1', 8,
+                      '--batch-size', 4)),
+    'train': ([], ('train', *ALL, *ENCODER, '--folds', 2, '--epochs', 1, '--name', 'x')),
+    'attend': (['maps/hipt-tiny/P01-1.h5'], ('attend', *ONE, *ENCODER)),
+    'export': ([], ('export', *ALL, '--to', 'slide2vec', '--features', *ENCODER)),
+    'view': ([], ('view', 'run', '--static', 'pages', *ENCODER)),
+    'report': ([], REPORT),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('name', WRITES)
+def test_a_file_that_becomes_too_large(hipt, finished, tmp_path, name):
+    "What a full disk does, by a limit of the system: one line, nothing half written, and the next call goes on"
+    gone, args = WRITES[name]
+    shutil.copytree(finished, tmp_path, copy_function=_copy, dirs_exist_ok=True)
+    for p in gone: (tmp_path/'run'/p).unlink()
+    rc, text = hipt(tmp_path, *args, largest=3000)
+    assert rc==1 and 'Traceback' not in text and 'unexpected' not in text, text[-3000:]
+    assert [l for l in text.splitlines() if l.startswith('hipt: ') and 'cannot be written' in l], text[-3000:]
+    assert not [p for p in tmp_path.rglob('.tmp-*')]
+    rc, text = hipt(tmp_path, *args)
+    assert rc==0, text[-3000:]
