@@ -265,7 +265,8 @@ def tile(
     areas = {k: v for k,v in dict(mask=mask, include=include, exclude=exclude).items() if v}
     tiling = Tiling(tissue or usual_preset(run), region_size, patch_size, mpp, overlap, min_tissue, min_region, blur,
                     upsample, _settings(setting), areas, tuple(mask_value or ()), max_pen, max_blur)
-    counts = tile_cohort(run, manifest, tiling, slide_mpp, workers, previews, redo)
+    apart = workers if workers>1 or len(manifest)==1 else 0  # a slide that kills its reader costs itself alone
+    counts = tile_cohort(run, manifest, tiling, slide_mpp, apart, previews, redo)
     table = tile_table(run, manifest)
     run.add_rows('tiles', table)
     if counts['done']+counts['skipped']: _show_tiles(table, run.table('tiles'))

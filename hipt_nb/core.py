@@ -7,12 +7,13 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 # %% auto #0
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'DamagedError', 'DiskError', 'StaleError', 'not_now',
            'is_running', 'atomic', 'locked', 'as_plain', 'write_json', 'create_json', 'read_json', 'write_csv',
-           'save_figure', 'check_schema', 'write_h5', 'safe_name', 'memory_share', 'reading', 'check_arrays', 'read_h5',
-           'params_hash', 'quick_hash', 'touched_since', 'content_of', 'same_file', 'changed', 'renamed', 'progress',
-           'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed', 'pick_device', 'show_as']
+           'save_figure', 'check_schema', 'new_h5', 'write_h5', 'safe_name', 'memory_share', 'reading', 'read_table',
+           'check_arrays', 'read_h5', 'params_hash', 'quick_hash', 'touched_since', 'content_of', 'same_file',
+           'changed', 'renamed', 'progress', 'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed',
+           'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
-import errno, hashlib, importlib, json, logging, os, random, re, secrets, socket, sys, warnings
+import errno, hashlib, importlib, io, json, logging, os, random, re, secrets, socket, sys, warnings
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -241,14 +242,23 @@ def check_schema(
     return schema
 
 # %% ../nbs/00_core.ipynb #25194687
+@contextmanager
+def new_h5(
+    path,  # file to write, atomically
+):         # yields an open file of HDF5
+    "Fill a file of HDF5 in memory and write it as a whole: on a full disk the library may end the process"
+    import h5py
+    buffer = io.BytesIO()
+    with h5py.File(buffer, 'w') as f: yield f
+    with atomic(path) as tmp: tmp.write_bytes(buffer.getbuffer())
+
 def write_h5(
     path,         # file to write, atomically
     arrays:dict,  # name → array; None is left out
     meta:dict,    # whatever else there is to write, as JSON
 ):
     "Write arrays and what they mean; equal content gives equal bytes"
-    import h5py
-    with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
+    with new_h5(path) as f:
         for k,v in arrays.items():
             if v is not None: f[k] = v
         f.attrs['hipt_nb'] = json.dumps(dict(meta, schema=SCHEMA), sort_keys=True, default=as_plain)
@@ -293,6 +303,23 @@ def reading(
     except Exception as e:
         if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
         raise DamagedError(f"'{path}' is damaged, or is not a {what} file: {remedy}") from None
+
+# %% ../nbs/00_core.ipynb #705ab3c8
+def read_table(
+    path,                # CSV file
+    remedy='make it again with the command that wrote it', # what to do where it is damaged
+    require=(),          # columns that it must have
+    numbers=(),          # columns that hold numbers alone, where they are there
+    **options            # of `pandas.read_csv`
+):                       # DataFrame
+    "Read a table"
+    import pandas as pd
+    with reading(path, 'CSV', remedy): table = pd.read_csv(path, **options)
+    missing = [c for c in require if c not in table]
+    text = [c for c in numbers if c in table and not pd.api.types.is_numeric_dtype(table[c])]
+    fault = f"no column '{missing[0]}'" if missing else f"no numbers in column '{text[0]}'" if text else ''
+    if fault: raise DamagedError(f"'{path}' has {fault}: {remedy}")
+    return table
 
 # %% ../nbs/00_core.ipynb #00c0ae05
 def check_arrays(

@@ -16,7 +16,7 @@ import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, atomic, read_json, reading, write_json
+from .core import HIPTError, atomic, new_h5, not_now, read_json, reading, write_json
 from .run import Run, each_slide
 from .slide import Slide, TOLERANCE, best_level
 from .tiling import Tiles, open_row, write_tiles
@@ -77,8 +77,7 @@ def clam_attrs(
 
 def _write_coords(path, xy, attrs):
     "A dataset `coords` with its attributes, as CLAM and TRIDENT write it"
-    import h5py
-    with atomic(path) as tmp, h5py.File(tmp, 'w') as f:
+    with new_h5(path) as f:
         coords = f.create_dataset('coords', data=xy.astype(np.int64), maxshape=(None,2), chunks=(1,2))
         coords.attrs.update(attrs)
 

@@ -10,11 +10,11 @@ __all__ = ['STAMP_NAMES', 'STAMP_VERSION', 'NEEDS', 'FEATURE_FORMATS', 'flat_fea
            'export_features_cohort']
 
 # %% ../nbs/14a_export.ipynb #14e00005
-import json, shutil
+import io, json, shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, SCHEMA, atomic, write_json
+from .core import HIPTError, SCHEMA, atomic, new_h5, write_json
 from .run import Run, each_slide
 from .catalogue import known
 from .tiling import Tiles
@@ -84,8 +84,7 @@ def to_export(
 # %% ../nbs/14a_export.ipynb #14e0000e
 def _write_h5(path, arrays, attrs, about):
     "Arrays with attributes (those of `''` are the file's own) and what the features were made by"
-    import h5py
-    with atomic(path) as tmp, h5py.File(tmp, 'w') as h:
+    with new_h5(path) as h:
         for name,a in arrays.items(): h[name] = a
         for name,given in attrs.items():
             for k,v in given.items(): (h[name] if name else h).attrs[k] = v
@@ -113,11 +112,17 @@ def to_clam_features(
     e:Exported,  # of a slide
 ):
     "Write `features_{encoder}/h5_files/{slide}.h5` and `pt_files/{slide}.pt`, and the same for regions"
-    import torch
     for kind,o in e.kinds:
         here, x = Path(folder)/f'features_{o.encoder_name}{kind}', o.x.astype(np.float32)
         _write_h5(here/'h5_files'/f'{o.slide_id}.h5', dict(features=x, coords=o.coords.astype(np.int32)), {}, e.about)
-        with atomic(here/'pt_files'/f'{o.slide_id}.pt') as tmp: torch.save(torch.from_numpy(x), tmp)
+        _save_tensor(here/'pt_files'/f'{o.slide_id}.pt', x)
+
+def _save_tensor(path, x):
+    "In memory first: torch does not say that a disk is full"
+    import torch
+    buffer = io.BytesIO()
+    torch.save(torch.from_numpy(x), buffer)
+    with atomic(path) as tmp: tmp.write_bytes(buffer.getbuffer())
 
 # %% ../nbs/14a_export.ipynb #14e00014
 STAMP_NAMES = {'uni2-h': 'uni2', 'conch-v1.5': 'conch1_5', 'virchow': 'virchow-full'}
@@ -178,9 +183,8 @@ def _coordinates(folder, p, e, order):
     return to_hs2p(folder, p, e.path, e.features.made_by.get('min_tissue'))
 
 def _write_tensor(folder, e, kind, x, meta):
-    import torch
     name = e.features.slide_id
-    with atomic(folder/f'{name}.pt') as tmp: torch.save(torch.from_numpy(x), tmp)
+    _save_tensor(folder/f'{name}.pt', x)
     about = dict(sample_id=name, artifact_type=kind, format='pt', annotation=None, hipt_nb=e.about)
     write_json(folder/f'{name}.meta.json', about | meta)
 
@@ -226,13 +230,12 @@ def to_anndata(
     e:Exported,  # of a slide
 ):
     "Write `{encoder}/{slide}.h5ad`"
-    import h5py
     o = e.patches
     x, y = o.coords.T
     uns = dict(hipt_nb=json.dumps(e.about), features=_described(o))
     if e.regions:
         uns |= dict(regions=e.regions.x.astype(np.float32), regions_xy=e.regions.coords, slide=e.vector)
-    with atomic(Path(folder)/o.encoder_name/f'{o.slide_id}.h5ad') as tmp, h5py.File(tmp, 'w') as h:
+    with new_h5(Path(folder)/o.encoder_name/f'{o.slide_id}.h5ad') as h:
         _encode_table(h, 'obs', dict(x=x, y=y), len(o.x))
         _encode_table(h, 'var', {}, o.x.shape[1])
         parts = dict(X=o.x.astype(np.float32), obsm=dict(spatial=o.coords.astype(np.float64)), uns=uns)

@@ -167,7 +167,7 @@ def export_maps(
     "The map of the whole slide, and its most and least attended patches, for every slide that has maps"
     def one(row):
         path = run.maps(name, row.slide_id)
-        if not path.exists(): return 'skipped'
+        if not path.exists(): return 'skipped', f"slide '{row.slide_id}' has no maps"
         with run.case(row, name) as case:
             layer = whole_map(case.tiles, case.maps)
             if tiff: write_map_tiff(path.with_suffix('.ome.tif'), case.slide, layer, _step(case.slide, most))

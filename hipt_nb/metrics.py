@@ -11,7 +11,8 @@ __all__ = ['nanmean', 'class_auc', 'auc', 'average_precision', 'balanced_accurac
 
 # %% ../nbs/08a_metrics.ipynb #c78f9660
 import numpy as np, pandas as pd
-from .core import HIPTError, renamed
+from pathlib import Path
+from .core import DamagedError, HIPTError, read_table, renamed
 from .evaluate import listed
 
 # %% ../nbs/08a_metrics.ipynb #37d2e2bc
@@ -161,14 +162,21 @@ def labels_and_probs(
 
 # %% ../nbs/08a_metrics.ipynb #b85fed11
 def read_predictions(
-    path,  # a `predictions.csv` or `validation.csv`
-):         # DataFrame
+    path,       # a `predictions.csv` or `validation.csv`
+    require=(), # columns that it must have
+):              # DataFrame
     "Read a table of predictions"
     text = {c: str for c in ('slide_id','slide','patient','label','labels','pred')}
     empty = {c: [''] for c in ('time','event','risk','target','predicted')}
-    try: return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty)
-    except FileNotFoundError:
-        raise HIPTError(f"there is no table of predictions '{path}': run 'hipt train' first") from None
+    if not Path(path).exists(): raise HIPTError(f"there is no table of predictions '{path}': run 'hipt train' first")
+    table = read_table(path, _again, require, _numbers, dtype=text, keep_default_na=False, na_values=empty)
+    probabilities = [c for c in table if c.startswith('prob_')]
+    if all(pd.api.types.is_numeric_dtype(table[c]) for c in probabilities): return table
+    raise DamagedError(f"'{path}' has probabilities that are no numbers: {_again}")
+
+_again = "delete its folder and run 'hipt train' again"
+_numbers = 'fold', 'time', 'event', 'risk', 'target', 'predicted', 'threshold', 'temperature'
+
 
 # %% ../nbs/08a_metrics.ipynb #64b9d7a1
 def likeliest(

@@ -13,7 +13,7 @@ import base64, io
 from pathlib import Path
 from urllib.parse import quote
 import numpy as np
-from .core import HIPTError, atomic, progress, logger
+from .core import HIPTError, atomic, logger, progress, read_table
 from .cohort import kind_of_evaluation
 from .run import Run
 from .viewer import templates
@@ -104,18 +104,16 @@ def training_section(
     manifest=None,  # table from `read_manifest`: the slides that are evaluated
 )->dict:            # losses; level → inductive or transductive; None where nothing was pretrained
     "Loss curves of every pretraining, and whether it saw the patients of the evaluation"
-    import pandas as pd
     pattern = (run.level('*', '*')/'log.csv').relative_to(run.root).as_posix()
-    logs = {p.parent.name: pd.read_csv(p) for p in sorted(run.root.glob(pattern))}
+    logs = {p.parent.name: read_table(p) for p in sorted(run.root.glob(pattern))}
     if not logs: return None
     return dict(losses=plot(draw_losses(logs), 'loss curves'), kinds=_kinds(run, manifest))
 
 def _kinds(run, manifest):
     "Level → whether test patients took part in its pretraining, as far as the level says who did"
-    import pandas as pd
     if manifest is None: return {}
     paths = sorted(run.root.glob((run.level('*', '*')/'slides.csv').relative_to(run.root).as_posix()))
-    return {p.parent.name: kind_of_evaluation(manifest, pd.read_csv(p, dtype=str).patient) for p in paths}
+    return {p.parent.name: kind_of_evaluation(manifest, read_table(p, dtype=str).patient) for p in paths}
 
 # %% ../nbs/15_report.ipynb #09af6482
 def _interval(v, low, high):
@@ -352,11 +350,10 @@ def truth_section(
     run:Run,  # the run folder
 )->dict:      # encoder name → table; None where nothing was compared with annotations
     "How well attention finds annotated structures, beside its controls: from `hipt attend --truth`"
-    import pandas as pd
     def of(name):
         means, slides = (run.maps_folder(name)/f'{n}.csv' for n in ('truth-patients','truth'))
         path = means if means.exists() else slides
-        return pd.read_csv(path, dtype=dict(head=str)).fillna(dict(head='')) if path.exists() else None
+        return read_table(path, dtype=dict(head=str)).fillna(dict(head='')) if path.exists() else None
     tables = {name: t for name in run.map_names() if (t := of(name)) is not None}
     return {name: _truth_table(t) for name,t in tables.items()} or None
 

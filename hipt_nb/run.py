@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
-from .core import HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, locked, logger
+from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, locked, logger
 from .core import params_hash, progress, quick_hash, read_json, safe_name, write_csv, write_json
 from .cohort import map_paths, read_manifest
 
@@ -353,7 +353,8 @@ def _merged(paths):
         if status in ('status', 'running'): continue
         if status=='skipped' and res.get((slide_id, verb), ('',))[0]=='done': continue
         res[slide_id, verb] = status, reason, when
-    return res
+    # what is there without a row was finished by a process that was killed before it could say so
+    return {k: ('done' if s=='skipped' and not why else s, why, when) for k,(s,why,when) in res.items()}
 
 # %% ../nbs/00b_run.ipynb #3a608e30
 @patch
@@ -442,7 +443,7 @@ def each_slide(
     fn,            # called with each row; gives `done` or `skipped`, or one of them and a warning
     run:Run,       # where to log
     verb:str,      # name of the step, for the log and the progress bar
-    workers:int=1, # slides at a time, each in a process of its own
+    workers:int=1, # slides at a time, each in a process of its own; 0: one at a time, in another process too
 )->dict:           # how many were done, skipped and failed
     "Do `fn` for every slide; one that fails is logged with its reason, and the rest go on"
     rows, counts, stale = list(manifest.itertuples(index=False)), dict(done=0, skipped=0, failed=0), []
@@ -477,6 +478,7 @@ def _without_path(reason, row):
 def _attempt(fn, row):
     try: res = fn(row)
     except StaleError as e: return 'stale', str(e)
+    except DiskError: raise  # it would be the same with every slide that follows
     except HIPTError as e: return 'failed', str(e)
     except Exception as e: return 'failed', f"slide '{row.slide_id}': {type(e).__name__}: {e}"
     return res if isinstance(res, tuple) else (res, '')
@@ -486,14 +488,28 @@ def _in_processes(work, rows, workers):
     "Results in order; after a worker has died the rest go one at a time, so that the slide that did it is known"
     from concurrent.futures.process import BrokenProcessPool
     from joblib import Parallel, delayed
-    def go(rows, n): return Parallel(n, return_as='generator', batch_size=1)(delayed(work)(row) for row in rows)
-    done = 0
+    me, done = os.getpid(), 0
+    def go(rows, n):
+        return Parallel(n, return_as='generator', batch_size=1)(delayed(_for_parent)(work, me, row) for row in rows)
     try:
-        for res in go(rows, workers):
+        for res in go(rows if workers else [], workers or 1):
             done += 1
             yield res
-    except BrokenProcessPool:
-        for row in rows[done:]:
-            try: yield from go([row], 2)  # 2: a process of its own
-            except BrokenProcessPool:
-                yield 'failed', f"slide '{row.slide_id}': its process died; the file is damaged, or memory ran out"
+    except BrokenProcessPool: pass
+    for row in rows[done:]:
+        try: yield from go([row], 2)  # 2: a process of its own
+        except BrokenProcessPool:
+            yield 'failed', f"slide '{row.slide_id}': its process died; the file is damaged, or memory ran out"
+
+def _for_parent(work, parent, row):
+    "Work in a process that ends when the one that it works for does, even if that was killed"
+    _end_with(parent)
+    return work(row)
+
+@lru_cache
+def _end_with(parent):
+    from threading import Thread
+    def watch():
+        while os.getppid()==parent: time.sleep(.5)
+        os._exit(1)
+    if os.getppid()==parent: Thread(target=watch, daemon=True).start()

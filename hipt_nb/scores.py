@@ -11,7 +11,7 @@ __all__ = ['trained_models', 'model_predictions', 'same_classes', 'same_labels',
 
 # %% ../nbs/12f_scores.ipynb #92456fd5
 import numpy as np, pandas as pd
-from .core import HIPTError, params_hash, renamed, save_figure, write_csv
+from .core import HIPTError, params_hash, read_table, renamed, save_figure, write_csv
 from .run import Run
 from .features import below, by_patient, label_classes, load_bags, mean_bag, sample_patches
 from .evaluate import check_folds
@@ -263,7 +263,8 @@ def read_scores(
     path,  # `evaluation.csv` or `comparisons.csv`
 ):         # DataFrame
     "A table of metrics; one of version 0.0.1 called them figures"
-    return pd.read_csv(path).rename(columns=dict(figure='metric'))
+    again, numbers = "run 'hipt evaluate' again", ('value','low','high')
+    return read_table(path, again, ['model'], numbers).rename(columns=dict(figure='metric'))
 
 # %% ../nbs/12f_scores.ipynb #64f4b869
 def _write_gaps(run, manifest, models, out, sharp):

@@ -11,7 +11,7 @@ __all__ = ['fold_table', 'read_splits', 'write_splits', 'match_splits', 'with_sp
 import re
 from pathlib import Path
 import pandas as pd
-from .core import HIPTError, write_csv
+from .core import HIPTError, read_table, write_csv
 from .cohort import check_filled, slide_id_of, split_column
 from .evaluate import check_folds, label_problems, listed, patient_folds, slides_in
 from .outcomes import OUTCOMES
@@ -37,10 +37,11 @@ def _fold_columns(columns):
     return sorted(found, key=lambda c: int(c[5:]))
 
 def _separator(path): return '\t' if path.suffix.lower()=='.tsv' else ','
-def _is_fold_table(path): return bool(_fold_columns(pd.read_csv(path, sep=_separator(path), nrows=0, dtype=str)))
+def _is_fold_table(path): return bool(_fold_columns(_read(path, nrows=0)))
+def _read(path, **kw): return read_table(path, 'copy it again from its source', sep=_separator(path), dtype=str, **kw)
 
 def _read_table(path):
-    table = pd.read_csv(path, sep=_separator(path), dtype=str, keep_default_na=False)
+    table = _read(path, keep_default_na=False)
     for c in ('slide_id','case_id'):
         if c not in table:
             raise HIPTError(f"'{path}' has no column {c}: a table of folds has case_id, slide_id and fold_0 ...")
@@ -78,7 +79,7 @@ def _split_number(path):
     return int(found[1])+1 if found else None
 
 def _read_split(path):
-    df = pd.read_csv(path, dtype=str, index_col=0)
+    df = _read(path, index_col=0)
     if 'train' not in df or not {'val','test'} & set(df):
         raise HIPTError(f"'{path}' has columns {', '.join(map(str, df.columns))}: a split file has train, val and test")
     boolean = set(df.stack().unique()) <= {'True','False'}

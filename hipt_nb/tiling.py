@@ -384,6 +384,9 @@ def _check_tiles(t):
     check_arrays(vars(t), _shapes)
     sizes = (t.slide_mpp, t.mpp, t.region_size, t.patch_size)
     if not all(isinstance(v, (int,float)) and 0<v<2**20 for v in sizes): raise ValueError(f'sizes {sizes}')
+    counts = [t.params.get(k) or 0 for k in ('min_tissue', 'min_region', 'kept', 'unreadable')]
+    if not all(isinstance(v, (int,float)) for v in counts): raise ValueError(f'parameters {counts}')
+    if not isinstance(t.made_by, dict) or not isinstance(t.slide_id, str): raise ValueError('made from nothing')
     if {t.region_size//t.patch_size} != {*t.tissue.shape[1:]}: raise ValueError('the grid does not fit its patches')
 
 # %% ../nbs/04_tiling.ipynb #b1a496c9

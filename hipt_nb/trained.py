@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .core import HIPTError, atomic, logger, pick_device, quick_hash, renamed, write_csv
+from .core import HIPTError, atomic, logger, pick_device, quick_hash, read_table, renamed, write_csv
 from .cohort import map_paths, read_events, read_manifest
 from .run import Run, at_work, each_slide
 from .tiling import read_tiles
@@ -89,7 +89,7 @@ class Trained:
 @patch(as_prop=True)
 def predictions(self:Trained):  # DataFrame
     "Predictions of all test slides, each by the fold that did not see it"
-    return read_predictions(self.folder/'predictions.csv')
+    return read_predictions(self.folder/'predictions.csv', ['slide_id','fold'])
 
 # %% ../nbs/12e_trained.ipynb #b5fc180e
 @patch
@@ -287,7 +287,7 @@ def slides(self:Trained):  # DataFrame: slide_id, patient, quick_hash (empty whe
     "The slides of the cross-validation"
     root = self.folder.parent if 'fold' in self.config else self.folder
     names = [n for n in ('slides.csv','manifest.csv','predictions.csv') if (root/n).exists()]
-    parts = [pd.read_csv(root/n, dtype=str, keep_default_na=False) for n in names]
+    parts = [read_table(root/n, "run 'hipt train' again", dtype=str, keep_default_na=False) for n in names]
     columns = ['slide_id','patient','quick_hash']
     table = pd.concat([pd.DataFrame(columns=columns), *parts])[columns].fillna('')
     return table.drop_duplicates('slide_id', ignore_index=True)

@@ -1,5 +1,5 @@
-"""Runs `hipt` again and again without starting Python anew: a line of JSON in, one out. Each call is a process of its
-own, with limits on its memory and time."""
+"""Runs `hipt`, or a few lines of Python, again and again without starting Python anew: a line of JSON in, one out. Each
+call is a process of its own, with limits on its memory and time."""
 import json
 import os
 import resource
@@ -7,6 +7,15 @@ import signal
 import sys
 import time
 from pathlib import Path
+
+
+def reads(code):
+    "A few lines that read a file, in place of a command"
+    from hipt_nb.core import HIPTError
+    try: exec(code, {})
+    except HIPTError as e:
+        print(f'hipt: {e}', file=sys.stderr)
+        sys.exit(1)
 
 
 def run(call):
@@ -19,10 +28,11 @@ def run(call):
         status = Path('/proc/self/status').read_text().splitlines()
         vm = next(int(l.split()[1]) for l in status if l.startswith('VmSize'))
         resource.setrlimit(resource.RLIMIT_AS, (vm*1024+call['memory'],)*2)
-        sys.argv = ['hipt', *call['args']]
+        if 'largest' in call: resource.setrlimit(resource.RLIMIT_FSIZE, (call['largest'],)*2)
+        sys.argv = ['hipt', *call.get('args', ())]
         sys.stdout, sys.stderr = open(1, 'w', closefd=False), open(2, 'w', closefd=False)
         code = 0
-        try: main()
+        try: reads(call['python']) if 'python' in call else main()
         except SystemExit as e: code = e.code if isinstance(e.code, int) else int(e.code is not None)
         except BaseException:
             import traceback

@@ -1,7 +1,8 @@
 """A thousand broken inputs: every command answers in one line or does its work, whatever its files hold.
 
 A share with a fixed seed is part of every run, the rest is `pytest -m faults tests/faults`; `FAULTS_SEEDS=0:400`
-chooses which. A fault that was found becomes a small test of its own in the chapter that it concerns."""
+chooses which, and `FAULTS_RUN` names a folder with the run of an earlier call, for calls in pieces. A fault that was
+found becomes a small test of its own in the chapter that it concerns."""
 import json
 import os
 import re
@@ -27,11 +28,11 @@ def hipt():
     server = subprocess.Popen([sys.executable, str(here/'server.py')], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               text=True, env=env)
 
-    def run(folder, *args, seconds=SECONDS):
+    def run(folder, *args, seconds=SECONDS, **more):
         out, err = folder/'stdout', folder/'stderr'
         for o in (out, err): o.write_bytes(b'')
         call = dict(args=[str(a) for a in args], cwd=str(folder), stdout=str(out), stderr=str(err),
-                    seconds=seconds, memory=MEMORY)
+                    seconds=seconds, memory=MEMORY, **more)
         print(json.dumps(call), file=server.stdin, flush=True)
         res = json.loads(server.stdout.readline())
         return res['rc'], out.read_text(errors='replace')+err.read_text(errors='replace')
@@ -137,6 +138,7 @@ def test_broken_inputs(hipt, small, tmp_path, name, seed): judge(hipt, tmp_path,
 def finished(tmp_path_factory, hipt):
     "Every step on eight tiny slides, and what other tools would have made of them"
     from hipt_nb.phantom_cohort import make_cohort
+    if kept := os.environ.get('FAULTS_RUN'): return Path(kept)
     folder = tmp_path_factory.mktemp('finished')
     make_cohort(folder/'run'/'cohort', n_slides=8, n_patients=8, size=1024, workers=1)
     cohort = 'run/cohort/manifest.csv', '--out', 'run'
@@ -225,3 +227,72 @@ def test_a_share_of_broken_files_of_a_run(hipt, finished, tmp_path, name):
 @pytest.mark.parametrize('name', FINISHED)
 def test_broken_files_of_a_run(hipt, finished, tmp_path, name, seed):
     judge(hipt, tmp_path, *work_on_run(finished, name, seed, tmp_path))
+
+
+# ---- many more, by what reads a file alone, which is far quicker than a command
+
+RUN = 'from hipt_nb.run import Run; run = Run("run")\n'
+MODEL = 'from hipt_nb.trained import Trained; t = Trained("run/models/slide/hipt-tiny")\n'
+READS = {  # name: what reads it
+    'tiles': 'from hipt_nb.tiling import read_tiles; t = read_tiles("run/tiles/P01-1.h5"); t.mask(); t.xy()',
+    'features': 'from hipt_nb.features import read_features; f = read_features("run/features/hipt-tiny/P01-1.h5")\n'
+                'f.mask(); f.flat()',
+    'maps': 'from hipt_nb.attend import read_maps; read_maps("run/maps/hipt-tiny/P01-1.h5")',
+    'pyramid config': 'from hipt_nb.hipt import HIPT; HIPT.from_pretrained("run/models/hipt-tiny")',
+    'pyramid weights': 'from hipt_nb.hipt import HIPT; HIPT.from_pretrained("run/models/hipt-tiny")',
+    'slide model config': MODEL+'t.folds, t.classes, t.predictions, t.models(), t.decision(0), t.pooled, t.level',
+    'slide model weights': MODEL+'t.models()',
+    'predictions': MODEL+'t.predictions; t.held_out("P01-1")',
+    'run.json': RUN+'[(run.recorded(k), run.plan(k)) for k in run.records()]',
+    'log': RUN+'run.read_log(); run.tidy_log()',
+    'manifest of the run': RUN+'run.manifest(); run.case("P01-1").slide',
+    'split files': 'from hipt_nb.splits import read_splits; read_splits("splits")',
+    'notes': 'from hipt_nb.slide import Slide; from hipt_nb.notes import read_notes\n'
+             'read_notes("run/notes/P01-1.geojson", Slide("run/cohort/P01-1.tif"))',
+    **{tool: 'from hipt_nb.layouts import find_files, holds_features, read_flat, slides_of\n'
+             f'folder = "run/export/{tool}"; ids = slides_of(folder).slide_id; holds_features(folder, ids)\n'
+             '[read_flat(f, s) for s,f in find_files(folder).items()]' for tool in ('trident', 'clam', 'stamp')},
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('name', READS)
+def test_readers(hipt, finished, tmp_path, name):
+    faults = []
+    for seed in seeds('100:160'):
+        folder = tmp_path/str(seed)
+        how, _ = work_on_run(finished, name, seed, folder)
+        rc, text = hipt(folder, python=READS[name])
+        if rc not in (0, 1) or 'Traceback' in text: faults.append(f'{how}, seed {seed}: {rc}\n{text[-1500:]}')
+        shutil.rmtree(folder)
+    assert not faults, '\n\n'.join(faults)
+
+
+# ---- files that cannot be written
+
+WRITES = {  # name: (what is taken away first, command)
+    'tile': (['tiles/P01-1.h5'], ('tile', *ALL, '--region-size', 512, '--blur', 'none')),
+    'embed': (['features/hipt-tiny/P01-1.h5'], EMBED),
+    'pretrain': ([], ('pretrain', *ALL, '--preset', 'hipt-tiny-3', '--level', 1, '--recipe', 'small', '--samples1', 8,
+                      '--batch-size', 4)),
+    'train': ([], ('train', *ALL, *ENCODER, '--folds', 2, '--epochs', 1, '--name', 'x')),
+    'attend': (['maps/hipt-tiny/P01-1.h5'], ('attend', *ONE, *ENCODER)),
+    'export': ([], ('export', *ALL, '--to', 'slide2vec', '--features', *ENCODER)),
+    'view': ([], ('view', 'run', '--static', 'pages', *ENCODER)),
+    'report': ([], REPORT),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('name', WRITES)
+def test_a_file_that_becomes_too_large(hipt, finished, tmp_path, name):
+    "What a full disk does, by a limit of the system: one line, nothing half written, and the next call goes on"
+    gone, args = WRITES[name]
+    shutil.copytree(finished, tmp_path, copy_function=_copy, dirs_exist_ok=True)
+    for p in gone: (tmp_path/'run'/p).unlink()
+    rc, text = hipt(tmp_path, *args, largest=3000)
+    assert rc==1 and 'Traceback' not in text and 'unexpected' not in text, text[-3000:]
+    assert [l for l in text.splitlines() if l.startswith('hipt: ') and 'cannot be written' in l], text[-3000:]
+    assert not [p for p in tmp_path.rglob('.tmp-*')]
+    rc, text = hipt(tmp_path, *args)
+    assert rc==0, text[-3000:]
