@@ -293,8 +293,8 @@ class GridSource(SampleSource):
         where,   # `[B,2]` from `SampleOrder`
     )->tuple:    # float32 `[B,D,rows,cols]`, bool `[B,rows,cols]`, True = tissue
         "Read grids and their masks"
-        x = np.stack([self.read(int(u), int(k)) for u,k in where]).astype(np.float32)
-        x = torch.from_numpy(x).permute(0, 3, 1, 2)
+        x = np.stack([self.read(int(u), int(k)) for u,k in where])
+        x = torch.from_numpy(x).float().permute(0, 3, 1, 2)
         return self.scaled(x[:,:-1].contiguous(), x[:,-1]>0)
 
 # %% ../nbs/10_samples.ipynb #a947987c
