@@ -245,7 +245,7 @@ def pretrain(
     Several GPUs: torchrun --nproc-per-node 4 -m hipt_nb.cli pretrain ..."""
     from hipt_nb.dino import ranks
     from hipt_nb.pretrain import Pretraining, embed_encoder, pretrain_pyramid
-    run, manifest = Run(out), read_manifest(slides)
+    run, manifest = Run(out), read_manifest(slides, opened=not encoder)
     t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
                     save_memory=save_memory, graphs=not no_graphs, compile=compile, setting=_settings(setting))
     if model and encoder:
@@ -271,7 +271,7 @@ def embed(
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
     hipt = get_model(model, run, device, weights)
-    counts = embed_cohort(run, read_manifest(slides), hipt, batch_size=batch_size, precision=precision,
+    counts = embed_cohort(run, read_manifest(slides, opened=hipt.held), hipt, batch_size=batch_size, precision=precision,
                           skip_bad=skip_bad_regions, redo=redo)
     _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}')
 
@@ -405,7 +405,7 @@ def train(
     options = {k:v for k,v in locals().items() if k not in ('slides','out','device','workers')}
     from hipt_nb.trained import labelled, name_columns, task_columns, train_cohort
     run = _existing(out)
-    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
+    manifest = _from_splits(_with_regions(run, read_manifest(slides, opened=False)), splits)
     manifest = _patients_named(labelled(name_columns(manifest, task, label, time, event)))
     options['encoder'] = encoder = run.encoder_name(encoder)
     splits = _folds(manifest, folds, seed, task=task, order=order, repeats=repeats, by_site=by_site, splits=splits,
@@ -453,8 +453,8 @@ def knn(
     from hipt_nb.probe import knn as nearest, mean_of_patches
     from hipt_nb.trained import class_order, labelled, name_columns
     run = _existing(out)
-    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
-    if 'label' not in manifest: manifest = read_manifest(slides, require=('label',))
+    manifest = _from_splits(_with_regions(run, read_manifest(slides, opened=False)), splits)
+    if 'label' not in manifest: manifest = read_manifest(slides, require=('label',), opened=False)
     manifest = _patients_named(labelled(name_columns(manifest)))
     encoder = run.encoder_name(encoder)
     dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
@@ -510,7 +510,7 @@ def probe(
     from hipt_nb.probe import linear_probe, paper_table, patient_sides
     from hipt_nb.trained import name_columns
     run = _existing(out)
-    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
+    manifest = _from_splits(_with_regions(run, read_manifest(slides, opened=False)), splits)
     manifest = _patients_named(name_columns(manifest, task, label, time, event))
     encoder = run.encoder_name(encoder)
     parts = _folds(manifest, folds, seed, survival=task=='cox', repeats=repeats, by_site=by_site, splits=splits,
@@ -570,7 +570,7 @@ def evaluate(
     Confidence intervals over patients; writes evaluation.csv and evaluation/."""
     from hipt_nb.scores import evaluate_run
     run = _existing(out)
-    manifest = _with_regions(run, read_manifest(slides))
+    manifest = _with_regions(run, read_manifest(slides, opened=False))
     if resamples is not None: logger.info("--resamples has no effect: intervals are no longer computed by resampling")
     by = by or ()
     if external_run and not external: raise HIPTError("--external-run holds the features of --external: name both")
@@ -591,7 +591,7 @@ def _external(run, manifest, other, by):
     from hipt_nb.decisions import groups_of
     from hipt_nb.external import external_cohort
     other_run = _existing(other) if other else run
-    rows = _with_regions(other_run, read_manifest(manifest))
+    rows = _with_regions(other_run, read_manifest(manifest, opened=False))
     for column in by: groups_of(rows, column)
     return external_cohort(run, rows, other_run, manifest.stem)
 
@@ -618,7 +618,7 @@ def predict(
     A slide that was in training is predicted by the network that did not see it. Writes predictions/{model}.csv."""
     from hipt_nb.trained import predict_cohort
     run = _existing(out)
-    manifest = _with_regions(run, read_manifest(slides))
+    manifest = _with_regions(run, read_manifest(slides, opened=False))
     encoder = run.encoder_name(encoder)
     model = run.trained(trained and str(trained), encoder)
     table = predict_cohort(run, manifest, encoder, model, device)
@@ -660,8 +660,9 @@ def attend(
 ):
     "Draw the attention of patch, region and slide. Writes maps/{encoder}/{slide}.jpg and .h5."
     from hipt_nb.attend import attend_cohort, attending_pyramid
-    run, manifest = _existing(out), read_manifest(slides)
+    run = _existing(out)
     hipt = attending_pyramid(_encoder_or_model(encoder, model), run, device)
+    manifest = read_manifest(slides, opened=hipt.held)
     step, offsets = f'attend/{hipt.name}', [k*hipt.patch_size//2 for k in range(shifts)]
     counts = attend_cohort(run, manifest, hipt, top, offsets, trained, redo, weights, device)
     _say(f'attend {hipt.name}', counts, run, step)
@@ -678,7 +679,8 @@ def attend(
 def report(slides:Slides, out:Out):
     "The whole run on one page. Writes index.html in the run folder."
     from hipt_nb.report import write_report
-    print(f"report: {write_report(_existing(out), read_manifest(slides), title=f'HIPT run: {Path(out).name}')}")
+    manifest = read_manifest(slides, opened=False)
+    print(f"report: {write_report(_existing(out), manifest, title=f'HIPT run: {Path(out).name}')}")
 
 # %% ../nbs/16_cli.ipynb #8c13f9a2
 @app.command()
@@ -730,7 +732,7 @@ def export(
     encoder:Encoder=None,
 ):
     "Tissue, regions, patches or features for other programs. Writes into export/."
-    run, manifest = _existing(out), read_manifest(slides)
+    run, manifest = _existing(out), read_manifest(slides, opened=not features)
     if features:
         from hipt_nb.export import export_features_cohort
         counts, name = export_features_cohort(run, manifest, to, encoder), run.encoder_name(encoder)
@@ -764,7 +766,7 @@ def import_(
 ):
     "Patches of another program, and their features. Writes tiles/{slide}.h5 and features/{encoder}/{slide}.h5."
     from hipt_nb.layouts import holds_features, import_features_cohort, slides_of
-    manifest = read_manifest(slides) if slides else slides_of(coords)
+    manifest = read_manifest(slides, opened=features is False) if slides else slides_of(coords)
     run = Run(out)
     if features is None: features = holds_features(coords, manifest.slide_id)
     if features:

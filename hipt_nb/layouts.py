@@ -250,7 +250,8 @@ def import_features_cohort(
         if row.slide_id not in found: raise HIPTError(_not_found(folder, row.slide_id))
         given = dict(_own(row, slide_mpp), side=side)
         flat = read_flat(found[row.slide_id], row.slide_id, encoder_name, ids, **given)
-        if _is_there(run.features(flat.encoder_name, row.slide_id)): return 'skipped'
+        there = run.tiles(row.slide_id).exists() and _is_there(run.features(flat.encoder_name, row.slide_id))
+        if there: return 'skipped'
         _say_once(doubts, _doubts(flat, link, doubts))
         return 'done', import_features(run, flat if link else replace(flat, x=flat.x[:]), grid).note
     return each_slide(manifest, one, run, 'import')
