@@ -2,8 +2,10 @@
 
     python benchmarks/linked.py [--out benchmarks/results/linked.json]
 
-Files are warm in the page cache, so this measures the way to the numbers and not the disk. `share` is the time of the
-copy over that of the linked file, through `GridSource`, as pretraining reads; `rows` is the same without it.
+Files are warm in the page cache, so this measures the way to the numbers and not the disk; there are more of them than
+the processor's caches hold. Times are those of the processor, of one thread, the median of rounds in which copy and
+link take turns. `share` is the time of the copy over that of the linked file, through `GridSource`, as pretraining
+reads; `rows` is the same without it.
 """
 import argparse, json, os, platform, resource, shutil, tempfile, time
 from pathlib import Path
@@ -41,35 +43,33 @@ KINDS = dict(contiguous=contiguous, trident=lambda d, f: toy_files(d, f, 'triden
 
 def manifest_of(ids): return pd.DataFrame(dict(path=[f'gone/{i}.svs' for i in ids], slide_id=ids, patient=ids))
 
-def per_second(read, n, repeats=5):
-    "Median over repeats of the reads in a second"
-    read(0)
-    def once():
-        begun = time.perf_counter()
+def per_second(*reads, n, repeats=7):
+    "Median over rounds of the reads in a second of processor time, of each"
+    def once(read):
+        begun = time.process_time()
         for i in range(n): read(i)
-        return n/(time.perf_counter()-begun)
-    return sorted(once() for _ in range(repeats))[repeats//2]
+        return n/(time.process_time()-begun)
+    rounds = [[once(read) for read in reads] for _ in range(repeats+1)]
+    return np.median(rounds[1:], 0).tolist()
 
-def windows(tmp, dtype, slides=2, side=64, dim=1536, n=32):
+def windows(tmp, dtype, slides=8, side=64, dim=1536, n=64):
     "Regions a second from a copy and from each kind of file"
     ids, res = [f's{i}' for i in range(slides)], {}
     order = np.random.default_rng(1).integers(0, 10**6, n)
     for kind,write in KINDS.items():
-        base = tmp/kind
+        base, reads = tmp/kind, []
         for i,s in enumerate(ids): write(base/'files', slide(s, side, dim, dtype, i))
-        speeds = {}
         for link in (False, True):
             run = Run(base/f'run{link}')
             import_features_cohort(run, manifest_of(ids), base/'files', 'uni2-h', 16, .25, link=link)
             paths = [run.features('uni2-h', s) for s in ids]
-            source = GridSource(paths, cache_mb=0)
+            source = GridSource(paths, cache_mb=0, max_open=slides)
             tokens = [open_tokens(p) for p in paths]
             regions = len(tokens[0])
-            units = order%len(source)
             def rows(i, tokens=tokens, regions=regions): return tokens[order[i]%slides][order[i]//slides%regions]
-            def whole(i, source=source, units=units): return source(np.array([[units[i], 0]]))
-            speeds[link] = per_second(rows, n), per_second(whole, n)
-        (a, b), (c, d) = speeds[False], speeds[True]
+            def whole(i, source=source): return source(np.array([[order[i]%len(source), 0]]))
+            reads += [rows, whole]
+        a, b, c, d = per_second(*reads, n=n)
         res[kind] = dict(copy_rows=a, linked_rows=c, rows=c/a, copy=b, linked=d, share=d/b)
         print(dtype.__name__, kind, {k: round(v, 2) for k,v in res[kind].items()}, flush=True)
         shutil.rmtree(base)
@@ -97,13 +97,13 @@ def step(tmp, batch=8, slides=1, side=64, dim=1536):
     paths = [run.features('uni2-h', s) for s in ids]
     source = GridSource(paths, cache_mb=0)
     where = np.stack([np.random.default_rng(0).integers(0, len(source), batch), np.zeros(batch, int)], 1)
-    reading = 1/per_second(lambda i: source(where), 3)
+    reading = 1/per_second(lambda i: source(where), n=3)[0]
     def seconds(steps):
         vit = grid_vit(dim, 192, depth=6, heads=6)
-        begun = time.perf_counter()
+        begun = time.process_time()
         pretrain_grid(paths, vit, tmp/f'out{steps}', samples=steps*batch, batch_size=batch, device='cpu',
                       precision='float32')
-        return time.perf_counter()-begun
+        return time.process_time()-begun
     step = (seconds(3)-seconds(1))/2
     return dict(batch=batch, read_seconds=reading, step_seconds=step, share=reading/step)
 

@@ -84,10 +84,11 @@ def _say(
 def _read(
     slides,      # as typed
     require=(),  # columns
+    opened=True, # their files are going to be opened
 ):               # the manifest
     "The slides of a command, which is kept with them for 'hipt status'"
     if typed := command.get(): command.set(typed | dict(slides=[os.path.abspath(p) for p in slides]))
-    return read_manifest(slides, require)
+    return read_manifest(slides, require, opened)
 
 def _share(
     manifest,  # of a command
@@ -335,7 +336,7 @@ def pretrain(
     that saves and queues itself again before its time is up."""
     from hipt_nb.dino import ranks
     from hipt_nb.pretrain import Pretraining, embed_encoder, pretrain_pyramid
-    run, manifest = Run(out), _read(slides)
+    run, manifest = Run(out), _read(slides, opened=not encoder)
     if slurm: return _submit(out, slurm, 1, dry_run, ranks=True)
     t = Pretraining(recipe, batch_size=batch_size, seed=seed, device=device, precision=precision, accumulate=accumulate,
                     save_memory=save_memory, graphs=not no_graphs, compile=compile, setting=_settings(setting),
@@ -364,11 +365,11 @@ def embed(
     "Turn tiled slides into features. Writes features/{model}/{slide}.h5."
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
-    manifest = _read(slides)
+    hipt = get_model(model, run, _own_device(device), weights)
+    manifest = _read(slides, opened=hipt.held)
     if slurm: return _submit(out, slurm, jobs, dry_run)
     if gpus and gpus>1: return _on_devices(gpus, device, shard)
     manifest = _share(manifest, shard, run)
-    hipt = get_model(model, run, _own_device(device), weights)
     counts = embed_cohort(run, manifest, hipt, batch_size=batch_size, precision=precision,
                           skip_bad=skip_bad_regions, redo=redo)
     _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}', shard)
@@ -534,7 +535,7 @@ def train(
         'slides','out','device','workers','shard','slurm','jobs','dry_run')}
     from hipt_nb.trained import labelled, name_columns, task_columns, train_cohort
     run = _existing(out)
-    manifest = _from_splits(_with_regions(run, _read(slides)), splits)
+    manifest = _from_splits(_with_regions(run, _read(slides, opened=False)), splits)
     manifest = _patients_named(labelled(name_columns(manifest, task, label, time, event)))
     options['encoder'] = encoder = run.encoder_name(encoder)
     splits = _folds(manifest, folds, seed, task=task, order=order, repeats=repeats, by_site=by_site, splits=splits,
@@ -587,8 +588,8 @@ def knn(
     from hipt_nb.probe import knn as nearest, mean_of_patches
     from hipt_nb.trained import class_order, labelled, name_columns
     run = _existing(out)
-    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
-    if 'label' not in manifest: manifest = read_manifest(slides, require=('label',))
+    manifest = _from_splits(_with_regions(run, read_manifest(slides, opened=False)), splits)
+    if 'label' not in manifest: manifest = read_manifest(slides, require=('label',), opened=False)
     manifest = _patients_named(labelled(name_columns(manifest)))
     encoder = run.encoder_name(encoder)
     dealt = _folds(manifest, folds, seed, repeats=repeats, by_site=by_site, splits=splits, allow_leakage=allow_leakage)
@@ -644,7 +645,7 @@ def probe(
     from hipt_nb.probe import linear_probe, paper_table, patient_sides
     from hipt_nb.trained import name_columns
     run = _existing(out)
-    manifest = _from_splits(_with_regions(run, read_manifest(slides)), splits)
+    manifest = _from_splits(_with_regions(run, read_manifest(slides, opened=False)), splits)
     manifest = _patients_named(name_columns(manifest, task, label, time, event))
     encoder = run.encoder_name(encoder)
     parts = _folds(manifest, folds, seed, survival=task=='cox', repeats=repeats, by_site=by_site, splits=splits,
@@ -704,7 +705,7 @@ def evaluate(
     Confidence intervals over patients; writes evaluation.csv and evaluation/."""
     from hipt_nb.scores import evaluate_run
     run = _existing(out)
-    manifest = _with_regions(run, read_manifest(slides))
+    manifest = _with_regions(run, read_manifest(slides, opened=False))
     if resamples is not None: logger.info("--resamples has no effect: intervals are no longer computed by resampling")
     by = by or ()
     if external_run and not external: raise HIPTError("--external-run holds the features of --external: name both")
@@ -725,7 +726,7 @@ def _external(run, manifest, other, by):
     from hipt_nb.decisions import groups_of
     from hipt_nb.external import external_cohort
     other_run = _existing(other) if other else run
-    rows = _with_regions(other_run, read_manifest(manifest))
+    rows = _with_regions(other_run, read_manifest(manifest, opened=False))
     for column in by: groups_of(rows, column)
     return external_cohort(run, rows, other_run, manifest.stem)
 
@@ -752,7 +753,7 @@ def predict(
     A slide that was in training is predicted by the network that did not see it. Writes predictions/{model}.csv."""
     from hipt_nb.trained import predict_cohort, predict_share
     run = _existing(out)
-    manifest = _with_regions(run, read_manifest(slides))
+    manifest = _with_regions(run, read_manifest(slides, opened=False))
     encoder = run.encoder_name(encoder)
     model = run.trained(trained and str(trained), encoder)
     if slurm: return _submit(out, slurm, jobs, dry_run)
@@ -803,10 +804,11 @@ def attend(
     from hipt_nb.attend import attend_cohort, attending_pyramid
     if truth and (shard or _by_ranks() or (slurm and (jobs or 1)>1)):
         raise HIPTError("--truth is about all slides together: give it without --shard, once the shares are done")
-    run, manifest = _existing(out), _read(slides)
+    run = _existing(out)
+    hipt = attending_pyramid(_encoder_or_model(encoder, model), run, _own_device(device))
+    manifest = _read(slides, opened=hipt.held)
     if slurm: return _submit(out, slurm, jobs, dry_run)
     manifest = _share(manifest, shard, run)
-    hipt = attending_pyramid(_encoder_or_model(encoder, model), run, _own_device(device))
     step, offsets = f'attend/{hipt.name}', [k*hipt.patch_size//2 for k in range(shifts)]
     counts = attend_cohort(run, manifest, hipt, top, offsets, trained, redo, weights, device)
     _say(f'attend {hipt.name}', counts, run, step, shard)
@@ -826,7 +828,8 @@ def attend(
 def report(slides:Slides, out:Out):
     "The whole run on one page. Writes index.html in the run folder."
     from hipt_nb.report import write_report
-    print(f"report: {write_report(_existing(out), read_manifest(slides), title=f'HIPT run: {Path(out).name}')}")
+    manifest = read_manifest(slides, opened=False)
+    print(f"report: {write_report(_existing(out), manifest, title=f'HIPT run: {Path(out).name}')}")
 
 # %% ../nbs/16_cli.ipynb #8c13f9a2
 @app.command()
@@ -906,7 +909,7 @@ def export(
 ):
     "Tissue, regions, patches or features for other programs. Writes into export/."
     run = _existing(out)
-    manifest = _share(_read(slides), shard, run)
+    manifest = _share(_read(slides, opened=not features), shard, run)
     if features:
         from hipt_nb.export import export_features_cohort
         counts, name = export_features_cohort(run, manifest, to, encoder), run.encoder_name(encoder)
@@ -943,7 +946,7 @@ def import_(
 ):
     "Patches of another program, and their features. Writes tiles/{slide}.h5 and features/{encoder}/{slide}.h5."
     from hipt_nb.layouts import holds_features, import_features_cohort, slides_of
-    whole, run = _read(slides) if slides else slides_of(coords), Run(out)
+    whole, run = _read(slides, opened=features is False) if slides else slides_of(coords), Run(out)
     manifest = _share(whole, shard, run)
     if len(manifest)<len(whole): run.keep_manifest(whole)
     if features is None: features = holds_features(coords, manifest.slide_id)

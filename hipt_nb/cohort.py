@@ -315,11 +315,12 @@ def _say_missing(paths, given, path):
 def read_manifest(
     source,      # a manifest (`.csv`, `.tsv`, `.txt`, `.xlsx`), a folder of slides, one slide, or a list of these
     require=(),  # columns that must be there, such as `('label',)`
+    opened=True, # slides are going to be opened: say so if some are not there
 ):               # DataFrame with `path`, `slide_id`, `patient` and whatever other columns the file has
     "The slides of a run as a table, checked before anything starts"
     import pandas as pd
     sources = source if isinstance(source, (list, tuple)) else [source]
-    tables = [_table(Path(o).expanduser()) for o in sources]
+    tables = [_table(Path(o).expanduser(), opened) for o in sources]
     df = tables[0] if len(tables)==1 else pd.concat(tables, ignore_index=True)
     source = source if len(tables)>1 else sources[0]
     missing = [c for c in require if c not in df]
@@ -328,16 +329,16 @@ def read_manifest(
                         "add it, one value per slide")
     return _complete(df, source)
 
-def _table(source):
+def _table(source, opened):
     import pandas as pd
     if not source.exists():
         where = '' if source.is_absolute() else f" in '{Path.cwd()}'"
         raise HIPTError(f"'{source}' does not exist{where}: give a slide, a folder of slides or a manifest (.csv)")
     if source.is_dir(): return pd.DataFrame({'path': find_slides(source)})
-    return _read_table(source) if source.suffix.lower() in TABLE_SUFFIXES else pd.DataFrame({'path': [source]})
+    return _read_table(source, opened) if source.suffix.lower() in TABLE_SUFFIXES else pd.DataFrame({'path': [source]})
 
 # %% ../nbs/00a_cohort.ipynb #4cd87108
-def _read_table(path):
+def _read_table(path, opened=True):
     "A table of any kind, with paths as this machine understands them"
     if path.suffix.lower() in ('.xls', '.ods', '.numbers'):
         raise HIPTError(f"{path} is a spreadsheet of a kind that is not read: save it as 'CSV UTF-8' or .xlsx")
@@ -348,7 +349,7 @@ def _read_table(path):
     _check_table(df, path)
     _refuse_drives(df, path)
     found = map_paths(df, lambda p: _local(p, path.parent))
-    _say_missing(found.path, df.path, path)
+    if opened: _say_missing(found.path, df.path, path)
     return found.reset_index(drop=True)
 
 # %% ../nbs/00a_cohort.ipynb #4d037d92

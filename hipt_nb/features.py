@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from .core import DamagedError, HIPTError, StaleError, changed, check_arrays, not_now, read_h5, reading
 from .core import touched_since, write_h5
 from .cohort import check_filled
-from .run import Case
+from .run import Case, made_with
 from .tiling import read_tiles
 from .inplace import LinkedGrids
 
@@ -105,8 +105,8 @@ def read_features(
 )->Features:
     "Read a features file"
     skip = ('patch',) if patches else ('patch', *(f'level{k}' for k in range(2, 10)))
-    arrays, meta = read_h5(path, 'features', 'embed', skip)
-    with reading(path, 'features', "delete it and run 'hipt embed' again"):
+    arrays, meta = read_h5(path, 'features', made_with(path), skip)
+    with reading(path, 'features', f"delete it and run 'hipt {made_with(path)}' again"):
         if patches: arrays['patch'] = _all_tokens(path)
         slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
         made_by = from_schema1(meta) if schema==1 else meta['made_by']
@@ -140,7 +140,7 @@ def _check_made_of(path, f, link):
     "Refuse features whose levels above were made of another version of the file that their patch tokens are read from"
     if json.loads(f.attrs['hipt_nb'])['made_by'].get('file')==link['hash']: return
     raise HIPTError(f"'{path}' was made of an earlier version of '{link['file']}': delete it and run "
-                    "'hipt embed' again")
+                    f"'hipt {made_with(path)}' again")
 
 def _all_tokens(path):
     try:
@@ -148,7 +148,7 @@ def _all_tokens(path):
         return None if found is None else found[:]
     except (OSError, KeyError, ValueError) as e:
         if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
-        message = f"'{path}' is damaged, or is not a features file: delete it and run 'hipt embed' again"
+        message = f"'{path}' is damaged, or is not a features file: delete it and run 'hipt {made_with(path)}' again"
         raise DamagedError(message) from None
 
 # %% ../nbs/07_features.ipynb #07a0c003
@@ -273,7 +273,7 @@ def patch_array(
     path,  # a features file
 ):         # array-like `[M, rows, cols, D]`, to be read by regions
     "The patch tokens of a file, to be read in parts"
-    if not Path(path).exists(): raise HIPTError(f"there is no features file '{path}': run 'hipt embed' first")
+    if not Path(path).exists(): raise HIPTError(f"there is no features file '{path}': run 'hipt {made_with(path)}' first")
     stored = open_tokens(path)
     if isinstance(stored, LinkedGrids):
         yield stored
@@ -418,23 +418,28 @@ def load_features(
     missing = [s for s in manifest.slide_id if not run.features(encoder_name, s).exists()]
     if missing: raise HIPTError(_without_features(run, manifest, encoder_name, missing))
     stale = outdated_features(run, encoder_name, manifest.slide_id)
-    if stale: raise StaleError(_say_stale(stale, len(manifest), encoder_name))
+    if stale: raise StaleError(_say_stale(run, stale, len(manifest), encoder_name))
     res = [read_features(run.features(encoder_name, s), patches) for s in manifest.slide_id]
     check_alike(res)
     return res
 
-def _say_stale(stale, n, encoder_name):
+def _say_stale(run, stale, n, encoder_name):
     names = ', '.join([*stale][:10]) + ' ...'*(len(stale)>10)
     return (f"the features '{encoder_name}' of {len(stale)} of {n} slides {next(iter(stale.values()))} ({names}): "
-            "'hipt embed --redo' makes them again")
+            f"{_again(read_made_by(run.features(encoder_name, next(iter(stale)))))}")
+
+def _again(made_by):
+    "How features are made again that are out of date"
+    imported = 'file' in made_by and 'level2_sha256' not in made_by
+    return "import them again, into another --out" if imported else "'hipt embed --redo' makes them again"
 
 def _without_features(run, manifest, encoder_name, missing):
     by_class = manifest.groupby('label').slide_id if 'label' in manifest else ()
     gone = ', '.join(repr(c) for c,ids in by_class if set(ids)<=set(missing))
     whole = f', among them every slide of class {gone}' if gone else ''
     return (f"{len(missing)} of {len(manifest)} slides have no features of '{encoder_name}' in '{run.root}'{whole}: "
-            f"{', '.join(missing)}. Run 'hipt embed', see log.csv for why they failed, "
-            "or take them out of the manifest")
+            f"{', '.join(missing)}. Run 'hipt {made_with(run.features(encoder_name, missing[0]))}', see log.csv for "
+            "why they failed, or take them out of the manifest")
 
 # %% ../nbs/07_features.ipynb #31e31e5f
 @patch(as_prop=True)
@@ -452,7 +457,7 @@ def check_tiles(
 ):
     "Refuse features that were made of other tiles than the run has now"
     why = outdated(f.made_by, tiles)
-    if why: raise StaleError(f"the features of slide '{f.slide_id}' {why}: 'hipt embed --redo' makes them again")
+    if why: raise StaleError(f"the features of slide '{f.slide_id}' {why}: {_again(f.made_by)}")
 
 # %% ../nbs/07_features.ipynb #76996785
 @patch

@@ -250,8 +250,9 @@ def import_features_cohort(
         if row.slide_id not in found: raise HIPTError(_not_found(folder, row.slide_id))
         given = dict(_own(row, slide_mpp), side=side)
         flat = read_flat(found[row.slide_id], row.slide_id, encoder_name, ids, **given)
-        if _is_there(run.features(flat.encoder_name, row.slide_id)): return 'skipped'
-        _say_once(doubts, _doubts(flat, link))
+        there = run.tiles(row.slide_id).exists() and _is_there(run.features(flat.encoder_name, row.slide_id))
+        if there: return 'skipped'
+        _say_once(doubts, _doubts(flat, link, doubts))
         return 'done', import_features(run, flat if link else replace(flat, x=flat.x[:]), grid).note
     return each_slide(manifest, one, run, 'import')
 
@@ -282,7 +283,7 @@ def _say_once(said, doubts):
         said.add(what)
 
 # %% ../nbs/07c_layouts.ipynb #07c0001b
-def _doubts(f, link):
+def _doubts(f, link, said=()):
     "What is odd about the features of a whole cohort, in words"
     from hipt_nb.catalogue import known, unexpected
     encoder, mpp = known(f.encoder_name), f.mpp or f.side*f.slide_mpp/f.patch_size
@@ -291,16 +292,39 @@ def _doubts(f, link):
     if encoder and encoder.dim!=f.x.shape[1]:
         yield (f"'{encoder.name}' returns {encoder.dim} numbers for a patch, and the features have {f.x.shape[1]}: "
                "is it the encoder?")
-    if link and f.x.slow and f.x.array is None and len(f.x): yield _cost(f.x)
+    if link and len(f.x) and f.x.array is None and (why := _slower(f.x)) and f'features are {why}' not in said:
+        yield _cost(f.x, why)
 
-def _cost(rows, n=256):
-    "How long a region takes to read from a file that is slow to read in place"
-    some = np.sort(np.random.default_rng(0).permutation(len(rows))[:n])
-    begun = time.perf_counter()
-    rows[some]
-    ms = (time.perf_counter()-begun)*1000
-    return (f"features are {rows.slow}: in '{rows.path.name}', {n} patches take about {ms:.0f} ms to read "
-            "in place; import a copy, without --link, to train on them")
+def _slower(rows):
+    "Why reading rows in place is slower than from a copy, in words; empty where it hardly is"
+    if rows.slow: return rows.slow
+    number = np.dtype('<u2' if rows.dtype=='bfloat16' else rows.dtype)
+    apart = (np.diff(rows.at)!=number.itemsize*rows.shape[1]).mean() if len(rows)>1 else 0
+    pieces = f'in pieces of about {1/apart:.0f} rows' if apart>1/256 else ''
+    wide = f'as {number.name}, where a copy has float16' if number.itemsize>2 else ''
+    return (pieces or wide) and 'stored '+' and '.join(filter(None, (pieces, wide)))
+
+def _cost(rows, why, runs=16, n=16):
+    "How long a region takes to read in place: as many runs of rows as it has columns, and the same of a copy"
+    starts = np.linspace(0, max(0, len(rows)-n), runs).astype(int)
+    some = np.minimum(starts[:,None]+np.arange(n), len(rows)-1).ravel()
+    here, there = _seconds(lambda: rows[some]), _seconds(lambda: _as_copied(rows, len(some)))
+    return (f"features are {why}: in '{rows.path.name}', a region of {len(some)} patches takes about {here*1000:.2f} ms to "
+            f"read in place, and {there*1000:.2f} ms from a copy; import one, without --link, if you train on them much")
+
+def _as_copied(rows, n):
+    "Read as many bytes as a copy has"
+    with open(rows.path, 'rb', buffering=0) as f: return f.read(2*n*rows.shape[1])
+
+def _seconds(read, n=3):
+    "The least of some times"
+    read()
+    times = []
+    for _ in range(n):
+        begun = time.perf_counter()
+        read()
+        times.append(time.perf_counter()-begun)
+    return min(times)
 
 # %% ../nbs/07c_layouts.ipynb #07c00022
 def holds_features(

@@ -269,7 +269,7 @@ class GridSource(SampleSource):
         anywhere:bool=False,  # windows anywhere on a slide's lattice, in place of regions or their squares
         side:int=None,        # of these windows, cells; default: as many as the level reads
     ):
-        if not len(features): raise HIPTError("no features files to train on: run 'hipt embed' first")
+        if not len(features): raise HIPTError("no features files to train on: make some with 'hipt embed', or 'hipt import --from FOLDER'")
         self.paths,self.level = list(map(str, features)),level
         feats = [read_features(p, patches=False) for p in self.paths]
         check_alike(feats)
@@ -293,8 +293,8 @@ class GridSource(SampleSource):
         where,   # `[B,2]` from `SampleOrder`
     )->tuple:    # float32 `[B,D,rows,cols]`, bool `[B,rows,cols]`, True = tissue
         "Read grids and their masks"
-        x = np.stack([self.read(int(u), int(k)) for u,k in where]).astype(np.float32)
-        x = torch.from_numpy(x).permute(0, 3, 1, 2)
+        x = np.stack([self.read(int(u), int(k)) for u,k in where])
+        x = torch.from_numpy(x).float().permute(0, 3, 1, 2)
         return self.scaled(x[:,:-1].contiguous(), x[:,-1]>0)
 
 # %% ../nbs/10_samples.ipynb #a947987c

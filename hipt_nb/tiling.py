@@ -17,7 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, StaleError, atomic, check_arrays, content_of, logger, params_hash, prefetch
 from .core import read_h5, reading, renamed, write_h5
-from .run import UNRECORDED, Case, each_slide
+from .run import UNRECORDED, Case, each_slide, made_with
 from .slide import Slide, UnreadablePlace
 from .areas import find_tissue, write_geojson
 from .artefacts import blur_mask, pen_mask
@@ -370,8 +370,8 @@ def read_tiles(
     path,    # a tiles file
 )->Tiles:
     "Read a tiles file"
-    arrays, meta = read_h5(path, 'tiles', 'tile')
-    with reading(path, 'tiles', "delete it and run 'hipt tile' again"):
+    arrays, meta = read_h5(path, 'tiles', made_with(path, 'tile'))
+    with reading(path, 'tiles', f"delete it and run 'hipt {made_with(path, 'tile')}' again"):
         if meta['schema']==1: meta = dict(meta, slide_mpp=meta['mpp_level0'], made_by={})
         tiles = Tiles(**arrays, **{k: meta[k] for k in _meta})
         _check_tiles(tiles)

@@ -640,7 +640,7 @@ def trained_on(self:Trained,
 ):                  # the rows of its slides, labels under their usual names
     "The manifest that it was trained on"
     own = self.folder/'manifest.csv'
-    manifest = read_manifest(own) if own.exists() else self.named(manifest)
+    manifest = read_manifest(own, opened=False) if own.exists() else self.named(manifest)
     used = slides_in(self.folds)
     return manifest[manifest.slide_id.isin(used) | manifest.patient.isin(used)]  # pooled, folds are of patients
 
