@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import median
 import torch
 from hipt_nb import vit as vit_module
-from hipt_nb.cohort import read_manifest
 from hipt_nb.embed import first_patches
 from hipt_nb.hipt import HIPT, create_hipt
 from hipt_nb.run import Run
