@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/embed.html.md"""
 
 # %% auto #0
 __all__ = ['get_model', 'timm_pyramid', 'known_pyramid', 'patch_features', 'climb_features', 'embed_slide', 'pyramid_above',
-           'start_above', 'embed_cohort', 'model_name']
+           'start_above', 'first_patches', 'decide_arithmetic', 'embed_cohort', 'model_name']
 
 # %% ../nbs/11_embed.ipynb #62f512e1
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .core import DamagedError, HIPTError, StaleError, changed, pick_device, prefetch, renamed, same_file
+from .core import DamagedError, HIPTError, StaleError, changed, logger, pick_device, prefetch, renamed, same_file
+from .grids import cut_patches
 from .run import Case, each_slide
 from .slide import Slide, UnreadablePlace
 from .tiling import Tiles, read_tiles
 from .catalogue import ENCODERS, known
 from .encoders import KnownEncoder, NamedEncoder, TimmEncoder
 from .weights import load_encoder
-from .precision import pick_dtype
-from .hipt import HIPT, PRESETS, create_hipt
+from .precision import MAX_ERROR, arithmetic
+from .hipt import HIPT, PRESETS, create_hipt, good_enough
 from .features import Features, differences, outdated, read_features, read_made_by, write_features
 
 # %% ../nbs/11_embed.ipynb #4f299644
@@ -146,7 +147,7 @@ def embed_slide(
     return climb_features(hipt, f, sha, levels)
 
 def _made_by(hipt, tiles, sha):
-    precision = str(pick_dtype(hipt.precision, hipt.device)).removeprefix('torch.')
+    precision = arithmetic(hipt.precision, hipt.device)
     return dict(encoder_name=hipt.name, level1_sha256=sha['level1'], mean=list(hipt.mean), std=list(hipt.std),
                 sizes=list(hipt.sizes), precision=precision, mpp=tiles.mpp, slide_mpp=tiles.slide_mpp,
                 region_size=tiles.region_size, patch_size=tiles.patch_size, min_tissue=tiles.params['min_tissue'],
@@ -244,7 +245,7 @@ def _outdated(f, tiles, hipt, sha, source):
         ours, theirs = ({k: made[k] for k in names if k in made} for made in (f.made_by, below))
         if changed(ours, theirs): return f"were made of other features of '{hipt.level1.name}' than the run has now", 1
     own = dict(level1_sha256=sha['level1'])
-    if hipt.held: own |= dict(precision=str(pick_dtype(hipt.precision, hipt.device)).removeprefix('torch.'))
+    if hipt.held: own |= dict(precision=arithmetic(hipt.precision, hipt.device))
     diff = differences(own, {k: v for k,v in f.made_by.items() if k in (*own, 'schema')})
     if diff: return 'were made with ' + ' and '.join(f'{k} {b!r}, now {a!r}' for k,(a,b) in diff.items()), 1
     for k in range(2, len(hipt.levels)+1):
@@ -259,13 +260,65 @@ def _tiles(run, slide_id):
     if status=='failed': raise HIPTError(f"slide '{slide_id}' has no tiles: {reason}")
     return read_tiles(run.tiles(slide_id))
 
+# %% ../nbs/11_embed.ipynb #a8a402e5
+def first_patches(
+    run,           # a `Run` that holds the tiles
+    manifest,      # table from `read_manifest`
+    n:int=64,      # patches
+    slides:int=4,  # that they come from, if as many can be read
+):                 # uint8 `[n,3,size,size]`, fewer if there are not as many; None if no slide can be read
+    "Patches with tissue from the first slides of a cohort"
+    found, slides = [], min(slides, len(manifest))
+    for row in manifest.itertuples():
+        if len(found)==slides: break
+        try:
+            tiles = read_tiles(run.tiles(row.slide_id))
+            with tiles.open(row.path) as slide: found.append(_some_patches(slide, tiles, -(-n//slides)))
+        except (HIPTError, OSError, IndexError): continue   # the slide itself will say what is wrong with it
+    return torch.cat(found)[:n] if found and len({f.shape[1:] for f in found})==1 else None
+
+def _some_patches(slide, tiles, n):
+    "Patches of the region with the most tissue, spread over it"
+    mask = torch.from_numpy(tiles.mask())
+    m = int(mask.sum((1, 2)).argmax())
+    region = torch.from_numpy(tiles.read(slide, m)).permute(2, 0, 1)
+    patches = cut_patches(region[None], tiles.patch_size)[0].flatten(0, 1)[mask[m].flatten()]
+    return patches[torch.linspace(0, len(patches)-1, min(n, len(patches))).long()]
+
+# %% ../nbs/11_embed.ipynb #b4402164
+def decide_arithmetic(
+    hipt:HIPT,       # the pyramid; its precision is set
+    precision:str,   # `auto`, or an arithmetic
+    patches,         # from `first_patches`
+)->dict:             # arithmetic → seconds for a patch, error over spread and neighbours kept; empty for float32
+    "Choose and judge the arithmetic of level 1, and log once what it costs"
+    hipt.precision = arithmetic(precision, hipt.device)
+    few = patches is None or len(patches)<8
+    if few and precision=='auto': hipt.precision = 'float32'   # nothing to judge the others by
+    if few or hipt.precision=='float32' and precision!='auto': return {}
+    found = hipt.compare_arithmetics(patches, None if precision=='auto' else [precision])
+    if precision=='auto': hipt.precision = good_enough(found)
+    if len(found)==1: return {}   # nothing else would be faster
+    _say_arithmetic(hipt.precision, found, len(patches))
+    return {n: {k: round(v, 6) for k,v in o.items()} for n,o in found.items()}
+
+def _say_arithmetic(chosen, found, n):
+    faster = lambda o: found['float32']['seconds']/o['seconds']
+    cost = lambda k, o: (f"{k}: error {o['error']:.3f} of the spread between patches, {o['kept']:.2f} of the five "
+                         f"nearest neighbours kept, {faster(o):.1f} times as fast as float32")
+    coarse = found[chosen]['error']>MAX_ERROR
+    advice = f". That is more than {MAX_ERROR:g}: float32 or auto is safer" if coarse else ''
+    say = logger.warning if coarse else logger.info
+    costs = '; '.join(cost(k, o) for k,o in found.items() if k!='float32')
+    say(f'level 1 in {chosen}, judged on {n} patches of the first slides ({costs}){advice}')
+
 # %% ../nbs/11_embed.ipynb #c3dd89c6
-def _use_plan(run, step, hipt, precision, batch_size):
+def _use_plan(run, step, hipt, precision, batch_size, patches):
     "Set the model to the precision, batch and threads of the run: as recorded, as given, or as measured now"
-    begun = run.recorded(step).get('precision') if precision=='auto' else precision
-    hipt.precision = begun or str(pick_dtype('auto', hipt.device)).removeprefix('torch.')
-    plan = run.plan(step)
-    if 'fused' not in plan: plan = dict(hipt.tune(), threads=torch.get_num_threads())
+    plan, before = run.plan(step), run.recorded(step).get('precision')
+    if precision in ('auto', before) and before: hipt.precision = before
+    else: plan = plan | dict(arithmetics=decide_arithmetic(hipt, precision, patches()))
+    if 'fused' not in plan: plan = plan | dict(hipt.tune(), threads=torch.get_num_threads())
     if batch_size: plan = plan | dict(batch_size=batch_size)
     return _follow(hipt, plan)
 
@@ -317,7 +370,7 @@ def embed_cohort(
     encoder_name:str=None, # folder below `features/`; the model's name if not given
     levels:int=None,       # how many levels to run; None: all
     batch_size:int=None,   # patches at a time; None: what a short measurement finds fastest
-    precision:str='auto',  # `float32`, `bfloat16` or `auto`; features are float32 or float16 in any case
+    precision:str='auto',  # `float32`, `bfloat16`, `int8` or `auto`; features are float32 or float16 in any case
     skip_bad=False,        # leave out regions that cannot be read, instead of the slide
     redo:bool=False,       # make again what is out of date, which is refused otherwise
 )->dict:                   # how many were done, skipped and failed
@@ -325,7 +378,8 @@ def embed_cohort(
     name, sha, levels = encoder_name or hipt.name, hipt.weights_sha256, levels or len(hipt.levels)
     step, folder = f'embed/{name}', f'features/{name}'
     _check_name(hipt, name)
-    plan = _use_plan(run, step, hipt, precision, batch_size) if hipt.held else {}
+    patches = lambda: first_patches(run, manifest)
+    plan = _use_plan(run, step, hipt, precision, batch_size, patches) if hipt.held else {}
     mean, std = (v and list(v) for v in (hipt.mean, hipt.std))
     params = dict(level1_sha256=sha['level1'], mean=mean, std=std, precision=hipt.precision)
     # decided once for the run, by whichever process was first
@@ -397,7 +451,7 @@ def make_features(self:Case):
     "Embed the slide, as the others of the run"
     hipt, name = self.pyramid, self.encoder_name
     if hipt.held:
-        _use_plan(self.run, f'embed/{name}', hipt, 'auto', None)
+        _use_plan(self.run, f'embed/{name}', hipt, 'auto', None, lambda: _some_patches(self.slide, self.tiles, 64))
         write_features(self.run.features(name, self.slide_id), embed_slide(hipt, self.slide, self.tiles))
     else: _embed_row(self.run, self.row, hipt, name, len(hipt.levels), hipt.weights_sha256)
 

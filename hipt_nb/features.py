@@ -166,12 +166,12 @@ def _without_source(path):
 
 # %% ../nbs/07_features.ipynb #d2cd71bf
 PER_SLIDE = 'slide_mpp', 'slide', 'tiles', 'schema', 'file'  # may differ from slide to slide
-FLOATS = 'float32', 'bfloat16', 'float16'             # a model trained on one may be used on features of another
+FLOATS = 'float32', 'bfloat16', 'float16', 'int8'  # a model trained on one may be used on features of another
 
 def differences(
     a:dict,         # `made_by` of features, a bag or a model
     b:dict,         # of another
-    floats=False,   # take features of different floating-point arithmetics for equal
+    floats=False,   # take features of different arithmetics, whose errors are small, for equal
 )->dict:            # name → (in a, in b), of those that differ
     "Which values that change the meaning of features differ"
     unknown = lambda made, k: k not in made and made.get('schema')==1

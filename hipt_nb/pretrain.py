@@ -22,7 +22,7 @@ from .cohort import for_pretraining, kind_of_evaluation
 from .run import at_work
 from .shares import share_of
 from .tiling import read_tiles
-from .weights import backbone_weights, load_strict, read_checkpoint, save_weights, weights_hash
+from .weights import backbone_weights, load_strict, plain_vit, read_checkpoint, save_weights, weights_hash
 from .precision import pick_dtype
 from .hipt import HIPT, create_hipt, level_hash
 from .encoders import vit_config
@@ -304,7 +304,8 @@ def check_length(
     level:int=1,    # to train
 ):
     "Refuse a training that cannot work: too short for its recipe, or with fewer samples than a step takes"
-    if t.anyway or not n or (Path(out)/'config.json').exists(): return   # without tissue the source says so
+    if t.anyway or (Path(out)/'config.json').exists(): return
+    if not n: return   # the source says so
     recipe, now = get_recipe(t.recipe), with_length(t, n, out, level)
     if not t.batch_size and n<recipe.batch_size: raise HIPTError(
         f"level {level}: the data hold {n} {_kind(level)}, fewer than one batch of {recipe.batch_size}: use more "
@@ -486,12 +487,16 @@ def start_from(
 )->nn.Module:       # the same
     "Weights to start from"
     path = Path(where)
-    if str(where).startswith('timm:'): return load_strict(vit, _timm_weights(str(where)[5:]), str(where))
+    if str(where).startswith('timm:'): return _fill(vit, _timm_weights(str(where)[5:]), str(where))
     if path.is_dir(): return load_level(vit, path)
     if not path.exists(): raise HIPTError(
         f"no weights in '{where}': give the folder of a finished training, a .pth or .safetensors file, "
         "or timm: and a model's name")
-    return load_strict(vit, backbone_weights(_weights_in(path)), path.name)
+    return _fill(vit, backbone_weights(_weights_in(path)), path.name)
+
+def _fill(vit, state, where):
+    "Weights from elsewhere; those of images may be named and scaled in other ways"
+    return load_strict(vit, state if vit.patch_size==1 else plain_vit(state, where, vit.patch_size), where)
 
 def _timm_weights(name):
     import timm

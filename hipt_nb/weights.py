@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/weights.html.md"""
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'ORIGIN', 'weights_hash', 'save_weights', 'load_strict', 'read_checkpoint', 'backbone_weights',
-           'file_sha256', 'read_backbone', 'timm_names', 'read_weights', 'hub_weights', 'load_encoder']
+           'file_sha256', 'read_backbone', 'timm_names', 'plain_vit', 'read_weights', 'hub_weights', 'load_encoder']
 
 # %% ../nbs/05b_weights.ipynb #bd0af514
 import argparse, hashlib, pickle, re
@@ -175,6 +175,27 @@ def timm_names(
 def _renamed(name):
     for old,new in _RENAMED: name = re.sub(old, new, name)
     return name
+
+# %% ../nbs/05b_weights.ipynb #519bbd78
+def plain_vit(
+    state:dict,  # name to tensor, of a ViT of timm, DINO or `transformers`
+    where:str,   # where the tensors come from, for the message
+    tokens:int=16, # side of a token, px, of the level that is to be filled
+)->dict:         # likewise, for a `ViT` of this package that reads images
+    "The weights of a plain ViT with LayerScale folded in; others are refused in words"
+    state = timm_names(state)
+    kernel = state.get('patch_embed.proj.weight')
+    side = tokens if kernel is None else kernel.shape[-1]
+    what = 'registers' if 'reg_token' in state else f'tokens of {side} px' if side!=tokens else ''
+    if what: raise HIPTError(f"{where} has {what}, which the level that it is to start has not: use it as it is, below "
+                             "levels of your own, with --model timm:NAME")
+    res = {n: t for n,t in state.items() if '.ls' not in n}
+    for n,gamma in state.items():
+        if '.ls' not in n: continue
+        layer = n.replace('.ls1.gamma', '.attn.proj').replace('.ls2.gamma', '.mlp.fc2')
+        res[f'{layer}.weight'] = res[f'{layer}.weight']*gamma[:,None]
+        res[f'{layer}.bias'] = res[f'{layer}.bias']*gamma
+    return res
 
 # %% ../nbs/05b_weights.ipynb #05b0a005
 def read_weights(
