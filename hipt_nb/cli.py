@@ -874,7 +874,7 @@ def _demo_report(out, cohort, quick):
                'level 2 by predicting the clusters of hidden patches; hipt-tiny-dino-alone is a level 2 by DINO. ')
     chance = 'AUCs around one half, on either side, with wide intervals are what to expect.'
     chance = ('This quick demo trains for seconds, too short to learn any of that: ' if quick else
-              'Where nothing can be learned, ') + chance
+              'No row has been shown to know it where tissue lies off the grid of patches: ') + chance
     write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides', note=about+learned+chance)
 
 # %% ../nbs/16_cli.ipynb #32b4fe5c
