@@ -854,7 +854,8 @@ def _demo_phantoms(out, p, seed):
     from hipt_nb.phantom_cohort import make_cohort
     kind = dict(size=p['size'], kind='arrangement', aligned=p['aligned'])
     make_cohort(out/'cohort', p['n_slides'], p['n_patients'], seed=seed, **kind)
-    make_cohort(out/'unlabelled', p['n_unlabelled'], p['n_unlabelled'], seed=seed+1000, prefix='U', labelled=False, **kind)
+    m = p['n_unlabelled']
+    make_cohort(out/'unlabelled', m, m, seed=seed+1000, prefix='U', labelled=False, **kind)
 
 def _dino_alone(slides, out, p, seed):
     "Level 2 as in the recipe `grids`, but learned by DINO's loss in place of hidden patches"
