@@ -120,13 +120,12 @@ def zoned(rng, n, sigma):
     m = np.zeros(n*n, bool); m[f.ravel().argsort()[:n*n//2]] = True
     return m.reshape(n, n)
 
-def arrangement(rng, pair, y, n):
-    "One region of a class"
+def arrangement(rng, pair, y, n, big=False):
+    "One region of a class; nests of 16 × 16 cells are of four cells, or `big`"
     if pair=='zones': return zoned(rng, n, rng.uniform(.8, 1.6)*(n/8)**.5 if y else 0)
     if pair=='scale': return zoned(rng, n, rng.uniform(1.3, 1.7) if y else rng.uniform(.6, .8))
     if pair=='rings': return place(rng, n, [RING] if y else SMALL_TAILED if n==4 else TAILED, {4:1,8:2,16:8}[n])
     if n<16: return place(rng, n, [NEST] if y else STRANDS, {4:1,8:4}[n])
-    big = rng.random()<.5
     return place(rng, n, ([np.ones((3,3), bool)] if y else BIG_STRANDS) if big else [NEST] if y else STRANDS,
                  6 if big else 13)
 
@@ -144,7 +143,8 @@ def slides(rng, pair, n, a, b, count):
     "Slides `[count,REGIONS,n,n]` of patch numbers and their classes; slides 2i and 2i+1 are twins of the same patches"
     out = np.empty((count, REGIONS, n, n), int)
     for i,m in itertools.product(range(count//2), range(REGIONS)):
-        masks = [arrangement(rng, pair, y, n) for y in (0, 1)]
+        big = n==16 and rng.random()<.5     # the same for twins, whose shapes cover as many cells
+        masks = [arrangement(rng, pair, y, n, big) for y in (0, 1)]
         assert masks[0].sum()==masks[1].sum()
         ours = drawn(rng, a, masks[0].sum()), drawn(rng, b, n*n-masks[0].sum())
         for y,mask in enumerate(masks): out[2*i+y,m] = filled(rng, mask, *ours)

@@ -1032,7 +1032,8 @@ def _demo_phantoms(out, p, seed):
     from hipt_nb.phantom_cohort import make_cohort
     kind = dict(size=p['size'], kind='arrangement', aligned=p['aligned'])
     make_cohort(out/'cohort', p['n_slides'], p['n_patients'], seed=seed, **kind)
-    make_cohort(out/'unlabelled', p['n_unlabelled'], p['n_unlabelled'], seed=seed+1000, prefix='U', labelled=False, **kind)
+    m = p['n_unlabelled']
+    make_cohort(out/'unlabelled', m, m, seed=seed+1000, prefix='U', labelled=False, **kind)
 
 def _dino_alone(slides, out, p, seed):
     "Level 2 as in the recipe `grids`, but learned by DINO's loss in place of hidden patches"
@@ -1052,7 +1053,7 @@ def _demo_report(out, cohort, quick):
                'level 2 by predicting the clusters of hidden patches; hipt-tiny-dino-alone is a level 2 by DINO. ')
     chance = 'AUCs around one half, on either side, with wide intervals are what to expect.'
     chance = ('This quick demo trains for seconds, too short to learn any of that: ' if quick else
-              'Where nothing can be learned, ') + chance
+              'No row has been shown to know it where tissue lies off the grid of patches: ') + chance
     write_report(Run(out), read_manifest(cohort), title='HIPT on phantom slides', note=about+learned+chance)
 
 # %% ../nbs/16_cli.ipynb #32b4fe5c
