@@ -238,7 +238,7 @@ def test_options_in_messages_exist():
     app = commands()
     options = {o for c in app.commands.values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
     options |= {o for p in app.params for o in p.opts} | {'--help'}
-    others = {'--nproc-per-node', '--link', '--tile', '--samples'}  # of torchrun, import and vips; --samples1 in parts
+    others = {'--nproc-per-node', '--link', '--tile', '--vscale', '--samples'}  # of torchrun, import and vips; --samples1 in parts
     named = {(m, o) for m, text in advice() for o in re.findall(r'(?<![\w-])--[a-z][a-z0-9-]+', text)}
     assert len(named)>20
     assert {(m, o) for m, o in named if o not in options | others}==set()
