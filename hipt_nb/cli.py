@@ -227,12 +227,12 @@ def tile(
     mpp:Annotated[float, typer.Option(help="µm per pixel to work at.", min=.01)]=.5,
     overlap:Annotated[int, typer.Option(help="By how much neighbouring regions overlap, px at --mpp.", min=0)]=0,
     tissue:Annotated[Optional[str], typer.Option(
-        help="Tissue preset: glass (what is more than the glass of the slide), or CLAM's way with the numbers hipt (its "
-             "defaults), tcga, biopsy, resection or otsu, whose masks lie up to a mask pixel (8 µm) too far right and "
-             "down. If not given: as the run was tiled, else glass.", show_default=False)]=None,
+        help="Tissue preset: glass (what is more than the glass of the slide), or CLAM's way with the numbers hipt "
+             "(its defaults), tcga, biopsy, resection or otsu, whose masks lie a mask pixel (8 µm) too far right "
+             "and down. If not given: as the run was tiled, else glass.", show_default=False)]=None,
     setting:Annotated[Optional[List[str]], _option(
-        "A number that differs from the preset, as in min_area=50000 (µm²), or saturation=12 of hipt; several times for "
-        "several.")]=None,
+        "A number that differs from the preset, as in min_area=50000 (µm²), or saturation=12 of hipt; several times "
+        "for several.")]=None,
     mask:Annotated[Optional[Path], Areas('the tissue itself, instead of looking for it')]=None,
     mask_value:Annotated[Optional[List[int]], _option(
         "Value of the tissue's class in masks that hold several; several times for several. Without it everything "

@@ -177,7 +177,7 @@ class Tiling:
     settings:dict=field(default_factory=dict)  # numbers that differ from the preset, for `segment`
     areas:dict=field(default_factory=dict)     # folders with a slide's own tissue: any of `mask`, `include`, `exclude`
     mask_value:tuple=()    # values of the class that counts as tissue in a mask of several; empty: all but 0
-    max_pen:float=1.       # a patch with more of it under pen counts as background; 1: pen is measured, nothing left out
+    max_pen:float=1.       # a patch with more under pen counts as background; 1: measured, nothing left out
     max_blur:float=1.      # the same for blur
 
     def __post_init__(self):
@@ -495,7 +495,8 @@ def _tile_row(run, tiling, slide_mpp, previews, redo, row):
         write_geojson(path.with_suffix('.geojson'), tissue, slide)
         if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
         write_tiles(path, tiles)
-    notes = [_mpp_note(slide), _unreadable(tiles), *_spoilt(tiles), *_mask_notes(own, tissue), *_tissue_notes(tissue, path)]
+    notes = [_mpp_note(slide), _unreadable(tiles), *_spoilt(tiles), *_mask_notes(own, tissue),
+             *_tissue_notes(tissue, path)]
     if not len(tiles): notes.append(_why_empty(tiles, path))
     return 'done', '; '.join(filter(None, notes))
 
