@@ -528,7 +528,8 @@ def train(
         "Train a share of the folds: 1/5 to 5/5, or auto, which asks Slurm (an array).", metavar='I/N')]=None,
     slurm:Slurm=None,
     jobs:Annotated[Optional[int], _option(
-        "With --slurm: an array of so many tasks, each with a share of the folds; by default one for each.", min=1)]=None,
+        "With --slurm: an array of so many tasks, each with a share of the folds; by default one for each.",
+        min=1)]=None,
     dry_run:DryRun=False,
 ):
     "Train a slide model on labels or survival, fold by fold. Writes models/slide/{name}/."
@@ -846,7 +847,9 @@ def status(
     from hipt_nb.status import status_lines
     steps = _existing(run).status()
     if as_json: print(json.dumps([s.as_dict() for s in steps], indent=1, ensure_ascii=False))
-    else: print('\n'.join(status_lines(steps)+queue_lines(Run(run))) or f"status: nothing has run in '{run}' yet: begin with 'hipt tile'")
+    else:
+        nothing = f"status: nothing has run in '{run}' yet: begin with 'hipt tile'"
+        print('\n'.join(status_lines(steps)+queue_lines(Run(run))) or nothing)
 
 # %% ../nbs/16_cli.ipynb #11f21d2b
 @app.command()
@@ -882,8 +885,8 @@ def view(
     pages = static or r.viewer(name or 'slides')
     sources = run_pages(r, name, pages, live=static is None)
     if not sources:
-        raise HIPTError(f"no slide of '{r.root}' is there: pages need the slides' files; where they have moved, correct "
-                        f"the paths in {r.table('manifest')}")
+        raise HIPTError(f"no slide of '{r.root}' is there: pages need the slides' files; where they have moved, "
+                        f"correct the paths in {r.table('manifest')}")
     print(f"view: {len(sources)} pages in {pages}")
     if static is None: serve(pages, port, hosts=host or (), sources=sources, address=address, announce=_at_once)
 

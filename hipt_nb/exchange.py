@@ -16,7 +16,7 @@ import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 import numpy as np
-from .core import HIPTError, atomic, new_h5, not_now, read_json, reading, write_json
+from .core import HIPTError, atomic, new_h5, read_json, reading, write_json
 from .run import Run, each_slide
 from .slide import Slide, TOLERANCE, best_level
 from .tiling import Tiles, open_row, write_tiles
@@ -347,8 +347,8 @@ def check_places(
 ):
     "Refuse coordinates that are not pairs of finite numbers, and patches beyond the edge of the slide"
     if p.coords.ndim!=2 or p.coords.shape[1]!=2 or not p.side>0 or p.patch_size<1:
-        raise HIPTError(f"the coordinates of slide '{p.slide_id}' are damaged: of shape {list(p.coords.shape)}, patches "
-                        f"{p.side:g} level-0 px wide, read at {p.patch_size} px")
+        raise HIPTError(f"the coordinates of slide '{p.slide_id}' are damaged: of shape {list(p.coords.shape)}, "
+                        f"patches {p.side:g} level-0 px wide, read at {p.patch_size} px")
     if not np.isfinite(p.coords).all():
         raise HIPTError(f"the coordinates of slide '{p.slide_id}' are not all finite: write them again")
     if not p.extent: return
@@ -521,8 +521,8 @@ def to_tiles(
 def _check_overlap(p, laid):
     overlap = max(p.overlap, p.side-laid.step)
     if overlap<=max(2., TOLERANCE*p.side): return
-    raise HIPTError(f"the {p.source} patches of slide '{p.slide_id}' overlap by {overlap:.0f} of {p.side:.0f} level-0 px: "
-                    "only patches laid edge to edge make regions; cut them with a step of their width")
+    raise HIPTError(f"the {p.source} patches of slide '{p.slide_id}' overlap by {overlap:.0f} of {p.side:.0f} level-0 "
+                    "px: only patches laid edge to edge make regions; cut them with a step of their width")
 
 def tiles_of(
     p:Patches,  # of one slide

@@ -273,7 +273,8 @@ def patch_array(
     path,  # a features file
 ):         # array-like `[M, rows, cols, D]`, to be read by regions
     "The patch tokens of a file, to be read in parts"
-    if not Path(path).exists(): raise HIPTError(f"there is no features file '{path}': run 'hipt {made_with(path)}' first")
+    if not Path(path).exists():
+        raise HIPTError(f"there is no features file '{path}': run 'hipt {made_with(path)}' first")
     stored = open_tokens(path)
     if isinstance(stored, LinkedGrids):
         yield stored

@@ -164,7 +164,8 @@ def cross_validate(
         bags = apply_level2(bags, model.to(pick_device(device)).level2)
     left = {k: f for k,f in enumerate(folds) if not (out/f'fold{k}'/'predictions.csv').exists()}
     _say_how_chosen(left, bags, task, t)
-    jobs = [(k, split, bags, out/f'fold{k}', task, t, level2, device) for k,split in enumerate(folds)][share[0]::share[1]]
+    jobs = [(k, split, bags, out/f'fold{k}', task, t, level2, device) for k,split in enumerate(folds)]
+    jobs = jobs[share[0]::share[1]]
     _train_folds(jobs, workers if pick_device(device).type=='cpu' else 1, t.epochs)
     with locked(out/'predictions.csv'):
         for name in ('epochs.csv','validation.csv','predictions.csv'):

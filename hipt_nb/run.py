@@ -298,7 +298,8 @@ def encoder_name(self:Run,
     if name in there or (name and not there): return name
     if name is None and len(there)==1: return there[0]
     what = f'no features of {name!r}' if name else 'which features?'
-    how = f"choose --encoder from {', '.join(there)}" if there else f"run 'hipt {made_with(self.features(name or 'NAME', 's'))}' first"
+    first = made_with(self.features(name or 'NAME', 's'))
+    how = f"choose --encoder from {', '.join(there)}" if there else f"run 'hipt {first}' first"
     raise HIPTError(f"{what} in '{self.root}': {how}")
 
 # %% ../nbs/00b_run.ipynb #71395ecc

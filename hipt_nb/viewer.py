@@ -543,7 +543,8 @@ class Shown:
     def region(self, name:str):  # 'r2c3'
         "Show a region"
         there = [r['name'] for r in self.source.regions()]
-        if name not in there: raise HIPTError(f"there is no region '{name}' here: {', '.join(there[:10]) or 'none at all'}")
+        if name not in there:
+            raise HIPTError(f"there is no region '{name}' here: {', '.join(there[:10]) or 'none at all'}")
         self.source.wish = dict(region=name)
     @property
     def annotations(self):  # list of `Note`
@@ -737,8 +738,8 @@ def run_pages(
             sources[row.slide_id] = source
             listed.append(dict(slide_id=row.slide_id) | said | found)
     if gone and sources:
-        logger.warning(f"note: no page for {', '.join(gone[:10])}{' …' if len(gone)>10 else ''}: a page needs the slide's "
-                       f"file; where it has moved, correct the path in {run.table('manifest')}")
+        named = ', '.join(gone[:10]) + ' …'*(len(gone)>10)
+        logger.warning(f"note: no page for {named}: a page needs the slide's file; where it has moved, correct the path in {run.table('manifest')}")
     if sources: list_viewers(out, listed, f'Slides of {run.root.resolve().name}', about, warning)
     return sources
 
