@@ -17,8 +17,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
-from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, locked, logger
-from .core import params_hash, progress, quick_hash, read_json, safe_name, write_csv, write_json
+from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, is_running
+from .core import locked, logger, params_hash, progress, quick_hash, read_json, safe_name, write_csv, write_json
 from .cohort import map_paths, read_manifest
 
 # %% ../nbs/00b_run.ipynb #24c60d85
@@ -446,16 +446,9 @@ def _worker(path, silent=180):
     at = max((i for i,r in enumerate(rows) if r[2]=='running'), default=None)
     if at is None: return None
     _, step, _, slides, since = rows[at]
-    alive = time.time()-touched<silent and (host!=_host() or _is_process(int(pid)))
+    alive = time.time()-touched<silent and (host!=_host() or is_running(int(pid)))
     done = sum(r[1]==step for r in rows[at:])-1
     return dict(step=step, slides=int(slides), host=host, pid=int(pid), since=_unix(since), alive=alive, done=done)
-
-def _is_process(pid):
-    if os.name=='nt': return True  # there a signal 0 is Ctrl-C
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except PermissionError: return True
-    return True
 
 # %% ../nbs/00b_run.ipynb #46a297f3
 def each_slide(
