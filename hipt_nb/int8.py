@@ -42,13 +42,15 @@ def int_product(
 # %% ../nbs/05ca_int8.ipynb #5c10a29c
 def joined_up(f):
     "`f`, whose operations `torch.compile` joins into one loop where the work is worth it and a compiler is there"
-    compiled, works = torch.compile(f), [True]
+    works = [True]
+    @lru_cache
+    def compiled(): return torch.compile(f)  # loads the compiler, so not before it is needed
     @wraps(f)
     def inner(x, *args):
         if not works[0] or x.numel()<_worth or x.device.type!='cpu': return f(x, *args)
         for o in (x, *args):
             if o.ndim==2 and len(o)==len(x): torch._dynamo.maybe_mark_dynamic(o, 0)   # the number of tokens
-        try: return compiled(x, *args)
+        try: return compiled()(x, *args)
         except Exception as e:
             works[0] = False
             logger.info(f"int8 is slower than it could be, as torch.compile failed ({type(e).__name__}): "

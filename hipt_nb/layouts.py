@@ -309,8 +309,8 @@ def _cost(rows, why, runs=16, n=16):
     starts = np.linspace(0, max(0, len(rows)-n), runs).astype(int)
     some = np.minimum(starts[:,None]+np.arange(n), len(rows)-1).ravel()
     here, there = _seconds(lambda: rows[some]), _seconds(lambda: _as_copied(rows, len(some)))
-    return (f"features are {why}: in '{rows.path.name}', a region of {len(some)} patches takes about {here*1000:.2f} ms "
-            f"to read in place, and {there*1000:.2f} ms from a copy; import one, without --link, if you train on them "
+    return (f"features are {why}: in '{rows.path.name}', a region of {len(some)} patches takes about {here*1000:.2f} "
+            f"ms to read in place, and {there*1000:.2f} ms from a copy; import one, without --link, if you train on them "
             "much")
 
 def _as_copied(rows, n):

@@ -270,7 +270,8 @@ class GridSource(SampleSource):
         side:int=None,        # of these windows, cells; default: as many as the level reads
     ):
         if not len(features):
-            raise HIPTError("no features files to train on: make some with 'hipt embed', or 'hipt import --from FOLDER'")
+            raise HIPTError("no features files to train on: make some with 'hipt embed', or 'hipt import --from "
+                            "FOLDER'")
         self.paths,self.level = list(map(str, features)),level
         feats = [read_features(p, patches=False) for p in self.paths]
         check_alike(feats)

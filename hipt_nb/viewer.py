@@ -739,7 +739,8 @@ def run_pages(
             listed.append(dict(slide_id=row.slide_id) | said | found)
     if gone and sources:
         named = ', '.join(gone[:10]) + ' …'*(len(gone)>10)
-        logger.warning(f"note: no page for {named}: a page needs the slide's file; where it has moved, correct the path in {run.table('manifest')}")
+        logger.warning(f"note: no page for {named}: a page needs the slide's file; where it has moved, correct the "
+                       f"path in {run.table('manifest')}")
     if sources: list_viewers(out, listed, f'Slides of {run.root.resolve().name}', about, warning)
     return sources
 

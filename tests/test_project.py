@@ -254,7 +254,8 @@ names = {'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'sklearn': 'scikit-le
          'yaml': 'pyyaml'}
 through_others = {'openslide-bin', 'imagecodecs'}            # what openslide and tifffile load themselves
 # there with what is declared, or with a notebook
-in_notebooks = {'ipython', 'matplotlib-inline', 'ipykernel', 'typing-extensions', 'click', 'nbdev', 'threadpoolctl'}
+in_notebooks = {'ipython', 'matplotlib-inline', 'ipykernel', 'typing-extensions', 'click', 'nbdev', 'threadpoolctl',
+                'google'}  # Colab's own, on Colab alone
 
 
 def test_requirements_are_what_is_imported():

@@ -222,6 +222,7 @@ def test_text_survives_a_reload(live, slide, tmp_path, visit):
     page.wait_for_function(notes_are_there)
     to_next_region(page)
     page.keyboard.press('r')
+    page.wait_for_function(all_saved)
     page.locator('#text').fill('typed a moment ago')
     page.on('dialog', lambda d: d.accept())
     page.reload()
