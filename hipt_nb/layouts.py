@@ -310,8 +310,8 @@ def _cost(rows, why, runs=16, n=16):
     some = np.minimum(starts[:,None]+np.arange(n), len(rows)-1).ravel()
     here, there = _seconds(lambda: rows[some]), _seconds(lambda: _as_copied(rows, len(some)))
     return (f"features are {why}: in '{rows.path.name}', a region of {len(some)} patches takes about {here*1000:.2f} "
-            f"ms to read in place, and {there*1000:.2f} ms from a copy; import one, without --link, if you train on them "
-            "much")
+            f"ms to read in place, and {there*1000:.2f} ms from a copy; import one, without --link, if you train on "
+            "them much")
 
 def _as_copied(rows, n):
     "Read as many bytes as a copy has"

@@ -230,7 +230,8 @@ def test_quick_demo_and_again(tmp_path):
     assert files==times(out)
     listed = (tmp_path/'pages'/'slides.js').read_text()
     # the slide's own class, the one predicted for it, and how probable
-    assert re.search(r'"label": "(mingled|zoned)", "prediction": "predicted (mingled|zoned) \(0\.\d\d\), held out"', listed), listed
+    told = r'"label": "(mingled|zoned)", "prediction": "predicted (mingled|zoned) \(0\.\d\d\), held out"'
+    assert re.search(told, listed), listed
     assert 'predict: 12 slides (12 by one network)' in again
     predicted_as_evaluated(out)
     home_page_code(tmp_path)
