@@ -40,6 +40,8 @@ class Features:
     def __len__(self): return len(self.coords)
     def flat(self):
         "The tokens of all tissue patches, `[N, D_patch]`, region by region and row by row"
+        if self.patch is None:
+            raise HIPTError(f"the features of slide '{self.slide_id}' hold no patch tokens: make them again, with those")
         return self.patch[self.mask()]
 
     def tokens(self,

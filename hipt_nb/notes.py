@@ -88,8 +88,9 @@ def notes_in(
     name='the file', # what messages call it
 )->list:          # of `Note`
     "The notes of a GeoJSON text"
+    from shapely.errors import ShapelyError
     try: return [note_of(f, *slide.bounds[:2]) for f in _features(data)]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ShapelyError) as e:
         raise HIPTError(f"{name} holds no notes that can be read ({type(e).__name__}): save the annotations as "
                         "GeoJSON again, or move the file away") from None
 

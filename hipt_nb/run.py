@@ -152,7 +152,12 @@ def _same_params(root, step, before, now, folder):
 def records(self:Run)->dict:  # step → its parameters, their hash and versions
     "All of `run.json`; empty where nothing has run"
     path = self.root/'run.json'
-    return read_json(path) if path.exists() else {}
+    found = read_json(path) if path.exists() else {}
+    def whole(v): return isinstance(v, dict) and all(isinstance(v.get(k, {}), dict) for k in ('params','plan'))
+    if bad := [k for k,v in found.items() if not whole(v)]:
+        raise HIPTError(f"'{path}' is damaged: what it says of {', '.join(bad[:3])} is no record of a step; put back a "
+                        "copy of it, or work in another folder")
+    return found
 
 # %% ../nbs/00b_run.ipynb #a0df55c4
 @patch
