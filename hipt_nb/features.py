@@ -41,7 +41,8 @@ class Features:
     def flat(self):
         "The tokens of all tissue patches, `[N, D_patch]`, region by region and row by row"
         if self.patch is None:
-            raise HIPTError(f"the features of slide '{self.slide_id}' hold no patch tokens: make them again, with those")
+            raise HIPTError(f"the features of slide '{self.slide_id}' hold no patch tokens: "
+                            "make them again")
         return self.patch[self.mask()]
 
     def tokens(self,
