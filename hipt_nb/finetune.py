@@ -50,6 +50,9 @@ def read_config(
     "The settings of a model, under today's names"
     config = read_json(path)
     schema = check_schema(config, path)
+    if not isinstance(config.get('n_folds', 0), int):
+        raise HIPTError(f"'{path}' is damaged: its number of folds is {config['n_folds']!r}; delete its folder and run "
+                        "'hipt train' again")
     if 'level' in config: config['bag_kind'] = KIND_OF_LEVEL[config.pop('level')]  # as it was called before
     if schema>1: return config
     made = config.get('encoder')  # as version 0.0.1 called it

@@ -9,7 +9,8 @@ __all__ = ['has_vnni', 'sums_are_exact', 'int_product', 'joined_up', 'quantise',
            'Int8Linear', 'Int8Mlp', 'InHalves', 'in_int8', 'is_int8']
 
 # %% ../nbs/05ca_int8.ipynb #640186a1
-import copy
+import copy, logging
+from contextlib import contextmanager
 from functools import lru_cache, wraps
 import torch
 from torch import nn, Tensor
@@ -50,7 +51,8 @@ def joined_up(f):
         if not works[0] or x.numel()<_worth or x.device.type!='cpu': return f(x, *args)
         for o in (x, *args):
             if o.ndim==2 and len(o)==len(x): torch._dynamo.maybe_mark_dynamic(o, 0)   # the number of tokens
-        try: return compiled()(x, *args)
+        try:
+            with _no_word_of_cuda(): return compiled()(x, *args)
         except Exception as e:
             works[0] = False
             logger.info(f"int8 is slower than it could be, as torch.compile failed ({type(e).__name__}): "
@@ -59,6 +61,15 @@ def joined_up(f):
     return inner
 
 _worth = 2**18   # numbers; fewer are quick anyway
+
+@contextmanager
+def _no_word_of_cuda():
+    "The compiler says on every processor that there is no GPU, which nobody had asked for"
+    log = logging.getLogger('torch.utils.cpp_extension')
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try: yield
+    finally: log.setLevel(before)
 
 @joined_up
 def quantise(
