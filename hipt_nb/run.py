@@ -526,10 +526,8 @@ def _for_parent(work, parent, row):
 
 @lru_cache
 def _end_with(parent):
-    from signal import SIG_IGN, SIGINT, signal
-    from threading import Thread, current_thread, main_thread
+    from threading import Thread
     def watch():
         while os.getppid()==parent: time.sleep(.5)
         os._exit(1)
     if os.getppid()==parent: Thread(target=watch, daemon=True).start()
-    if current_thread() is main_thread(): signal(SIGINT, SIG_IGN)  # Ctrl-C is for the one it works for

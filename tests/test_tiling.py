@@ -61,7 +61,8 @@ def test_interrupted_in_the_middle_of_a_cohort(tmp_path):
     os.killpg(p.pid, signal.SIGINT)
     _, err = p.communicate(timeout=60)
     if p.returncode==0: pytest.skip('it was faster than the signal')
-    assert p.returncode==130 and err.strip().splitlines()[-1].startswith('hipt: stopped'), err
+    # Python may say 'Exception ignored in' for a worker that is ended at its last line of code
+    assert p.returncode==130 and 'hipt: stopped' in err.strip().splitlines()[-1], err
     for f in (tmp_path/'run'/'tiles').glob('*.h5'): read_tiles(f)
     assert not list((tmp_path/'run').rglob('.tmp-*'))
     res = subprocess.run(command, capture_output=True, text=True)
