@@ -531,7 +531,7 @@ class Shown:
         source:PageSource,  # of the page
         address:str,        # of the page
         height:int=560,     # of the frame, px
-    ): self.source, self.address, self.height, self.view = source, address, height, {}
+    ): self.source, self.address, self.height = source, address, height
     def _repr_html_(self):
         return (f'<iframe src="{escape(self.address)}" width="100%" height="{self.height}" style="border:0" '
                 'allowfullscreen title="Slide viewer"></iframe>')
