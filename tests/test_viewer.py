@@ -216,6 +216,30 @@ def test_polygon_is_drawn_and_saved(live, slide, tmp_path, visit):
     assert page.locator('#author').input_value() == 'A. Pathologist'
 
 
+def test_text_typed_while_a_save_is_under_way(live, slide, tmp_path, visit, monkeypatch):
+    "Leaving at once loses none of it, though the first request has no answer yet and is overtaken by the second"
+    import hipt_nb.viewer as module
+    save, bodies = module.save_notes, []
+    def slow(source, body):
+        bodies.append(body)
+        if b'the first words' in body and b'and the last' not in body: time.sleep(4)
+        return save(source, body)
+    monkeypatch.setattr(module, 'save_notes', slow)
+    page, asked = visit(live), []
+    page.wait_for_function(notes_are_there)
+    to_next_region(page)
+    page.keyboard.press('r')
+    page.wait_for_function(all_saved)
+    page.locator('#text').fill('the first words')
+    page.wait_for_timeout(800)  # on its way
+    page.locator('#text').fill('the first words and the last')
+    page.on('dialog', lambda d: (asked.append(d.type), d.accept()))
+    page.goto('about:blank')
+    page.wait_for_timeout(4500)
+    assert asked == ['beforeunload'] and b'and the last' in bodies[-1]
+    assert [n.text for n in read_notes(tmp_path/'notes.geojson', slide)] == ['the first words and the last']
+
+
 def test_text_survives_a_reload(live, slide, tmp_path, visit):
     "What is typed is saved when the page goes, even if it goes at once"
     page = visit(live)
@@ -252,6 +276,7 @@ def test_two_tabs(live, slide, tmp_path, visit):
     a.wait_for_function("document.body.dataset.conflicts === '1'")
     assert 'from b' in a.locator('.conflict').inner_text()
     assert {n.text for n in read_notes(tmp_path/'notes.geojson', slide)} == {'from b', ''}
+    assert a.evaluate('hiptViewer.leave()') is False  # undecided: the page is not left for another slide
     a.get_by_role('button', name='Keep mine').click()
     a.wait_for_timeout(300)
     a.wait_for_function(all_saved)
@@ -349,6 +374,144 @@ def test_keyboard(live, visit):
     page.keyboard.press('0')
     page.wait_for_timeout(700)
     assert page.evaluate(f'{view}.getZoom()') == pytest.approx(zoom, rel=.01)
+
+
+def focused(page):
+    "Id, or what else there is, of what has the focus; whether it can be seen to have it"
+    return page.evaluate("""() => {
+        const e = document.activeElement, s = getComputedStyle(e), b = e.getBoundingClientRect();
+        const name = e.id || e.getAttribute('class') || e.textContent.trim() || e.tagName;
+        return [name, s.outlineStyle !== 'none' &&
+                parseFloat(s.outlineWidth) > 0 && b.width > 0 && b.height > 0];
+    }""")
+
+
+def test_a_visit_without_a_mouse(live, slide, tmp_path, visit):
+    "Tab reaches every control, and shows where it is; shapes, a point and a measuring line are made with arrows and Enter"
+    page = visit(live)
+    page.wait_for_function(notes_are_there)
+    reached = {}
+    for _ in range(60):
+        page.keyboard.press('Tab')
+        name, visible = focused(page)
+        if name in reached: break
+        reached[name] = visible
+    wanted = {'slides', 'zoom-in', 'zoom-out', 'home', 'turn', 'full', 'opacity', 'from', 'colours', 'gridded', 'times',
+              'measure', 'snapshot', 'beside', 'author', 'draw-polygon', 'draw-rectangle', 'draw-freehand',
+              'draw-point', 'yes', 'no', 'fetch', 'bring', 'help-open'}
+    assert wanted <= set(reached), wanted-set(reached)
+    assert [k for k, seen in reached.items() if not seen] == []
+    def press(*keys):
+        for k in keys:
+            page.keyboard.press(k)
+            page.wait_for_timeout(650 if k.startswith('Arrow') else 60)
+    def saved():
+        page.wait_for_timeout(500)
+        page.wait_for_function(all_saved)
+        return read_notes(tmp_path/'notes.geojson', slide)
+    page.locator('#draw-rectangle').focus()
+    press('Enter', 'ArrowLeft')
+    assert page.locator('#cross').is_visible() and 'r1c1' in page.locator('#under').inner_text()
+    press('Enter', 'ArrowRight', 'ArrowRight', 'ArrowDown', 'Enter')
+    x0, y0, x1, y1 = saved()[0].geometry.bounds
+    assert (x1-x0, y1-y0) == pytest.approx((300, 112), rel=.25)  # two eighths of the view, and one
+    page.keyboard.type('by keys')
+    press('Escape')
+    page.locator('#draw-point').focus()
+    press(' ', 'Enter')
+    page.locator('#draw-polygon').focus()
+    press(' ', 'Enter', 'ArrowLeft', 'Enter', 'ArrowUp', 'Enter', 'Enter')
+    rectangle, point, polygon = saved()
+    assert (rectangle.text, point.geometry.geom_type, len(polygon.geometry.exterior.coords)) == ('by keys', 'Point', 4)
+    page.locator('#measure').focus()
+    press('Enter', 'Enter', 'ArrowRight', 'Enter')
+    assert 'µm' in state(page, 'measured')
+    page.locator('#list button').first.focus()
+    press('Enter')
+    page.wait_for_timeout(700)
+    page.locator('#drop').focus()
+    press('Enter')
+    assert len(saved()) == 2
+    page.locator('#undo').focus()
+    press('Enter')
+    assert len(saved()) == 3
+    page.locator('#help-open').focus()
+    press('Enter')
+    page.locator('#letters').focus()
+    press(' ', 'Escape', '0', 'g')  # letters are keys no longer
+    assert page.locator('#grid path').count() == 0
+
+
+def test_reduced_motion(live, visit):
+    "Who asks for less motion gets none: the view is where it goes to at once"
+    page = visit(live, reduced_motion='reduce')
+    page.keyboard.press('n')
+    page.evaluate('new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))')
+    now, then = page.evaluate("[true, false].map(k => hiptViewer.viewer.viewport.getCenter(k).x)")
+    assert now == then == pytest.approx(.75, abs=.01)
+    page.wait_for_timeout(300)
+    assert 'x=900' in page.url
+    assert page.evaluate("document.getAnimations().length") == 0
+
+
+@pytest.mark.parametrize('scheme, width', [('light', 1280), ('dark', 390)])
+def test_nothing_serious_for_axe(live, visit, accessible, scheme, width):
+    "The page with a note, its help, and the list of slides; none is wider than the screen"
+    page = visit(live, width=width, color_scheme=scheme)
+    page.wait_for_function(notes_are_there)
+    to_next_region(page)
+    page.keyboard.press('r')
+    page.wait_for_function(all_saved)
+    def check():
+        accessible(page)
+        assert page.evaluate('document.documentElement.scrollWidth') <= width
+    check()
+    page.keyboard.press('?')
+    check()
+    page.goto(live.removesuffix('square/'))
+    check()
+
+
+def test_tokens_of_any_region(slide, tmp_path, visit):
+    "Stored ones at once, others when one goes to their region and the server has computed them; head and scaling stay"
+    regions = [dict(name=n, x=x, y=0, size=600, cells=2, score=s) for n, x, s in (('r1c1', 0, .2), ('r1c2', 600, .8))]
+    asked = []
+    def tokens(name):
+        x, level = regions[[r['name'] for r in regions].index(name)]['x'], 3 if name == 'r1c1' else 5
+        place = dict(x=x, y=0, width=600, height=600, level='tokens', region=name, scaling='raw', high=9)
+        return [one_map(name=f'{name} {h}', head=h, array=np.full((4, 4), level+k), **place)
+                for k, h in enumerate(('mean', 'head 1'))]
+    def compute(name):
+        asked.append(name)
+        return tokens(name)
+    maps = [one_map(), *tokens('r1c2')]
+    build_viewer(slide, maps, tmp_path/'page', live=True, regions=regions, tokens=True)
+    server = serve(tmp_path/'page', block=False, sources={'': PageSource(reopen(slide), layers=lambda: maps, tokens=compute)})
+    try:
+        page = visit(f'http://127.0.0.1:{server.server_port}/')
+        def here():
+            page.wait_for_timeout(900)
+            page.mouse.move(*page.evaluate(on_screen, [1000 if page.evaluate('hiptViewer.centre()[0]') > 600 else 200, 100]))
+            return page.locator('#under').inner_text().split(' · ')[:2]
+        page.keyboard.press('n')
+        page.wait_for_timeout(800)
+        page.get_by_label('tokens', exact=True).check()
+        page.locator('#head').select_option('head 1')
+        assert here() == ['6', 'r1c2'] and asked == []
+        assert 'layer=tokens' in page.url
+        page.locator('h1').click()
+        page.keyboard.press('n')
+        page.wait_for_function("document.body.dataset.computed === 'r1c1'")
+        assert here() == ['4', 'r1c1'] and page.locator('#head').input_value() == 'head 1'
+        page.keyboard.press('p')
+        assert here() == ['6', 'r1c2']
+        page.keyboard.press('n')
+        assert here() == ['4', 'r1c1'] and set(asked) == {'r1c1'}
+        page.reload()
+        page.wait_for_function("document.body.dataset.computed === 'r1c1'")  # the address leads there again
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_slide_keeps_its_name(slide, tmp_path, visit):
