@@ -17,6 +17,9 @@ const css = color => `rgb(${color.join(',')})`;
 const style = a => { const c = css((notes.get(a.id) || classes[0]).color); return { fill: c, fillOpacity: .15, stroke: c, strokeWidth: 2 }; };
 const annotator = AnnotoriousOSD.createOSDAnnotator(viewer, { drawingMode: 'click', drawingEnabled: false, style });
 const store = annotator.state.store;
+// the drawing tool's layer and its handles do nothing that a key could ask for, so Tab passes them by; they are named
+function name(layer) { for (const e of [layer, ...layer.querySelectorAll('[tabindex="0"]')]) { e.setAttribute('tabindex', '-1'); e.setAttribute('aria-label', e === layer ? 'Shapes' : 'Corner of a shape'); } }
+for (const layer of $('slide').querySelectorAll('svg[tabindex]')) { name(layer); new MutationObserver(() => name(layer)).observe(layer, { childList: true, subtree: true }); }
 
 const tools = ['polygon', 'rectangle', 'freehand', 'point'];
 

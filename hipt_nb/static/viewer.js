@@ -227,7 +227,7 @@ viewer.addHandler('canvas-click', e => {
 // without a mouse, Enter stands for a click on the cross in the middle of the view, and what lies there is told
 const centre = () => { const c = viewer.viewport.getCenter(true); return [c.x * D.width, c.y * D.width]; };
 let byKey = false;
-function cross() { $('cross').hidden = !byKey; $('under').setAttribute('aria-live', byKey ? 'polite' : 'off'); if (byKey) $('under').textContent = under(...centre()); }
+function cross() { $('cross').toggleAttribute('hidden', !byKey); $('under').setAttribute('aria-live', byKey ? 'polite' : 'off'); if (byKey) $('under').textContent = under(...centre()); }
 viewer.addHandler('update-viewport', cross);
 document.addEventListener('pointermove', () => { if (byKey) { byKey = false; cross(); } });
 for (const event of ['animation', 'resize', 'update-viewport']) viewer.addHandler(event, () => ruler());
