@@ -358,6 +358,7 @@ class _Guarded(http.server.SimpleHTTPRequestHandler):
         opens_a_page = self.command=='GET' and self.headers.get('Sec-Fetch-Mode')=='navigate'
         return self.headers.get('Sec-Fetch-Site')=='cross-site' and not opens_a_page
     def end_headers(self):
+        if self.close_connection: self.send_header('Connection', 'close')  # else a client sends its next request there
         self.send_header('X-Content-Type-Options', 'nosniff')
         self.send_header('Cache-Control', 'no-cache')
         self.send_header('Content-Security-Policy', _policy+_framers(self.server.framers))
@@ -422,6 +423,7 @@ class _Pages(_Guarded):
         path, root = Path(self.translate_path(self.path)).resolve(), self.server.root
         if not path.is_relative_to(root) or any(p.startswith('.') for p in path.relative_to(root).parts):
             return self.send_error(404)
+        if not os.path.exists(path): return self.send_error(404)  # a name may be longer than names can be
         if path.is_dir() and not urlsplit(self.path).path.endswith('/'): return self.moved(quote(path.name)+'/')
         return super().send_head()
     def moved(self, to):

@@ -5,8 +5,10 @@ saved, and names stay text."""
 import http.client
 import http.server
 import json
+import random
 import re
 import shutil
+import socket
 import threading
 import time
 from functools import partial
@@ -750,6 +752,51 @@ def test_answers_are_not_held_back(live):
     times = sorted(one() for _ in range(40))
     c.close()
     assert times[10] < .03, times
+
+
+def raw(port, data):
+    "The beginning of what a server answers to some bytes"
+    with socket.create_connection(('127.0.0.1', port), timeout=5) as c:
+        c.sendall(data)
+        c.shutdown(socket.SHUT_WR)
+        try: return c.recv(15)
+        except ConnectionError: return b''
+
+
+def test_odd_requests_are_answered(live, capfd):
+    "NUL, odd hosts, origins, sizes and names, and 150 requests with changed bytes: no word on the terminal, still there"
+    port = int(live.split(':')[2].split('/')[0])
+    token = json.loads(http_get(port, '/square/session.json'))['token'].encode()
+    hosts = [b'[', b'local\0host', b'localhost:99999999', b'', b'\xff']
+    origins = [b'http://[', b'\xff\xfe', b'http://\0', b'null', b'http://localhost:abc', b'//', b'http://[::1']
+    sizes = [b'-1', b'1e3', b'9'*15, b'', b'\xb2', b'1 2', b'0x2', b'1000', b'\0']
+    paths = [b'/\0', b'/%00', b'/square/\0', b'/'+b'a'*5000, b'/square/'+b'a'*300, b'//[/x', b'http://[/', b'/?[',
+             b'/square/tiles/%D9%A1/0_0.jpg', b'/square/tiles/0/\xc2\xb2_0.jpg', b'/'+b'../'*50+b'etc/passwd']
+    post = b'POST /square/notes HTTP/1.1\r\nHost: localhost\r\nX-HIPT-Token: '+token+b'\r\nContent-Length: '
+    asked = [*(b'GET / HTTP/1.1\r\nHost: '+h+b'\r\n\r\n' for h in hosts),
+             *(b'GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: '+o+b'\r\n\r\n' for o in origins),
+             *(post+n+b'\r\n\r\n{}' for n in sizes),
+             *(b'GET '+p+b' HTTP/1.1\r\nHost: localhost\r\n\r\n' for p in paths)]
+    rng = random.Random(0)
+    good = (b'GET /square/tiles/0/0_0.jpg?x=1 HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n'
+            b'If-Modified-Since: Thu, 01 Jan 2020 00:00:00 GMT\r\n\r\n')
+    for _ in range(150):
+        changed = bytearray(good)
+        for _ in range(rng.randint(1, 4)): changed[rng.randrange(len(good)-4)] = rng.randrange(256)
+        asked.append(bytes(changed))
+    for data in asked: raw(port, data)
+    for data in asked[len(hosts)+len(origins):-150]: assert raw(port, data)[9:12] in (b'400', b'404', b'413'), data
+    assert raw(port, good) == b'HTTP/1.1 200 OK'
+    time.sleep(.3)
+    assert capfd.readouterr().err == ''
+
+
+def http_get(port, path):
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=5)
+    c.request('GET', path)
+    body = c.getresponse().read()
+    c.close()
+    return body
 
 
 def test_page_asks_for_nothing_elsewhere(slide, tmp_path):
