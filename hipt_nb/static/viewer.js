@@ -7,7 +7,7 @@ document.title = D.name; $('name').textContent = D.name; $('label').textContent 
 $('slides').hidden = !D.listed;   // before the viewer measures its place
 
 const viewer = OpenSeadragon({
-  element: $('slide'), drawer: 'canvas', showNavigationControl: false, showNavigator: true, navigatorPosition: 'BOTTOM_RIGHT', navigatorOpacity: 1, navigatorBackground: '#f3f3f3', navigatorBorderColor: '#888',
+  element: $('slide'), drawer: 'canvas', showNavigationControl: false, showNavigator: true, navigatorPosition: 'BOTTOM_RIGHT', navigatorOpacity: 1, navigatorMaintainSizeRatio: true, navigatorBackground: '#f3f3f3', navigatorBorderColor: '#888',
   maxZoomPixelRatio: 4, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true }, silenceMultiImageWarnings: true, animationTime: matchMedia('(prefers-reduced-motion: reduce)').matches ? 0 : .5, imageSmoothingEnabled: true, placeholderFillStyle: '#f3f3f3',
   tileSources: [{ width: D.tiled.span, tileSource: {
     width: D.tiled.width, height: D.tiled.height, tileSize: D.tiled.tile, tileOverlap: 0, minLevel: 0, maxLevel: D.tiled.levels - 1,
