@@ -154,7 +154,7 @@ def _change(i, c, page, turn, width, height):
 
 # %% ../nbs/13e_notes.ipynb #da8876ef
 def check_changes(
-    body:bytes,  # JSON: `changes`; `author`, who made them; `page` and `turn`, which page sends them, and its how manieth
+    body:bytes,  # JSON: `changes`; `author`, who made them; `page`, which sends them, and `turn`, its count
     width:int,   # of the slide, level-0 px
     height:int,  # of the slide, level-0 px
 )->tuple:        # a list of `Change`, and the author

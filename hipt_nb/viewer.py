@@ -406,7 +406,7 @@ class _Pages(_Guarded):
         if rest.startswith('tokens/') and source.tokens is None: return self.send_error(404)
         for pattern, kind, make in _made_for:
             if m := re.fullmatch(pattern, rest):
-                return self.answer(lambda: make(self.server, source, *m.groups()), kind)
+                return self.answer(functools.partial(make, self.server, source, *m.groups()), kind)
         return self.file()
     def page(self, source):
         "A live page, written when it is first asked for, so that a server of many slides is there at once"

@@ -389,7 +389,7 @@ def focused(page):
 
 
 def test_a_visit_without_a_mouse(live, slide, tmp_path, visit):
-    "Tab reaches every control, and shows where it is; shapes, a point and a measuring line are made with arrows and Enter"
+    "Tab reaches every control, and shows where it is; arrows and Enter draw shapes and a point, and measure a line"
     page = visit(live)
     page.wait_for_function(notes_are_there)
     reached = {}
@@ -490,12 +490,14 @@ def test_tokens_of_any_region(slide, tmp_path, visit):
         return tokens(name)
     maps = [one_map(), *tokens('r1c2')]
     build_viewer(slide, maps, tmp_path/'page', live=True, regions=regions, tokens=True)
-    server = serve(tmp_path/'page', block=False, sources={'': PageSource(reopen(slide), layers=lambda: maps, tokens=compute)})
+    source = PageSource(reopen(slide), layers=lambda: maps, tokens=compute)
+    server = serve(tmp_path/'page', block=False, sources={'': source})
     try:
         page = visit(f'http://127.0.0.1:{server.server_port}/')
         def here():
             page.wait_for_timeout(900)
-            page.mouse.move(*page.evaluate(on_screen, [1000 if page.evaluate('hiptViewer.centre()[0]') > 600 else 200, 100]))
+            x = 1000 if page.evaluate('hiptViewer.centre()[0]') > 600 else 200
+            page.mouse.move(*page.evaluate(on_screen, [x, 100]))
             return page.locator('#under').inner_text().split(' · ')[:2]
         page.keyboard.press('n')
         page.wait_for_timeout(800)
@@ -764,7 +766,7 @@ def raw(port, data):
 
 
 def test_odd_requests_are_answered(live, capfd):
-    "NUL, odd hosts, origins, sizes and names, and 150 requests with changed bytes: no word on the terminal, still there"
+    "NUL, odd hosts, origins, sizes and names, and 150 requests with changed bytes: no traceback, and still there"
     port = int(live.split(':')[2].split('/')[0])
     token = json.loads(http_get(port, '/square/session.json'))['token'].encode()
     hosts = [b'[', b'local\0host', b'localhost:99999999', b'', b'\xff']
@@ -785,7 +787,8 @@ def test_odd_requests_are_answered(live, capfd):
         for _ in range(rng.randint(1, 4)): changed[rng.randrange(len(good)-4)] = rng.randrange(256)
         asked.append(bytes(changed))
     for data in asked: raw(port, data)
-    for data in asked[len(hosts)+len(origins):-150]: assert raw(port, data)[9:12] in (b'200', b'400', b'404', b'413'), data
+    for data in asked[len(hosts)+len(origins):-150]:
+        assert raw(port, data)[9:12] in (b'200', b'400', b'404', b'413'), data
     assert raw(port, good) == b'HTTP/1.1 200 OK'
     time.sleep(.3)
     assert capfd.readouterr().err == ''
@@ -825,7 +828,8 @@ def test_a_run_that_cannot_be_written_to(tmp_path, monkeypatch, caplog):
     def stand(): return {p: p.stat().st_mtime_ns for p in (r.root, *r.root.rglob('*'))}
     monkeypatch.setattr(run.Run, '_check', refuse)
     before, served = stand(), []
-    monkeypatch.setattr(viewer, 'serve', lambda folder, *args, **kw: served.append(sorted(p.name for p in folder.iterdir())))
+    def look(folder, *args, **kw): served.append(sorted(p.name for p in folder.iterdir()))
+    monkeypatch.setattr(viewer, 'serve', look)
     cli.app(['view', str(r.root), '--static', str(tmp_path/'pages')], standalone_mode=False)
     assert (tmp_path/'pages'/'one'/'tiles'/'0'/'0_0.jpg').exists()
     cli.app(['view', str(r.root)], standalone_mode=False)

@@ -28,7 +28,7 @@ with Slide(folder/'phantom.tif') as s:
 
 
 def use(port, seed, until, seen):
-    "One client: tiles, the session, notes that come, change and go, pages of elsewhere, and connections that are dropped"
+    "One client: tiles, the session, notes that come, change and go, pages of elsewhere, dropped connections"
     rng, c, page = random.Random(seed), None, f'client{seed}'
     turn, mine = 0, {}
     while time.time() < until:
@@ -73,12 +73,12 @@ def use_and_tell(port, seed, until, seen):
 
 @pytest.mark.faults
 def test_a_viewer_that_is_used_for_long(tmp_path):
-    "Four clients at once: every answer is right, memory, open files and threads are bounded, and only this machine hears it"
+    "Four clients at once: right answers; bounded memory, files and threads; only this machine hears it"
     from hipt_nb.phantom import make_slide
     seconds = float(os.environ.get('SOAK_SECONDS', 300))
     make_slide(tmp_path/'phantom.tif', label='glandular', seed=3, size=4096)
-    p = subprocess.Popen([sys.executable, '-c', server, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, text=True)
+    pipes = dict.fromkeys(('stdin', 'stdout', 'stderr'), subprocess.PIPE)
+    p = subprocess.Popen([sys.executable, '-c', server, str(tmp_path)], **pipes, text=True)
     proc = Path(f'/proc/{p.pid}')
     try:
         port = int(p.stdout.readline())
@@ -92,10 +92,11 @@ def test_a_viewer_that_is_used_for_long(tmp_path):
         while time.time() < until:
             time.sleep(min(1, seconds/40))
             status = dict(l.split(':', 1) for l in (proc/'status').read_text().splitlines())
-            rows.append((int(status['VmRSS'].split()[0])/1024, len(list((proc/'fd').iterdir())), int(status['Threads'])))
+            memory, files = int(status['VmRSS'].split()[0])/1024, len(list((proc/'fd').iterdir()))
+            rows.append((memory, files, int(status['Threads'])))
         for t in clients: t.join(60)
-        heard = {l.split()[1].split(':')[0] for l in Path('/proc/net/tcp').read_text().splitlines()[1:]
-                 if l.split()[1].endswith(f':{port:04X}') and l.split()[3] == '0A'}
+        sockets = [l.split() for l in Path('/proc/net/tcp').read_text().splitlines()[1:]]
+        heard = {o[1].split(':')[0] for o in sockets if o[1].endswith(f':{port:04X}') and o[3] == '0A'}
     finally:
         p.stdin.close()
         p.wait(20)
