@@ -102,7 +102,7 @@ def test_a_viewer_that_is_used_for_long(tmp_path):
         p.wait(20)
     n = len(rows)//4
     quarters = [[round(max(r[k] for r in rows[i*n:(i+1)*n])) for i in range(4)] for k in range(3)]
-    print(dict(seconds=seconds, requests=seen['requests'], memory_mb=quarters[0], files=quarters[1], threads=quarters[2]))
+    print(dict(requests=seen['requests'], memory_mb=quarters[0], files=quarters[1], threads=quarters[2]))
     assert seen['wrong'] == [] and p.stderr.read() == ''
     assert heard == {'0100007F'}
     memory, files, threads = quarters
