@@ -26,15 +26,25 @@ from .cohort import map_paths, read_manifest
 class Run:
     "The folder of one run: where each file is, which parameters it was made with, and what happened to each slide"
     def __init__(self,
-        root,  # the folder, made if it is missing
+        root,         # the folder, made if it is missing
+        writes=True,  # it is to be written to; else nothing is made, and it may be on a disk that is read-only
     ):
-        self.root = Path(root)
+        self.root, self.writes = Path(root), writes
+        if writes: self._check()
+
+    def _check(self):
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root): pass
         except OSError as e:
-            message = f"cannot write to output folder '{root}' ({e.strerror}): choose another with --out"
+            message = f"cannot write to output folder '{self.root}' ({e.strerror}): choose another with --out"
             raise HIPTError(message) from None
+
+    def can_write(self)->bool:
+        "Whether the folder can be written to"
+        try: self._check()
+        except HIPTError: return False
+        return True
 
     def tiles(self, slide_id): return self._folder('tiles')/f'{safe_name(slide_id)}.h5'
     def features(self, encoder_name, slide_id):
@@ -55,7 +65,7 @@ class Run:
 
     def _folder(self, *parts):
         folder = self.root.joinpath(*parts)
-        folder.mkdir(parents=True, exist_ok=True)
+        if self.writes: folder.mkdir(parents=True, exist_ok=True)
         return folder
 
 # %% ../nbs/00b_run.ipynb #99058e17
