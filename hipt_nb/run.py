@@ -495,9 +495,9 @@ def at_work(run,
         _steps.remove(own)
         took = time.time()-began
         _keep_time(run, own, began, took-own['within'])
-        if not _steps: return
-        _steps[-1]['within'] += took
-        run.log('', _steps[-1]['step'], 'running', _steps[-1]['slides'])  # the step that this one is a part of
+        if _steps:   # that this one is a part of
+            _steps[-1]['within'] += took
+            run.log('', _steps[-1]['step'], 'running', _steps[-1]['slides'])
 
 _steps = []  # that this process is at; `within`: seconds that it spent on steps that are a part of this one
 
@@ -577,7 +577,6 @@ def _attempt(fn, row):
     except Exception as e: return 'failed', f"slide '{row.slide_id}': {type(e).__name__}: {e}"
     return res if isinstance(res, tuple) else (res, '')
 
-# %% ../nbs/00b_run.ipynb #523d446d
 @contextmanager
 def _ended(run, workers):
     "When the work ends early, end its processes too, and clear what they were writing"
@@ -589,6 +588,7 @@ def _ended(run, workers):
             clear_unfinished(run.root, deep=True)
         raise
 
+# %% ../nbs/00b_run.ipynb #523d446d
 def _in_processes(work, rows, workers):
     "Results in order; after a worker has died the rest go one at a time, so that the slide that did it is known"
     from concurrent.futures.process import BrokenProcessPool
