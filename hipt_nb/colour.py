@@ -129,7 +129,8 @@ class Colour:
     def made_by(self)->dict:
         "As features record it: nothing where pixels are as stored"
         used = {k: v for k,v in dict(stain=self.stain, icc=self.icc).items() if v!=AS_STORED[k]}
-        return used if self.matrix is None else used | dict(stain_matrix=np.round(self.matrix, 6).tolist(), stain_glass=np.round(self.glass, 2).tolist())
+        if self.matrix is None: return used
+        return used | dict(stain_matrix=np.round(self.matrix, 6).tolist(), stain_glass=np.round(self.glass, 2).tolist())
 
 # %% ../nbs/04c_colour.ipynb #ff0873b4
 @patch
