@@ -360,6 +360,12 @@ def embed(
     skip_bad_regions:Annotated[bool, typer.Option(
         '--skip-bad-regions',
         help="Leave out regions that cannot be read, each named, instead of the whole slide.")]=False,
+    stain:Annotated[Optional[str], _option(
+        "Stain normalisation: macenko gives every slide the stains of a reference (needs the extra stain), none "
+        "leaves pixels as they are. If not given: as the run was embedded, else none.")]=None,
+    icc:Annotated[Optional[bool], _option(
+        "Apply the scanner's colour profile where a slide holds one. If not given: as the run was embedded, else "
+        "not.", '--icc/--no-icc')]=None,
     device:Device='auto', redo:Redo=False,
     gpus:Annotated[Optional[int], _option("A process on each of so many GPUs of this machine.", min=1)]=None,
     shard:Shard=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False,
@@ -373,7 +379,7 @@ def embed(
     if gpus and gpus>1: return _on_devices(gpus, device, shard)
     manifest = _share(manifest, shard, run)
     counts = embed_cohort(run, manifest, hipt, batch_size=batch_size, precision=precision,
-                          skip_bad=skip_bad_regions, redo=redo)
+                          skip_bad=skip_bad_regions, redo=redo, stain=stain, icc=icc)
     _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}', shard)
     _end(shard, counts)
 

@@ -287,7 +287,7 @@ def _gdc(df, path):
     missing = [f for f,w in zip(df.filename, where) if w is None]
     if missing: logger.warning(f"note: {len(missing)} of {len(df)} files of {path} are not there, such as {missing[0]}")
     rest = df.drop(columns=[c for c in ('id','filename','md5','size','state') if c in df])
-    return rest.assign(path=[str(w or here/i/f) for w,(i,f) in zip(where, pairs)])
+    return rest.assign(path=[os.path.abspath(w or here/i/f) for w,(i,f) in zip(where, pairs)])
 
 # %% ../nbs/00a_cohort.ipynb #25a6bfe9
 def _check_table(df, path, opened=True):

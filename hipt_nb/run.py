@@ -130,7 +130,8 @@ def _git(folder, *args):
 # %% ../nbs/00b_run.ipynb #906c2a04
 # step → what version 0.0.1 did, for parameters that it did not record
 UNRECORDED = {'tile': dict(preset='hipt', region_size=4096, patch_size=256, mpp=.5, overlap=0, min_tissue=.1,
-                           min_region=.1, blur='sample', upsample=False)}
+                           min_region=.1, blur='sample', upsample=False),
+              'embed': dict(stain='none', icc=False)}
 UNCOMPARED = ('upsample', 'evaluation')  # permissions, which change nothing that is finished, and remarks
 PLAN = ('batch_size', 'fused', 'threads')  # measured choices, which version 0.0.1 kept among the parameters
 REDO = ('tile', 'embed', 'attend')  # commands that make files again where they are told to
