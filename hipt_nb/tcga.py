@@ -11,7 +11,7 @@ __all__ = ['SLIDE_KINDS', 'read_barcode', 'read_gdc', 'toy_gdc', 'check_files', 
 # %% ../nbs/00d_tcga.ipynb #1ee96bc7
 import hashlib, json, re
 from pathlib import Path
-from .core import HIPTError, atomic, logger, prefetch, progress, read_json, reading, write_csv, write_json
+from .core import HIPTError, atomic, prefetch, progress, read_json, reading, some_names, write_csv, write_json
 from .cohort import SLIDE_SUFFIXES, read_cells, slide_id_of
 
 # %% ../nbs/00d_tcga.ipynb #feb65d40
@@ -189,7 +189,7 @@ def labels_of(
                         f"{', '.join(some[:20])}")
     values = set(clinical[column].dropna())
     if lost := [v for v in classes or () if v not in values]:
-        raise HIPTError(f"nobody has '{lost[0]}' in column {column}, which holds {_some(values)}")
+        raise HIPTError(f"nobody has '{lost[0]}' in column {column}, which holds {some_names(sorted(values))}")
     primary = clinical.get('diagnosis_is_primary_disease')
     labels, twice = {}, []
     for patient,rows in clinical.groupby('patient'):
@@ -199,11 +199,6 @@ def labels_of(
         if len(found)>1: twice.append(patient)
         elif found and (label := found.pop()): labels[patient] = label
     return labels, twice
-
-def _some(names, n=10):
-    "At most ten of them"
-    names = sorted(map(str, names))
-    return ', '.join(names[:n]) + (f' and {len(names)-n} more' if len(names)>n else '')
 
 # %% ../nbs/00d_tcga.ipynb #f2e416d9
 def tcga_manifest(
@@ -253,14 +248,14 @@ def _answers(slides, clinical, label, classes, notes):
     tumour = ~table['sample'].between(10, 19)
     absent = sorted(set(table.patient)-set(rows.patient))
     if len(absent)==table.patient.nunique():
-        raise HIPTError(f"'{clinical}' has no patient of the slides (it has {_some(rows.patient.unique(), 3)}): "
+        raise HIPTError(f"'{clinical}' has no patient of the slides (it has {some_names(rows.patient.unique(), 3)}): "
                         "download the clinical data of the same cases")
-    if absent: notes.append(f'{len(absent)} patients are not in the clinical table: {_some(absent)}')
+    if absent: notes.append(f'{len(absent)} patients are not in the clinical table: {some_names(absent)}')
     if not tumour.all(): notes.append(f'{(~tumour).sum()} slides of normal tissue get no label and no survival')
     if label:
         found, twice = labels_of(rows, label, classes)
         table['label'] = table.patient.map(found).where(tumour)
-        if twice: notes.append(f'{len(twice)} patients have several values of {label}, and no label: {_some(twice)}')
+        if twice: notes.append(f'{len(twice)} patients have several values of {label}, and no label: {some_names(twice)}')
         notes.append(f"without a label: {table.label.isna().sum()} of {len(table)} slides")
     days = survival_of(rows)
     for k,name in enumerate(('time','event')):
