@@ -26,7 +26,7 @@ from .hipt import HIPT
 from .encoders import NamedEncoder, TimmEncoder
 from .colour import AS_STORED
 from .features import Features, as_bag, differences, from_schema1, outdated, read_features, read_made_by
-from .embed import get_model, known_pyramid
+from .embed import get_model, model_name, known_pyramid
 from .catalogue import known
 from .grids import cut_patches
 from .slide_models import weights_of
@@ -475,7 +475,7 @@ def attending_pyramid(
     named = stored in run.encoder_names() and stored not in run.pyramids() and known(stored.removesuffix('-random'))
     if named: name = stored
     else:
-        try: return get_model(name, run, device)
+        try: return get_model(name and model_name(name, run), run, device)
         except HIPTError:
             if name not in (None, *run.encoder_names()): raise
     encoder_name = run.encoder_name(name)

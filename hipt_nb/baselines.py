@@ -155,6 +155,7 @@ class CLAM_SB(ABMIL):
 def _without_weights(net):
     "torchmil's CLAM, of which the loss over tokens is used and no layer"
     for name in ('pool','classifier','inst_classifiers'): delattr(net, name)
+    del net.inst_loss_fn  # a module, whose place a function cannot take
     net.inst_loss_fn = _smooth_svm
     return net
 

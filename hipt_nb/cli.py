@@ -9,7 +9,7 @@ __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Work
            'Seed', 'Redo', 'Shard', 'Slurm', 'Jobs', 'DryRun', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits',
            'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info', 'Areas', 'tile', 'pretrain', 'embed', 'import_weights',
            'train', 'knn', 'probe', 'evaluate', 'predict', 'attend', 'report', 'status', 'view', 'export', 'import_',
-           'demo', 'main']
+           'tcga', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, shlex, signal, sys, time, warnings
@@ -976,6 +976,53 @@ def import_(
     print(f"import: {('features, left in place' if link else 'features') if features else 'coordinates alone'}")
     if not slides: print(f"import: the slides are listed in {run.table('manifest')}")
     _end(shard, counts)
+
+# %% ../nbs/16_cli.ipynb #db42dfc6
+@app.command()
+def tcga(
+    gdc:Annotated[Path, _argument("Manifest of the GDC (gdc_manifest.txt), from the cart of its portal.")],
+    out:Annotated[Path, _option("Manifest to write, a .csv.", '--out', '-o')],
+    folder:Annotated[Optional[Path], _option(
+        "Folder that gdc-client downloaded into; that of the GDC's manifest if not given.")]=None,
+    clinical:Annotated[Optional[Path], _option(
+        "Clinical table of the same cases, clinical.tsv or .json of the portal: gives time (days) and event.")]=None,
+    label:Annotated[Optional[str], _option(
+        "Its column that becomes the label, such as primary_diagnosis or project_id.")]=None,
+    classes:Annotated[Optional[List[str]], _option(
+        "NAME=VALUE, a class and its value in that column, as in IDC='Infiltrating duct carcinoma, NOS'; several times "
+        "for several. Slides of other values get no label.", '--class')]=None,
+    kind:Annotated[Literal['diagnostic','frozen','all'], typer.Option(
+        '--slides', help="Which slides: diagnostic (fixed tissue, DX), frozen (TS, MS, BS), or all.")]='diagnostic',
+    md5:Annotated[bool, typer.Option(
+        help="Compare the content of every file with the manifest, not only its size. A file is read once.")]=True,
+    keep_missing:Annotated[bool, typer.Option(
+        '--keep-missing', help="List slides that are not there too, for those who have their features.")]=False,
+):
+    """A manifest of TCGA slides from the GDC's, with patient, site, label and survival; checks every file.
+
+    Files that are missing or damaged are listed in {out}.missing.txt, for gdc-client; the exit code is then 3."""
+    from hipt_nb.tcga import missing_file, tcga_manifest
+    if out.suffix.lower()!='.csv': raise HIPTError(f"--out {out} is a manifest: give it a name that ends with .csv")
+    table, notes, wrong = tcga_manifest(gdc, out, folder, clinical, label, _classes(classes), kind, md5, keep_missing)
+    for line in notes: print(f'tcga: {line}')
+    for path,why in wrong[:10]: print(f'tcga: {path} {why}')
+    if len(wrong)>10: print(f'tcga: {len(wrong)-10} more')
+    if len(table):
+        labels = table.label.value_counts().items() if 'label' in table else ()
+        counts = ''.join(f', {n} {c}' for c,n in labels)
+        print(f'tcga: {len(table)} slides of {table.patient.nunique()} patients, {table.site.nunique()} sites{counts}, '
+              f'in {out}')
+    if wrong:
+        print(f"tcga: {len(wrong)} files are missing or damaged; delete damaged ones, then: "
+              f"{shlex.join(['gdc-client', 'download', '-m', str(missing_file(out)), '-d', str(folder or gdc.parent)])}")
+        if not keep_missing: raise typer.Exit(SOME_FAILED)
+
+def _classes(texts):
+    "`IDC=value`, several times → value → class"
+    pairs = [t.partition('=') for t in texts or ()]
+    if bad := [t for t,(name,sign,value) in zip(texts or (), pairs) if not (name.strip() and value.strip())]:
+        raise HIPTError(f"--class '{bad[0]}' is not a class: write --class IDC='Infiltrating duct carcinoma, NOS'")
+    return {value.strip(): name.strip() for name,_,value in pairs} or None
 
 # %% ../nbs/16_cli.ipynb #c5655405
 FULL  = dict(n_slides=24, n_patients=18, n_unlabelled=16, size=4096, samples1=12000, samples2=12000, folds=3, epochs=20,

@@ -340,14 +340,19 @@ def _table(source, opened):
     return _read_table(source, opened) if source.suffix.lower() in TABLE_SUFFIXES else pd.DataFrame({'path': [source]})
 
 # %% ../nbs/00a_cohort.ipynb #4cd87108
-def _read_table(path, opened=True):
-    "A table of any kind, with paths as this machine understands them"
+def read_cells(
+    path,  # a table: `.csv`, `.tsv`, `.txt` or `.xlsx`
+)->list:   # of rows, each a list of texts
+    "The cells of a table, whatever separates them"
     if path.suffix.lower() in ('.xls', '.ods', '.numbers'):
         raise HIPTError(f"{path} is a spreadsheet of a kind that is not read: save it as 'CSV UTF-8' or .xlsx")
-    try: rows = _sheet(path) if path.suffix.lower()=='.xlsx' else _rows(_text(path))
+    try: return _sheet(path) if path.suffix.lower()=='.xlsx' else _rows(_text(path))
     except csv.Error as e: raise HIPTError(f"{path} cannot be read as a table ({e}): save it as 'CSV UTF-8'") from None
     except OSError as e: raise HIPTError(f"{path} cannot be opened: {not_now(e) or e}") from None
-    df = _gdc(_as_table(rows, path), path)
+
+def _read_table(path, opened=True):
+    "A table of any kind, with paths as this machine understands them"
+    df = _gdc(_as_table(read_cells(path), path), path)
     _check_table(df, path, opened)
     _refuse_drives(df, path)
     found = map_paths(df, lambda p: _local(p, path.parent))
@@ -361,11 +366,10 @@ def _complete(df, source):
     ids = [slide_id_of(p) for p in df.path]
     df['slide_id'] = df['slide_id'].fillna(dict(enumerate(ids))) if 'slide_id' in df else ids
     if 'patient' not in df: df['patient'] = df.slide_id
-    for sid,group in df.groupby('slide_id'):
-        if len(group)>1:
-            raise HIPTError(f"two slides have the id '{sid}': {' and '.join(group.path)}. "
-                            "Give each its own slide_id in a manifest")
-        safe_name(sid, f'slide_id in {source},')
+    if twice := df.slide_id[df.slide_id.duplicated()].sort_values().tolist():
+        paths = ' and '.join(df.path[df.slide_id==twice[0]][:10])
+        raise HIPTError(f"two slides have the id '{twice[0]}': {paths}. Give each its own slide_id in a manifest")
+    for sid in df.slide_id: safe_name(sid, f'slide_id in {source},')
     return df
 
 # %% ../nbs/00a_cohort.ipynb #7249a531

@@ -7,10 +7,10 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 # %% auto #0
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'DamagedError', 'DiskError', 'StaleError', 'not_now',
            'is_running', 'atomic', 'clear_unfinished', 'locked', 'as_plain', 'write_json', 'create_json', 'read_json',
-           'write_csv', 'save_figure', 'check_schema', 'new_h5', 'write_h5', 'safe_name', 'memory_share', 'reading',
-           'read_table', 'check_arrays', 'read_h5', 'params_hash', 'quick_hash', 'touched_since', 'content_of',
-           'same_file', 'changed', 'renamed', 'progress', 'remember_interrupt', 'check_interrupt', 'prefetch',
-           'set_seed', 'pick_device', 'show_as']
+           'write_csv', 'save_figure', 'check_schema', 'new_h5', 'write_h5', 'some_names', 'safe_name', 'memory_share',
+           'reading', 'read_table', 'check_arrays', 'read_h5', 'params_hash', 'quick_hash', 'touched_since',
+           'content_of', 'same_file', 'changed', 'renamed', 'progress', 'remember_interrupt', 'check_interrupt',
+           'prefetch', 'set_seed', 'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import errno, hashlib, importlib, io, json, logging, os, random, re, secrets, socket, sys, warnings
@@ -268,6 +268,15 @@ def write_h5(
         for k,v in arrays.items():
             if v is not None: f[k] = v
         f.attrs['hipt_nb'] = json.dumps(dict(meta, schema=SCHEMA), sort_keys=True, default=as_plain)
+
+# %% ../nbs/00_core.ipynb #224a8b1d
+def some_names(
+    names,       # of slides, patients or whatever a message is about
+    most:int=10, # at most so many
+)->str:
+    "The first of several names, and how many more there are"
+    names = list(map(str, names))
+    return ', '.join(names[:most]) + (f' and {len(names)-most:,} more' if len(names)>most else '')
 
 # %% ../nbs/00_core.ipynb #00c0ae08
 def safe_name(

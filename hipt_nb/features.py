@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import DamagedError, HIPTError, StaleError, changed, check_arrays, not_now, read_h5, reading
-from .core import touched_since, write_h5
+from .core import some_names, touched_since, write_h5
 from .cohort import check_filled
 from .run import Case, made_with
 from .tiling import read_tiles
@@ -445,7 +445,7 @@ def _without_features(run, manifest, encoder_name, missing):
     gone = ', '.join(repr(c) for c,ids in by_class if set(ids)<=set(missing))
     whole = f', among them every slide of class {gone}' if gone else ''
     return (f"{len(missing)} of {len(manifest)} slides have no features of '{encoder_name}' in '{run.root}'{whole}: "
-            f"{', '.join(missing)}. Run 'hipt {made_with(run.features(encoder_name, missing[0]))}', see log.csv for "
+            f"{some_names(missing)}. Run 'hipt {made_with(run.features(encoder_name, missing[0]))}', see log.csv for "
             "why they failed, or take them out of the manifest")
 
 # %% ../nbs/07_features.ipynb #31e31e5f

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, StaleError, atomic, check_arrays, content_of, logger, params_hash, prefetch
-from .core import read_h5, reading, renamed, write_h5
+from .core import read_h5, reading, renamed, some_names, write_h5
 from .run import UNRECORDED, Case, each_slide, made_with
 from .slide import Slide, UnreadablePlace
 from .areas import find_tissue, write_geojson
@@ -617,7 +617,7 @@ def with_regions(
 ):             # the manifest without slides that were tiled and have no region
     "Leave out slides without tissue, and say which"
     none = [s for s in manifest.slide_id if _is_empty(run.tiles(s))]
-    if none: logger.info(f"note: left out, because they have no regions: {', '.join(none)}")
+    if none: logger.info(f"note: left out, because they have no regions: {some_names(none)}")
     return manifest[~manifest.slide_id.isin(none)].reset_index(drop=True)
 
 def _is_empty(path):

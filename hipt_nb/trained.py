@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .core import HIPTError, atomic, logger, pick_device, quick_hash, read_table, renamed, write_csv
+from .core import some_names
 from .cohort import map_paths, read_events, read_manifest
 from .run import Run, at_work, each_slide
 from .tiling import read_tiles
@@ -425,9 +426,8 @@ def labelled(
     if missing.all(): raise HIPTError(f"no slide has a {' and '.join(columns)}: fill in the manifest")
     if missing.any():
         ids = manifest.slide_id[missing].tolist()
-        named = ', '.join(ids[:50]) + (f' and {len(ids)-50} more' if len(ids)>50 else '')
         what = ' or '.join(columns)
-        logger.warning(f"note: {len(ids)} of {len(manifest)} slides have no {what} and are left out: {named}")
+        logger.warning(f"note: {len(ids)} of {len(manifest)} slides have no {what} and are left out: {some_names(ids)}")
     return manifest[~missing]
 
 # %% ../nbs/12e_trained.ipynb #f37379b5
