@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, StaleError, changed, check_arrays, open_h5, read_h5, reading
+from .core import HIPTError, StaleError, changed, check_arrays, check_kinds, open_h5, read_h5, reading
 from .core import touched_since, write_h5
 from .cohort import check_filled
 from .run import Case, made_with
@@ -185,7 +185,10 @@ def read_made_by(
 )->dict:
     "What features or maps were made by, without reading them"
     meta = read_h5(path, what, verb, skip=None)[1]
-    return from_schema1(meta) if meta['schema']==1 else meta['made_by']
+    with reading(path, what, f"delete it and run 'hipt {verb}' again"):
+        made_by = from_schema1(meta) if meta['schema']==1 else meta['made_by']
+        check_kinds(dict(made_by=made_by), dict(made_by=dict))
+    return made_by
 
 def outdated(
     made_by:dict,  # of features or maps

@@ -64,6 +64,7 @@ def _check_config(config):
     check_kinds(config, _kinds)
     if config.get('bag_kind', 'region') not in BAG_KINDS: raise ValueError('another kind of bags')
     if config.get('task'): make_task(config['task'])
+    if not all(isinstance(c, str) for c in (config.get('columns') or {}).values()): raise ValueError('columns')
     splits = config.get('folds') or []
     if splits and len(splits)!=config.get('n_folds', len(splits)): raise ValueError('as many folds as it says')
     for split in [*splits, config.get('split') or {}]:
