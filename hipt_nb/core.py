@@ -8,9 +8,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'DamagedError', 'DiskError', 'StaleError', 'not_now',
            'is_running', 'atomic', 'clear_unfinished', 'locked', 'as_plain', 'write_json', 'create_json', 'read_json',
            'write_csv', 'save_figure', 'check_schema', 'new_h5', 'write_h5', 'some_names', 'safe_name', 'memory_share',
-           'reading', 'read_table', 'check_arrays', 'read_h5', 'params_hash', 'quick_hash', 'touched_since',
-           'content_of', 'same_file', 'changed', 'renamed', 'progress', 'remember_interrupt', 'check_interrupt',
-           'prefetch', 'set_seed', 'pick_device', 'show_as']
+           'reading', 'read_table', 'check_arrays', 'check_kinds', 'open_h5', 'read_h5', 'params_hash', 'quick_hash',
+           'touched_since', 'content_of', 'same_file', 'changed', 'renamed', 'progress', 'remember_interrupt',
+           'check_interrupt', 'prefetch', 'set_seed', 'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import errno, hashlib, importlib, io, json, logging, os, random, re, secrets, socket, sys, warnings
@@ -359,6 +359,30 @@ def _check_finite(name, a, nan):
     wrong = np.isinf(a) if nan else ~np.isfinite(a)
     if wrong.any(): raise ValueError(f'{name} holds numbers that are not finite')
 
+# %% ../nbs/00_core.ipynb #1d5ff4de
+def check_kinds(
+    record,      # from a JSON file
+    kinds:dict,  # name → type, or types; what is missing or null passes
+):
+    "Raise `ValueError` unless the values of a JSON object are of the kinds that they should be"
+    if not isinstance(record, dict): raise ValueError(f'{record!r} is not an object')
+    for name,kind in kinds.items():
+        value, kind = record.get(name), kind if isinstance(kind, tuple) else (kind,)
+        odd = isinstance(value, bool) and bool not in kind
+        if value is not None and (odd or not isinstance(value, kind)): raise ValueError(f'{name} is {value!r}')
+
+# %% ../nbs/00_core.ipynb #fa0a3261
+@contextmanager
+def open_h5(
+    path,      # file to open
+    what:str,  # what it should be, for messages: `tiles`, `features`, `maps`
+    verb:str,  # the command of `hipt` that makes it
+):             # yields the open file
+    "Look into a file of HDF5; a missing or broken one is an error that says what to run"
+    import h5py
+    if not Path(path).exists(): raise HIPTError(f"there is no {what} file '{path}': run 'hipt {verb}' first")
+    with reading(path, what, f"delete it and run 'hipt {verb}' again"), h5py.File(path) as f: yield f
+
 # %% ../nbs/00_core.ipynb #a5a16a5e
 def read_h5(
     path,      # file to read
@@ -367,9 +391,7 @@ def read_h5(
     skip=(),   # arrays to leave unread; None: all of them
 )->tuple:      # ({name: array}, meta); `meta['schema']` says which version of the format it is
     "Read arrays and what they mean; a missing or broken file is an error that says what to run"
-    import h5py
-    if not Path(path).exists(): raise HIPTError(f"there is no {what} file '{path}': run 'hipt {verb}' first")
-    with reading(path, what, f"delete it and run 'hipt {verb}' again"), h5py.File(path) as f:
+    with open_h5(path, what, verb) as f:
         names = [] if skip is None else [k for k in f if k not in skip]
         need = sum(f[k].nbytes for k in names)
         if need>memory_share(1): raise MemoryError(f'{need/2**30:.0f} GB')

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import DamagedError, HIPTError, StaleError, changed, check_arrays, not_now, read_h5, reading
+from .core import HIPTError, StaleError, changed, check_arrays, check_kinds, open_h5, read_h5, reading
 from .core import some_names, touched_since, write_h5
 from .cohort import check_filled
 from .run import Case, made_with
@@ -111,7 +111,7 @@ def read_features(
     skip = ('patch',) if patches else ('patch', *(f'level{k}' for k in range(2, 10)))
     arrays, meta = read_h5(path, 'features', made_with(path), skip)
     with reading(path, 'features', f"delete it and run 'hipt {made_with(path)}' again"):
-        if patches: arrays['patch'] = _all_tokens(path)
+        if patches and (tokens := open_tokens(path)) is not None: arrays['patch'] = tokens[:]
         slide_id, schema = meta.pop('slide_id'), meta.pop('schema')
         made_by = from_schema1(meta) if schema==1 else meta['made_by']
         between = {int(k[5:]): v for k,v in arrays.items() if k.startswith('level')}
@@ -131,14 +131,15 @@ def open_tokens(
     "The tokens of a level, left where they are until they are sliced"
     import h5py
     name = 'patch' if k==1 else f'level{k}'
-    f = h5py.File(path)
-    if name not in f.keys(): return None
-    try: found = f[name]
-    except (KeyError, OSError): raise HIPTError(_without_source(path)) from None
-    if isinstance(found, h5py.Dataset): return found
-    link = json.loads(found['link'].asstr()[()])
-    _check_made_of(path, f, link)
-    return LinkedGrids(found['cells'], link, Path(found.file.filename).parent)
+    with reading(path, 'features', f"delete it and run 'hipt {made_with(path)}' again"):
+        f = h5py.File(path)
+        if name not in f.keys(): return None
+        try: found = f[name]
+        except (KeyError, OSError): raise HIPTError(_without_source(path)) from None
+        if isinstance(found, h5py.Dataset): return found
+        link = json.loads(found['link'].asstr()[()])
+        _check_made_of(path, f, link)
+        return LinkedGrids(found['cells'], link, Path(found.file.filename).parent)
 
 def _check_made_of(path, f, link):
     "Refuse features whose levels above were made of another version of the file that their patch tokens are read from"
@@ -146,14 +147,6 @@ def _check_made_of(path, f, link):
     raise HIPTError(f"'{path}' was made of an earlier version of '{link['file']}': delete it and run "
                     f"'hipt {made_with(path)}' again")
 
-def _all_tokens(path):
-    try:
-        found = open_tokens(path)
-        return None if found is None else found[:]
-    except (OSError, KeyError, ValueError) as e:
-        if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
-        message = f"'{path}' is damaged, or is not a features file: delete it and run 'hipt {made_with(path)}' again"
-        raise DamagedError(message) from None
 
 # %% ../nbs/07_features.ipynb #07a0c003
 def linked_to(
@@ -161,7 +154,7 @@ def linked_to(
 )->Path:   # another one; None if the file holds its patch tokens itself
     "The file that the patch tokens are in"
     import h5py
-    with h5py.File(path) as f: link = f.get('patch', getlink=True)
+    with open_h5(path, 'features', made_with(path)) as f: link = f.get('patch', getlink=True)
     return Path(path).parent/link.filename if isinstance(link, h5py.ExternalLink) else None
 
 def _without_source(path):
@@ -195,7 +188,10 @@ def read_made_by(
 )->dict:
     "What features or maps were made by, without reading them"
     meta = read_h5(path, what, verb, skip=None)[1]
-    return from_schema1(meta) if meta['schema']==1 else meta['made_by']
+    with reading(path, what, f"delete it and run 'hipt {verb}' again"):
+        made_by = from_schema1(meta) if meta['schema']==1 else meta['made_by']
+        check_kinds(dict(made_by=made_by), dict(made_by=dict))
+    return made_by
 
 def outdated(
     made_by:dict,  # of features or maps
@@ -533,8 +529,7 @@ def has_regions(
     path,     # a features file
 )->bool:
     "Whether features hold region tokens"
-    import h5py
-    with h5py.File(path) as f: return 'region' in f
+    with open_h5(path, 'features', made_with(path)) as f: return 'region' in f
 
 # %% ../nbs/07_features.ipynb #450adbe8
 def label_classes(

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
-from .core import SCHEMA, HIPTError, changed, check_schema, create_json, locked, logger, params_hash, pick_device
-from .core import progress, quiet_imports, read_json, reading, renamed, write_csv, write_json
+from .core import SCHEMA, HIPTError, changed, check_kinds, check_schema, create_json, locked, logger, params_hash
+from .core import pick_device, progress, quiet_imports, read_json, reading, renamed, write_csv, write_json
 with quiet_imports(): from fastai.callback.core import Callback
 from .weights import load_strict, save_weights, weights_hash
 from .encoders import make_vit, vit_config
-from .features import KIND_OF_LEVEL, StoredPatches, by_patient, differences, from_schema1
+from .features import BAG_KINDS, KIND_OF_LEVEL, StoredPatches, by_patient, differences, from_schema1
 from .metrics import read_predictions
 from .calibration import learn_decision
 from .slide_models import BagModel, weights_of
@@ -50,13 +50,26 @@ def read_config(
     "The settings of a model, under today's names"
     config = read_json(path)
     schema = check_schema(config, path)
-    if not isinstance(config.get('n_folds', 0), int):
-        raise HIPTError(f"'{path}' is damaged: its number of folds is {config['n_folds']!r}; delete its folder and run "
-                        "'hipt train' again")
-    if 'level' in config: config['bag_kind'] = KIND_OF_LEVEL[config.pop('level')]  # as it was called before
-    if schema>1: return config
-    made = config.get('encoder')  # as version 0.0.1 called it
-    return {k: v for k,v in config.items() if k!='encoder'} | dict(made_by=from_schema1(made or {}), schema=1)
+    with reading(path, 'model', "delete its folder and run 'hipt train' again"):
+        if 'level' in config: config['bag_kind'] = KIND_OF_LEVEL[config.pop('level')]  # as it was called before
+        if schema==1: config['made_by'] = from_schema1(config.pop('encoder', None) or {})  # as 0.0.1 called it
+        _check_config(config)
+    return config | dict(schema=schema)
+
+_kinds = dict(n_folds=int, fold=int, pool=bool, task=dict, classes=list, folds=list, split=dict, columns=dict,
+              made_by=dict, training=dict, model=(str,dict), temperature=(int,float), threshold=(int,float,list))
+
+def _check_config(config):
+    "Raise `ValueError` where settings cannot be what `hipt train` wrote"
+    check_kinds(config, _kinds)
+    if config.get('bag_kind', 'region') not in BAG_KINDS: raise ValueError('another kind of bags')
+    if config.get('task'): make_task(config['task'])
+    if not all(isinstance(c, str) for c in (config.get('columns') or {}).values()): raise ValueError('columns')
+    splits = config.get('folds') or []
+    if splits and len(splits)!=config.get('n_folds', len(splits)): raise ValueError('as many folds as it says')
+    for split in [*splits, config.get('split') or {}]:
+        for ids in split.values():
+            if not isinstance(ids, list) or not all(isinstance(s, str) for s in ids): raise ValueError('split')
 
 def load_slide_model(
     path,     # folder

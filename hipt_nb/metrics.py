@@ -171,6 +171,8 @@ def read_predictions(
     if not Path(path).exists(): raise HIPTError(f"there is no table of predictions '{path}': run 'hipt train' first")
     table = read_table(path, _again, require, _numbers, dtype=text, keep_default_na=False, na_values=empty)
     probabilities = [c for c in table if c.startswith('prob_')]
+    if kind_of(table)=='classes' and len(probabilities)==1:
+        raise DamagedError(f"'{path}' has probabilities of one class alone: {_again}")
     if all(pd.api.types.is_numeric_dtype(table[c]) for c in probabilities): return table
     raise DamagedError(f"'{path}' has probabilities that are no numbers: {_again}")
 

@@ -13,7 +13,7 @@ import base64, io
 from pathlib import Path
 from urllib.parse import quote
 import numpy as np
-from .core import HIPTError, atomic, logger, progress, read_table
+from .core import HIPTError, atomic, logger, progress, read_table, reading
 from .cohort import kind_of_evaluation
 from .run import Run
 from .viewer import templates
@@ -124,6 +124,11 @@ def _rows(path):
     from hipt_nb.scores import read_scores
     return list(read_scores(path).itertuples()) if path.exists() else []
 
+def _told(tell, path):
+    "What a function makes of a table's rows; a table without the columns that it needs is an error that names it"
+    rows = _rows(path)
+    with reading(path, 'table of metrics', "run 'hipt evaluate' again"): return tell(rows)
+
 # %% ../nbs/15_report.ipynb #1f9c5214
 def metric_table(
     scores,  # rows of `evaluation.csv`
@@ -231,8 +236,8 @@ def _external(folder):
         patients = ' and '.join(str(counts[model,c]) for c in cohorts if (model,c) in counts)
         return model, metric, *(cells.get((model,metric,c), '') for c in cohorts), patients
     return dict(name=name, scores=_table(('model', 'metric', *cohorts, 'patients'), [line(*k) for k in keys]),
-        notes=_notes([r for r in rows if r.cohort==name]), threshold=_threshold(_rows(folder/'classes.csv')),
-        subgroups=_subgroups(_rows(folder/'subgroups.csv')),
+        notes=_notes([r for r in rows if r.cohort==name]), threshold=_told(_threshold, folder/'classes.csv'),
+        subgroups=_told(_subgroups, folder/'subgroups.csv'),
         pictures=[_picture(p, f'both cohorts side by side, {p.stem}') for p in sorted(folder.glob('models-*.png'))])
 
 # %% ../nbs/15_report.ipynb #544e3dad
@@ -248,13 +253,13 @@ def scores_section(
         metrics=metric_table(scores), averaged=_averaged(scores),
         below=_notes(scores, below=True), notes=_notes(scores),
         together=[_picture(p, f'the models side by side, {p.stem}') for p in sorted(extra.glob('models-*.png'))],
-        comparisons=_comparisons(_rows(extra/'comparisons.csv')),
-        chosen=_chosen(_rows(extra/'validation.csv')),
-        threshold=_threshold(_rows(extra/'classes.csv')),
+        comparisons=_told(_comparisons, extra/'comparisons.csv'),
+        chosen=_told(_chosen, extra/'validation.csv'),
+        threshold=_told(_threshold, extra/'classes.csv'),
         decisions=[_picture(p, f'net benefit, {p.stem}') for p in sorted(extra.glob('decisions-*.png'))],
-        subgroups=_subgroups(_rows(extra/'subgroups.csv')),
+        subgroups=_told(_subgroups, extra/'subgroups.csv'),
         external=[_external(p.parent) for p in sorted(extra.glob('external-*/scores.csv'))],
-        minima=_minima(_rows(extra/'minima.csv')),
+        minima=_told(_minima, extra/'minima.csv'),
         models={m: _model_pictures(extra, m) for m in dict.fromkeys(r.model for r in scores)},
         curves={name: _picture(p, 'metrics against the number of training slides') for name,p in curves.items()},
         files={p.name: quote(p.relative_to(run.root).as_posix()) for p in [path, *sorted(extra.glob('*.csv'))]})
