@@ -8,7 +8,7 @@ and mean of tokens, fitted on 16 to 100 slides and tested on all others, mean of
     python benchmarks/offgrid.py chance                               # features that know nothing, by the demo's folds
     python benchmarks/offgrid.py level2 [--stain 1] [--steps 1500] [--anywhere] [--shift 1]
 
-Values in `results/demo/offgrid.json`; what they say stands in `mosaics.md`."""
+Values in `results/demo_offgrid.json`; what they say stands in `mosaics.md`."""
 import argparse, tempfile
 from dataclasses import replace
 from types import SimpleNamespace
