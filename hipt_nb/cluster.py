@@ -8,7 +8,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/cluster.html.md"""
 __all__ = ['NAMES', 'OWN', 'minutes', 'slurm_settings', 'Task', 'submit', 'submitted', 'queue_lines', 'sbatch_text']
 
 # %% ../nbs/15a_cluster.ipynb #fcc8c93a
-import contextlib, io, os, re, shlex, shutil, subprocess, sys, time
+import contextlib, io, os, re, shlex, shutil, signal, subprocess, sys, time
 from collections import Counter
 from pathlib import Path
 from .core import HIPTError, locked, read_json, write_json
@@ -59,7 +59,8 @@ class Task:
             if not Path(path).is_dir():
                 sys.exit(f"hipt: node {here} does not see '{path}': use a folder on a disk that all nodes share")
         rank = _join() if self.ranks else 0
-        self.process = subprocess.Popen([sys.executable, '-m', 'hipt_nb.cli', *self.args], cwd=self.folder)
+        command = [sys.executable, '-m', 'hipt_nb.cli', *self.args]
+        self.process = subprocess.Popen(command, cwd=self.folder, preexec_fn=_leave_notice)
         code = self._wait()
         if rank and code==130: time.sleep(600)  # stopped with the first task, which puts the job back into the queue
         if code: sys.exit(code)
@@ -74,6 +75,10 @@ class Task:
     def _wait(self):
         while (code := self.process.poll()) is None: time.sleep(.2)  # `wait` would not let a signal's handler wait too
         return code
+
+def _leave_notice():
+    "Slurm's notice goes to every process of a task, and would end the command before it can save"
+    for s in (signal.SIGUSR1, signal.SIGUSR2): signal.signal(s, signal.SIG_IGN)
 
 def _join():
     "Make the tasks of a job ranks, as torchrun does; the number of this one"
