@@ -6,11 +6,11 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 
 # %% auto #0
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'DamagedError', 'DiskError', 'StaleError', 'not_now',
-           'is_running', 'atomic', 'locked', 'as_plain', 'write_json', 'create_json', 'read_json', 'write_csv',
-           'save_figure', 'check_schema', 'new_h5', 'write_h5', 'safe_name', 'memory_share', 'reading', 'read_table',
-           'check_arrays', 'read_h5', 'params_hash', 'quick_hash', 'touched_since', 'content_of', 'same_file',
-           'changed', 'renamed', 'progress', 'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed',
-           'pick_device', 'show_as']
+           'is_running', 'atomic', 'clear_unfinished', 'locked', 'as_plain', 'write_json', 'create_json', 'read_json',
+           'write_csv', 'save_figure', 'check_schema', 'new_h5', 'write_h5', 'safe_name', 'memory_share', 'reading',
+           'read_table', 'check_arrays', 'read_h5', 'params_hash', 'quick_hash', 'touched_since', 'content_of',
+           'same_file', 'changed', 'renamed', 'progress', 'remember_interrupt', 'check_interrupt', 'prefetch',
+           'set_seed', 'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import errno, hashlib, importlib, io, json, logging, os, random, re, secrets, socket, sys, warnings
@@ -146,9 +146,15 @@ def _machine():
     return hashlib.sha256('|'.join(parts).encode()).hexdigest()[:8]
 
 @lru_cache(2**16)
-def _clear(folder, pid):
-    "Remove, once a process, what others of this machine were writing into a folder when they were killed"
-    for p in folder.glob(f'.tmp-{_machine()}-*'):
+def _clear(folder, pid): clear_unfinished(folder)  # once a process
+
+def clear_unfinished(
+    folder,          # where processes wrote
+    deep:bool=False, # in the folders in it too
+):
+    "Remove what processes of this machine were writing by `atomic` when they were killed"
+    pattern = f'.tmp-{_machine()}-*'
+    for p in (folder.rglob if deep else folder.glob)(pattern):
         if not is_running(int(p.name.split('-')[2])): p.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #0657d4a0

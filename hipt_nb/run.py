@@ -17,8 +17,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
-from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, is_running
-from .core import locked, logger, params_hash, progress, quick_hash, read_json, safe_name, write_csv, write_json
+from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, clear_unfinished
+from .core import is_running, locked, logger, params_hash, progress, quick_hash, read_json, safe_name, write_csv
+from .core import write_json
 from .cohort import map_paths, read_manifest
 
 # %% ../nbs/00b_run.ipynb #24c60d85
@@ -467,7 +468,7 @@ def each_slide(
     rows, counts, stale = list(manifest.itertuples(index=False)), dict(done=0, skipped=0, failed=0), []
     work = partial(_attempt, fn)
     found = map(work, rows) if workers==1 else _in_processes(work, rows, workers)
-    with at_work(run, verb, len(rows)):
+    with at_work(run, verb, len(rows)), _ended(run, workers):
         for row,(status,reason) in zip(rows, progress(found, total=len(rows), desc=verb)):
             check_interrupt()
             if status=='stale': stale.append(reason)
@@ -502,6 +503,17 @@ def _attempt(fn, row):
     return res if isinstance(res, tuple) else (res, '')
 
 # %% ../nbs/00b_run.ipynb #523d446d
+@contextmanager
+def _ended(run, workers):
+    "When the work ends early, end its processes too, and clear what they were writing"
+    from joblib.externals.loky import get_reusable_executor
+    try: yield
+    except BaseException:
+        if workers!=1:
+            get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+            clear_unfinished(run.root, deep=True)
+        raise
+
 def _in_processes(work, rows, workers):
     "Results in order; after a worker has died the rest go one at a time, so that the slide that did it is known"
     from concurrent.futures.process import BrokenProcessPool

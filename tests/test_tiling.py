@@ -63,8 +63,8 @@ def test_interrupted_in_the_middle_of_a_cohort(tmp_path):
     if p.returncode==0: pytest.skip('it was faster than the signal')
     # Python may say 'Exception ignored in' for a worker that is ended at its last line of code
     assert p.returncode==130 and 'hipt: stopped' in err.strip().splitlines()[-1], err
-    for f in (tmp_path/'run'/'tiles').glob('*.h5'): read_tiles(f)
     assert not list((tmp_path/'run').rglob('.tmp-*'))
+    for f in (tmp_path/'run'/'tiles').glob('*.h5'): read_tiles(f)
     res = subprocess.run(command, capture_output=True, text=True)
     assert res.returncode==0 and len(list((tmp_path/'run'/'tiles').glob('*.h5')))==24, res.stderr
     log = (tmp_path/'run'/'log.csv').read_text().splitlines()
