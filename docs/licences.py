@@ -41,7 +41,7 @@ def is_allowed(expression):
     return eval(parts, {'__builtins__': {}})  # `True`, `False`, `and`, `or` and brackets, nothing else
 
 
-def installed(package='hipt_nb', extras=('dev', 'docs', 'encoders', 'baselines')):
+def installed(package='hipt_nb', extras=('dev', 'docs', 'encoders', 'baselines', 'tables', 'cluster', 'dask', 'remote')):
     "What a package requires on this machine, with what that requires: name → distribution"
     from packaging.requirements import Requirement
     found, left = {}, [(package, frozenset(extras))]

@@ -17,6 +17,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from .core import DamagedError, HIPTError, StaleError, changed, logger, pick_device, prefetch, renamed, same_file
 from .grids import cut_patches
+from .stage import at_hand, staging
 from .run import Case, each_slide
 from .slide import Slide, UnreadablePlace
 from .tiling import Tiles, read_tiles
@@ -269,11 +270,12 @@ def first_patches(
 ):                 # uint8 `[n,3,size,size]`, fewer if there are not as many; None if no slide can be read
     "Patches with tissue from the first slides of a cohort"
     found, slides = [], min(slides, len(manifest))
-    for row in manifest.itertuples():
+    for row in manifest.itertuples(index=False):
         if len(found)==slides: break
         try:
             tiles = read_tiles(run.tiles(row.slide_id))
-            with tiles.open(row.path) as slide: found.append(_some_patches(slide, tiles, -(-n//slides)))
+            with at_hand(row) as near, tiles.open(near.path) as slide:
+                found.append(_some_patches(slide, tiles, -(-n//slides)))
         except (HIPTError, OSError, IndexError): continue   # the slide itself will say what is wrong with it
     return torch.cat(found)[:n] if found and len({f.shape[1:] for f in found})==1 else None
 
@@ -331,7 +333,7 @@ def _follow(hipt, plan):
 class _ReadAhead:
     "The first regions of the next slide, read by a thread while this one is computed"
     def __init__(self, run, manifest, name, n=2):
-        rows = list(manifest.itertuples(index=False))
+        rows = [] if staging.get() else list(manifest.itertuples(index=False))  # a copy is read fast
         self.run, self.name, self.n = run, name, n
         self.after = {a.slide_id: b for a,b in zip(rows, rows[1:])}
         self.pool, self.reading = ThreadPoolExecutor(1), {}
@@ -390,7 +392,8 @@ def embed_cohort(
         run.record(f'{step}/level{k}', {f'level{k}_sha256': sha[f'level{k}']}, folder, redo=redo)
     with _ReadAhead(run, manifest, name) as ahead:
         def embed(row): return _embed_row(run, row, hipt, name, levels, sha, skip_bad, redo, ahead)
-        return each_slide(manifest, embed, run, step)
+        def needs(row): return redo or not run.features(name, row.slide_id).exists()
+        return each_slide(manifest, embed, run, step, needs=needs if hipt.held else lambda row: False)
 
 def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False, ahead=None):
     path, note = run.features(name, row.slide_id), ''
