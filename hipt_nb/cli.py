@@ -886,13 +886,14 @@ def status(
 
     Says with which command it goes on. May be called while others work in the folder."""
     import json
-    from hipt_nb.cluster import queue_lines
+    from hipt_nb.cluster import ended_lines, queue_lines
     from hipt_nb.status import status_lines
-    steps = _existing(run).status()
+    r = _existing(run)
+    steps = r.status()
     if as_json: print(json.dumps([s.as_dict() for s in steps], indent=1, ensure_ascii=False))
     else:
         nothing = f"status: nothing has run in '{run}' yet: begin with 'hipt tile'"
-        print('\n'.join(status_lines(steps)+queue_lines(Run(run))) or nothing)
+        print('\n'.join(status_lines(steps)+queue_lines(r)+ended_lines(r)) or nothing)
 
 # %% ../nbs/16_cli.ipynb #11f21d2b
 @app.command()
