@@ -230,7 +230,7 @@ class Dask:
         futures = self.client.map(_on_worker, tasks, logs, pure=False)
         place = {f.key: i for i,f in enumerate(futures)}
         try:
-            for f in as_completed(futures): yield place[f.key], *_outcome(f)
+            for f in as_completed(futures, loop=self.client.loop): yield place[f.key], *_outcome(f)
         except KeyboardInterrupt:
             self.client.run(_stop)
             raise
