@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from .core import HIPTError, _machine, is_running, locked, not_now, prefetch
 
 # %% ../nbs/00aa_stage.ipynb #99f6ebb2
-PACKAGES = dict(http='aiohttp', https='aiohttp', s3='s3fs', s3a='s3fs', gs='gcsfs', gcs='gcsfs', abfs='adlfs', az='adlfs')
+PACKAGES = dict(http='aiohttp', https='aiohttp', s3='s3fs', s3a='s3fs', gs='gcsfs', gcs='gcsfs', abfs='adlfs',
+                az='adlfs')
 
 def is_address(
     path,  # of a manifest
