@@ -24,6 +24,7 @@ from .slide import Slide
 from .tiling import Tiles, read_tiles
 from .hipt import HIPT
 from .encoders import NamedEncoder, TimmEncoder
+from .colour import AS_STORED
 from .features import Features, as_bag, differences, from_schema1, outdated, read_features, read_made_by
 from .embed import get_model, known_pyramid
 from .catalogue import known
@@ -98,6 +99,7 @@ def attend_slide(
     if features.made_by['level1_sha256']!=hipt.weights_sha256['level1']:
         raise HIPTError(f"the features of slide '{features.slide_id}' were made by other weights than '{hipt.name}': "
                         "embed it with this model first")
+    tiles.as_seen(slide, features.made_by)
     hipt, mask, region, cell = hipt.frozen(), features.mask(), None, None
     bags = bags or _reads(slide_model)
     if len(hipt.levels)<2 and bags!='patch': raise HIPTError(_needs_level2(hipt))
@@ -455,7 +457,7 @@ def outdated_maps(
     why = outdated(made, read_tiles(tiles)) if tiles.exists() else ''
     if why: return why
     now = read_made_by(features) if features.exists() else {}
-    if differences(now, {k: v for k,v in made.items() if k in (*now, 'schema')}):
+    if now and differences(now, {k: v for k,v in made.items() if k in (*now, *AS_STORED, 'schema')}):
         return 'were made of other features than the run has now'
     now = dict(asked or {})
     if model is not False: now |= _made_by_model(model, row.slide_id, getattr(row, 'patient', None))

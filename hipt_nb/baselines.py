@@ -11,7 +11,7 @@ __all__ = ['TORCHMIL_NAMES', 'MODELS', 'PUBLISHED_DIM', 'WITH_TORCHMIL', 'torchm
 # %% ../nbs/12a_baselines.ipynb #7c1e6630
 from importlib import import_module
 from importlib.util import find_spec
-import torch
+import math, torch
 from torch import nn, Tensor
 from .core import HIPTError, set_seed
 from .slide_models import BagModel, GatedPool, LocalModel, SlideModel, dense_layer
@@ -155,7 +155,18 @@ class CLAM_SB(ABMIL):
 def _without_weights(net):
     "torchmil's CLAM, of which the loss over tokens is used and no layer"
     for name in ('pool','classifier','inst_classifiers'): delattr(net, name)
+    net.inst_loss_fn = _smooth_svm
     return net
+
+def _smooth_svm(
+    scores, # of the instances `[N, 2]`
+    target, # 0. or 1. `[N, 1]`
+):
+    "Smooth top-1 SVM of Berrada et al., 2018, with margin and temperature 1; torchmil's mixes rows of such targets"
+    y = target.long()
+    above = scores+torch.ones_like(scores).scatter(1, y, 0.)-scores.gather(1, y)
+    first, second = scores.topk(2, 1)[0].T
+    return torch.where(first-second>=math.log(1000), above.amax(1), above.logsumexp(1)).mean()
 
 # %% ../nbs/12a_baselines.ipynb #d9b1a723
 class TransMIL(BagModel):

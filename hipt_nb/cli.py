@@ -182,11 +182,12 @@ def _end(
     if (shard or _by_ranks()) and any(c['failed'] for c in counts): raise typer.Exit(SOME_FAILED)
 
 def _existing(
-    out,  # a run folder
+    out,          # a run folder
+    writes=True,  # it is to be written to
 )->Run:
     "A run folder that must be there already"
     if not Path(out).is_dir(): raise HIPTError(f"there is no run folder '{out}': make one with 'hipt tile'")
-    return Run(out)
+    return Run(out, writes)
 
 def _encoder_or_model(encoder, model):
     "`--model` is what `--encoder` was called in version 0.0.1"
@@ -402,6 +403,12 @@ def embed(
     skip_bad_regions:Annotated[bool, typer.Option(
         '--skip-bad-regions',
         help="Leave out regions that cannot be read, each named, instead of the whole slide.")]=False,
+    stain:Annotated[Optional[str], _option(
+        "Stain normalisation: macenko gives every slide the stains of a reference (needs the extra stain), none "
+        "leaves pixels as they are. If not given: as the run was embedded, else none.")]=None,
+    icc:Annotated[Optional[bool], _option(
+        "Apply the scanner's colour profile where a slide holds one. If not given: as the run was embedded, else "
+        "not.", '--icc/--no-icc')]=None,
     device:Device='auto', redo:Redo=False,
     gpus:Annotated[Optional[int], _option("A process on each of so many GPUs of this machine.", min=1)]=None,
     shard:Shard=None, stage:Stage=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False, dask:Dask=None,
@@ -416,7 +423,7 @@ def embed(
     _use_stage(stage)
     manifest = _share(manifest, shard, run)
     counts = embed_cohort(run, manifest, hipt, batch_size=batch_size, precision=precision,
-                          skip_bad=skip_bad_regions, redo=redo)
+                          skip_bad=skip_bad_regions, redo=redo, stain=stain, icc=icc)
     _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}', shard)
     _end(shard, counts)
 
@@ -923,16 +930,20 @@ def view(
             sources = one_page(run, folder, slide_mpp, out)
             serve(folder, port, hosts=host or (), sources=sources, address=address, announce=_at_once)
         return
-    r = _existing(run)
+    r = _existing(run, writes=False)
     if out: raise HIPTError(f"--out is for one slide alone: a run keeps its notes in '{r.root/'notes'}'")
     name = _maps_name(r, _encoder_or_model(encoder, model))
-    pages = static or r.viewer(name or 'slides')
-    sources = run_pages(r, name, pages, live=static is None)
-    if not sources:
-        raise HIPTError(f"no slide of '{r.root}' is there: pages need the slides' files; where they have moved, "
-                        f"correct the paths in {r.table('manifest')}")
-    print(f"view: {len(sources)} pages in {pages}")
-    if static is None: serve(pages, port, hosts=host or (), sources=sources, address=address, announce=_at_once)
+    with TemporaryDirectory() as folder:
+        pages = static or (r.viewer(name or 'slides') if r.can_write() else Path(folder))
+        if pages==Path(folder):
+            logger.warning(f"note: '{r.root}' cannot be written to: its pages are in a temporary folder, and no note "
+                           "can be saved")
+        sources = run_pages(r, name, pages, live=static is None)
+        if not sources:
+            raise HIPTError(f"no slide of '{r.root}' is there: pages need the slides' files; where they have moved, "
+                            f"correct the paths in {r.table('manifest')}")
+        print(f"view: {len(sources)} pages in {pages}")
+        if static is None: serve(pages, port, hosts=host or (), sources=sources, address=address, announce=_at_once)
 
 def _at_once(line): print(line, flush=True)
 

@@ -287,14 +287,16 @@ def _gdc(df, path):
     missing = [f for f,w in zip(df.filename, where) if w is None]
     if missing: logger.warning(f"note: {len(missing)} of {len(df)} files of {path} are not there, such as {missing[0]}")
     rest = df.drop(columns=[c for c in ('id','filename','md5','size','state') if c in df])
-    return rest.assign(path=[str(w or here/i/f) for w,(i,f) in zip(where, pairs)])
+    return rest.assign(path=[os.path.abspath(w or here/i/f) for w,(i,f) in zip(where, pairs)])
 
 # %% ../nbs/00a_cohort.ipynb #25a6bfe9
-def _check_table(df, path):
-    "Refuse a table without paths"
+def _check_table(df, path, opened=True):
+    "Refuse a table without paths; where no slide is opened, ids will do"
+    if 'path' not in df and 'slide_id' in df and not opened: df['path'] = df.slide_id
     if 'path' not in df:
         first = next((c for c in df.columns if Path(c).suffix in SLIDE_SUFFIXES), None)
-        remedy = f"put a row with the names of the columns before '{first}'" if first else 'add it, one slide per row'
+        remedy = f"put a row with the names of the columns before '{first}'" if first else (
+            'add it, one slide per row' if 'slide_id' not in df else 'add it, since this command opens the slides')
         raise HIPTError(f"{path} has no column 'path' (it has {', '.join(df.columns)}): {remedy}")
     if not len(df): raise HIPTError(f"{path} has no rows: add one slide per row")
     empty = df.index[df.path.isna()]
@@ -346,7 +348,7 @@ def _read_table(path, opened=True):
     except csv.Error as e: raise HIPTError(f"{path} cannot be read as a table ({e}): save it as 'CSV UTF-8'") from None
     except OSError as e: raise HIPTError(f"{path} cannot be opened: {not_now(e) or e}") from None
     df = _gdc(_as_table(rows, path), path)
-    _check_table(df, path)
+    _check_table(df, path, opened)
     _refuse_drives(df, path)
     found = map_paths(df, lambda p: _local(p, path.parent))
     if opened: _say_missing(found.path, df.path, path)

@@ -322,7 +322,7 @@ def read_table(
     import pandas as pd
     with reading(path, 'CSV', remedy): table = pd.read_csv(path, **options)
     missing = [c for c in require if c not in table]
-    text = [c for c in numbers if c in table and not pd.api.types.is_numeric_dtype(table[c])]
+    text = [c for c in numbers if c in table and len(table) and not pd.api.types.is_numeric_dtype(table[c])]
     fault = f"no column '{missing[0]}'" if missing else f"no numbers in column '{text[0]}'" if text else ''
     if fault: raise DamagedError(f"'{path}' has {fault}: {remedy}")
     return table

@@ -21,6 +21,7 @@ from .stage import at_hand, staging
 from .run import Case, each_slide
 from .slide import Slide, UnreadablePlace
 from .tiling import Tiles, read_tiles
+from .colour import AS_STORED, check_stain
 from .catalogue import ENCODERS, known
 from .encoders import KnownEncoder, NamedEncoder, TimmEncoder
 from .weights import load_encoder
@@ -138,13 +139,15 @@ def embed_slide(
     sha:dict=None,       # the model's `weights_sha256`, if known
     unreadable:dict=None,# gets region → reason where it cannot be read, which counts as background; else an error
     first:dict=None,     # pixels of regions that were read already
+    colour:dict=None,    # `stain` and `icc`, as for `find_colour`; those of the open slide if it has any
 )->Features:
     "All features of one slide"
     _check_fit(hipt, tiles)
+    if slide.colour is None: tiles.find_colour(slide, **colour or AS_STORED)
     sha = sha or hipt.weights_sha256
     patch, tissue = patch_features(hipt, slide, tiles, None, unreadable, first), tiles.tissue.copy()
     if unreadable: tissue[list(unreadable)] = 0
-    f = Features(tiles.slide_id, patch, None, tiles.coords, tissue, _made_by(hipt, tiles, sha))
+    f = Features(tiles.slide_id, patch, None, tiles.coords, tissue, _made_by(hipt, tiles, sha) | slide.colour.made_by)
     return climb_features(hipt, f, sha, levels)
 
 def _made_by(hipt, tiles, sha):
@@ -220,13 +223,13 @@ def _with_patches(f, path):
     between = {k: v for k,v in whole.between.items() if f'level{k}_sha256' in f.made_by}
     return replace(whole, region=f.region, between=between, made_by=f.made_by)
 
-def _fresh(f, run, row, hipt, sha, source, redo):
+def _fresh(f, run, row, hipt, sha, source, redo, colour):
     "Features that are there as far as they are up to date; if they are not, an error unless they are made again"
     tiles = run.tiles(row.slide_id)
     tiles = read_tiles(tiles) if tiles.exists() else None
     if tiles: _check_slide(tiles, row.path, run.tiles(row.slide_id))
     if f is None: return None
-    why, level = _outdated(f, tiles, hipt, sha, source)
+    why, level = _outdated(f, tiles, hipt, sha, source, colour)
     if not why: return f
     if not redo: raise StaleError(f"the features of slide '{row.slide_id}' {why}: 'hipt embed --redo' makes them again")
     if level<2: return None
@@ -237,7 +240,7 @@ def _check_slide(tiles, path, tiles_path):
     was = tiles.made_by.get('slide')
     if was and Path(path).is_file() and not same_file(path, was, tiles_path): tiles.check_slide(path)
 
-def _outdated(f, tiles, hipt, sha, source):
+def _outdated(f, tiles, hipt, sha, source, colour):
     "Why features are out of date, and from which level on"
     why = outdated(f.made_by, tiles) if tiles else ''
     if why: return why, 1
@@ -246,7 +249,8 @@ def _outdated(f, tiles, hipt, sha, source):
         ours, theirs = ({k: made[k] for k in names if k in made} for made in (f.made_by, below))
         if changed(ours, theirs): return f"were made of other features of '{hipt.level1.name}' than the run has now", 1
     own = dict(level1_sha256=sha['level1'])
-    if hipt.held: own |= dict(precision=arithmetic(hipt.precision, hipt.device))
+    if hipt.held: own |= dict(precision=arithmetic(hipt.precision, hipt.device)) | colour
+    else: own |= {k: v for k,v in f.made_by.items() if k in AS_STORED}
     diff = differences(own, {k: v for k,v in f.made_by.items() if k in (*own, 'schema')})
     if diff: return 'were made with ' + ' and '.join(f'{k} {b!r}, now {a!r}' for k,(a,b) in diff.items()), 1
     for k in range(2, len(hipt.levels)+1):
@@ -332,9 +336,9 @@ def _follow(hipt, plan):
 # %% ../nbs/11_embed.ipynb #02f95d23
 class _ReadAhead:
     "The first regions of the next slide, read by a thread while this one is computed"
-    def __init__(self, run, manifest, name, n=2):
+    def __init__(self, run, manifest, name, colour, n=2):
         rows = [] if staging.get() else list(manifest.itertuples(index=False))  # a copy is read fast
-        self.run, self.name, self.n = run, name, n
+        self.run, self.name, self.colour, self.n = run, name, colour, n
         self.after = {a.slide_id: b for a,b in zip(rows, rows[1:])}
         self.pool, self.reading = ThreadPoolExecutor(1), {}
 
@@ -347,7 +351,9 @@ class _ReadAhead:
     def _read(self, row):
         tiles = read_tiles(self.run.tiles(row.slide_id))
         slide = tiles.open(row.path)
-        try: return slide, {m: tiles.read(slide, m) for m in range(min(self.n, len(tiles)))}
+        try:
+            tiles.find_colour(slide, **self.colour)
+            return slide, {m: tiles.read(slide, m) for m in range(min(self.n, len(tiles)))}
         except BaseException:
             slide.close()
             raise
@@ -375,6 +381,8 @@ def embed_cohort(
     precision:str='auto',  # `float32`, `bfloat16`, `int8` or `auto`; features are float32 or float16 in any case
     skip_bad=False,        # leave out regions that cannot be read, instead of the slide
     redo:bool=False,       # make again what is out of date, which is refused otherwise
+    stain:str=None,        # stain normalisation, one of `STAINS`; as the run has it, else none, if not given
+    icc:bool=None,         # apply the scanners' colour profiles; as the run has it, else not, if not given
 )->dict:                   # how many were done, skipped and failed
     "Embed every slide of a cohort"
     name, sha, levels = encoder_name or hipt.name, hipt.weights_sha256, levels or len(hipt.levels)
@@ -384,27 +392,37 @@ def embed_cohort(
     plan = _use_plan(run, step, hipt, precision, batch_size, patches) if hipt.held else {}
     mean, std = (v and list(v) for v in (hipt.mean, hipt.std))
     params = dict(level1_sha256=sha['level1'], mean=mean, std=std, precision=hipt.precision)
+    given = {k: v for k,v in dict(stain=stain, icc=icc).items() if v is not None}
+    if given and not hipt.held: raise HIPTError(f"--stain and --icc change what level 1 reads, and '{hipt.name}' "
+                                                f"reads features of '{hipt.level1.name}': leave them out")
     # decided once for the run, by whichever process was first
-    auto = ['precision']*(precision=='auto') + ['plan']*(not batch_size)
-    hipt.precision = run.record(step, params, folder, plan, auto, redo)['precision']
+    auto = ['precision']*(precision=='auto') + ['plan']*(not batch_size) + [k for k in AS_STORED if k not in given]
+    recorded = run.record(step, params | AS_STORED | given, folder, plan, auto, redo)
+    hipt.precision, colour = recorded['precision'], _colours(recorded)
     if hipt.held and not batch_size: _follow(hipt, run.plan(step))
     for k in range(2, levels+1):
         run.record(f'{step}/level{k}', {f'level{k}_sha256': sha[f'level{k}']}, folder, redo=redo)
-    with _ReadAhead(run, manifest, name) as ahead:
-        def embed(row): return _embed_row(run, row, hipt, name, levels, sha, skip_bad, redo, ahead)
-        def needs(row): return redo or not run.features(name, row.slide_id).exists()
-        return each_slide(manifest, embed, run, step, needs=needs if hipt.held else lambda row: False)
+    def needs(row): return hipt.held and (redo or not run.features(name, row.slide_id).exists())
+    with _ReadAhead(run, manifest, name, colour) as ahead:
+        def embed(row): return _embed_row(run, row, hipt, name, levels, sha, skip_bad, redo, ahead, colour)
+        return each_slide(manifest, embed, run, step, needs=needs)
 
-def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False, ahead=None):
+def _colours(recorded):
+    "Which colours a step was recorded with"
+    colour = {k: recorded.get(k, v) for k,v in AS_STORED.items()}
+    check_stain(colour['stain'])
+    return colour
+
+def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False, ahead=None, colour=AS_STORED):
     path, note = run.features(name, row.slide_id), ''
     source = None if hipt.held else run.features(hipt.level1.name, row.slide_id)
-    f = _fresh(_kept(path), run, row, hipt, sha, source, redo)
+    f = _fresh(_kept(path), run, row, hipt, sha, source, redo, colour)
     if f and f'level{levels}_sha256' in f.made_by: return 'skipped'
     if f or source: f = climb_features(hipt, _with_patches(f, path) if f else start_above(hipt, source), sha, levels)
     else:
         tiles = _tiles(run, row.slide_id)
         if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no features"
-        f, note = _read_and_embed(row, hipt, tiles, levels, sha, skip_bad, ahead)
+        f, note = _read_and_embed(row, hipt, tiles, levels, sha, skip_bad, ahead, colour)
     if hipt.held: _check_recorded(run, f'embed/{name}', f.made_by)
     write_features(path, f, source)
     return 'done', note
@@ -416,14 +434,14 @@ def _check_recorded(run, step, made_by):
     raise HIPTError(f"another process makes the features of step '{step}' in {recorded}, this one in "
                     f"{made_by['precision']}: start this one again, with --precision {recorded}")
 
-def _read_and_embed(row, hipt, tiles, levels, sha, skip_bad, ahead=None):
+def _read_and_embed(row, hipt, tiles, levels, sha, skip_bad, ahead=None, colour=None):
     "Features of a slide, and a note on regions that could not be read"
     bad = {} if skip_bad else None
     slide, first = ahead and ahead.take(row.slide_id) or (None, None)
     try:
         with slide or tiles.open(row.path) as slide:
             if ahead: ahead.begin(row.slide_id)
-            f = embed_slide(hipt, slide, tiles, levels, sha, bad, first)
+            f = embed_slide(hipt, slide, tiles, levels, sha, bad, first, colour)
     except UnreadablePlace as e: raise HIPTError(f'{e}, or leave such regions out with --skip-bad-regions') from None
     if not bad: return f, ''
     return f, f"{len(bad)} of {len(tiles)} regions left out: {'; '.join(bad.values())}"
@@ -455,7 +473,9 @@ def make_features(self:Case):
     hipt, name = self.pyramid, self.encoder_name
     if hipt.held:
         _use_plan(self.run, f'embed/{name}', hipt, 'auto', None, lambda: _some_patches(self.slide, self.tiles, 64))
-        write_features(self.run.features(name, self.slide_id), embed_slide(hipt, self.slide, self.tiles))
+        colour = _colours(self.run.recorded(f'embed/{name}'))
+        write_features(self.run.features(name, self.slide_id),
+                       embed_slide(hipt, self.slide, self.tiles, colour=colour))
     else: _embed_row(self.run, self.row, hipt, name, len(hipt.levels), hipt.weights_sha256)
 
 # %% ../nbs/11_embed.ipynb #8a6e7f15

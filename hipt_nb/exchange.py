@@ -187,6 +187,7 @@ class Held:
         for name in names:
             if name not in known: continue
             value = np.asarray(known[name])[()]
+            if value in ('None', b'None', ''): continue   # as tools write what they do not know
             return kind(value.decode() if isinstance(value, bytes) else value)
 
 # %% ../nbs/04a_exchange.ipynb #2c9a69a1
@@ -277,9 +278,13 @@ def _magnified(h, mpp, levels):
     atlas = bool(inner) or 'num_patches' in h.attrs
     size, mag, target = (h.said(kind, k) for kind,k in ((int, 'patch_size'), (float, 'level0_magnification'),
                                                         (float, 'target_magnification')))
-    side = h.said(float, 'patch_size_level0') or size*mag/target
+    side = h.said(float, 'patch_size_level0') or (size*mag/target if mag and target else None)
+    um = 10/target if target else mpp*side/size if mpp and side else None
+    if not um:
+        raise HIPTError(f"'{h.path}' does not say its magnification: give the slide itself, with its µm per pixel "
+                        "(--slide-mpp) if its file does not give them")
     extent = h.said(int, 'level0_width'), h.said(int, 'level0_height')
-    return dict(source='AtlasPatch' if atlas else 'TRIDENT', side=side, patch_size=size, mpp=10/target,
+    return dict(source='AtlasPatch' if atlas else 'TRIDENT', side=side, patch_size=size, mpp=um,
                 encoder_name=inner[0] if inner else h.said(str, 'encoder'), extent=extent if all(extent) else None,
                 overlap=(h.said(float, 'overlap') or 0)*side/size,
                 slide_mpp=(h.said(float, 'mpp') if atlas else None) or (10/mag if mag else None))

@@ -23,6 +23,7 @@ from .core import touched_since, write_h5
 from .cohort import check_filled
 from .run import Case, made_with
 from .tiling import read_tiles
+from .colour import AS_STORED
 from .inplace import LinkedGrids
 
 # %% ../nbs/07_features.ipynb #8dde200c
@@ -168,7 +169,8 @@ def _without_source(path):
             "put it back, or delete both and import it again")
 
 # %% ../nbs/07_features.ipynb #d2cd71bf
-PER_SLIDE = 'slide_mpp', 'slide', 'tiles', 'schema', 'file'  # may differ from slide to slide
+# may differ from slide to slide
+PER_SLIDE = 'slide_mpp', 'slide', 'tiles', 'schema', 'file', 'stain_matrix', 'stain_glass'
 FLOATS = 'float32', 'bfloat16', 'float16', 'int8'  # a model trained on one may be used on features of another
 
 def differences(
@@ -177,6 +179,7 @@ def differences(
     floats=False,   # take features of different arithmetics, whose errors are small, for equal
 )->dict:            # name → (in a, in b), of those that differ
     "Which values that change the meaning of features differ"
+    a, b = (AS_STORED | made for made in (a, b))   # what is not recorded was not done
     unknown = lambda made, k: k not in made and made.get('schema')==1
     def equal(k, x, y):
         if k=='mpp' and x and y: return abs(x/y-1)<=.05  # a slide's own levels may be that far from what was asked for

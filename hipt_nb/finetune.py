@@ -92,7 +92,7 @@ def bags_hash(
 # %% ../nbs/12d_finetune.ipynb #42d3772c
 NOTES = 'columns',  # of a cross-validation's `config.json`, kept and not compared
 
-def _settle(out, params, notes=None):
+def _settle(out, params, notes=None, bags=()):
     "Write the parameters of a cross-validation, or refuse when the folder has others; notes are not compared"
     path, notes = Path(out)/'config.json', notes or {}
     if create_json(path, params | notes): return   # another process may train under this name
@@ -100,10 +100,27 @@ def _settle(out, params, notes=None):
     if before['schema']==1: before = {**params, **{k: v for k,v in before.items() if k in params}, 'schema': SCHEMA}
     diff = changed(*({k: v for k,v in o.items() if k not in ('made_by', *NOTES)} for o in (before, params)))
     diff |= differences(before['made_by'], params['made_by'])
-    told = [k if isinstance(b,(list,dict)) else f'{k}: {a!r} before, {b!r} now' for k,(a,b) in diff.items()]
-    if told:
-        raise HIPTError(f"'{out}' was trained with other parameters ({'; '.join(told)}): "
-                        "use the same ones, or another folder")
+    if not diff: return
+    told = [k if isinstance(b,(list,dict)) else f'{k}: {a!r} before, {b!r} now' for k,(a,b) in diff.items()
+            if k not in ('bags', 'labels')]   # hashes say nothing to people
+    if 'labels' in diff: told.insert(0, _other_answers(out, bags) or 'labels')
+    elif 'bags' in diff: told.insert(0, 'the features of its slides')
+    raise HIPTError(f"'{out}' was trained with other parameters ({'; '.join(told)}): use the same ones, or give the "
+                    "new model a name of its own (--name)")
+
+def _other_answers(out, bags, most=3):
+    "Which slides have another label than those that a model was tested on, or are gone or new"
+    path = Path(out)/'predictions.csv'
+    if not path.exists(): return ''
+    t, now = read_predictions(path), {b.slide_id: b for b in bags}
+    kept = [c for c in ('label','time','event') if c in t]
+    was = {r.slide_id: [getattr(r, c) for c in kept] for r in t.itertuples()}
+    pairs = [(s, k, a, getattr(now[s], k)) for s,v in was.items() if s in now for k,a in zip(kept, v)]
+    told = [f"{k} of slide {s}: {a!r} before, {b!r} now" for s,k,a,b in pairs if str(a)!=str(b)]
+    told = told[:most] + [f'{len(told)-most} more']*(len(told)>most)
+    for what,ids in (('gone', [s for s in was if s not in now]), ('new', [s for s in now if s not in was])):
+        if ids: told.append(f"{len(ids)} slides {what}, such as {ids[0]}")
+    return '; '.join(told)
 
 # %% ../nbs/12d_finetune.ipynb #2916a485
 @torch.no_grad()
@@ -162,7 +179,7 @@ def cross_validate(
     model = new_model(bags[0], task, t, level2)
     finished = all((out/f'fold{k}'/'predictions.csv').exists() for k in range(len(folds)))
     check_bags(bags, folds, task, model, t.allow_leakage, finite=not finished)
-    _settle(out, cross_settings(bags, folds, task, t, level2, pool), dict(columns=columns) if columns else {})
+    _settle(out, cross_settings(bags, folds, task, t, level2, pool), dict(columns=columns) if columns else {}, bags)
     if level2 is not None and not t.tune_level2 and bags[0].x.ndim==4:
         bags = apply_level2(bags, model.to(pick_device(device)).level2)
     left = {k: f for k,f in enumerate(folds) if not (out/f'fold{k}'/'predictions.csv').exists()}

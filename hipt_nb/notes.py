@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from .core import HIPTError, write_json
 from .slide import Slide
+from .areas import features_in
 from .metrics import auc
 from .intervals import estimate, pair_rate
 from .truth import cells_in
@@ -89,21 +90,17 @@ def notes_in(
 )->list:          # of `Note`
     "The notes of a GeoJSON text"
     from shapely.errors import ShapelyError
-    try: return [note_of(f, *slide.bounds[:2]) for f in _features(data)]
+    try: return [note_of(f, *slide.bounds[:2]) for f in features_in(data.decode('utf-8-sig'))]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ShapelyError) as e:
         raise HIPTError(f"{name} holds no notes that can be read ({type(e).__name__}): save the annotations as "
                         "GeoJSON again, or move the file away") from None
-
-def _features(data):
-    found = json.loads(data.decode('utf-8-sig'))
-    return found['features'] if isinstance(found, dict) else found
 
 def count_notes(
     path,  # GeoJSON file that is there
 )->int:    # 0 where it cannot be read
     "How many notes a file holds"
-    try: return len(_features(Path(path).read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError): return 0
+    try: return len(features_in(Path(path).read_text('utf-8-sig')))
+    except (OSError, ValueError, RecursionError): return 0
 
 # %% ../nbs/13e_notes.ipynb #08aeb16d
 MOST_BYTES, MOST_NOTES, MOST_POINTS, MOST_TEXT = 2_000_000, 2_000, 5_000, 2_000
@@ -118,6 +115,8 @@ class Change:
     color:tuple=GREY    # of its class
     text:str=''         # what was written
     gone:bool=False     # the note is deleted
+    page:str=''         # which page asks; empty if it does not say
+    turn:int=0          # its how manieth request this is
 
 # %% ../nbs/13e_notes.ipynb #56ee3042
 def _ring(i, ring, width, height):
@@ -137,12 +136,12 @@ def _line(i, what, value, most):
         raise HIPTError(f'note {i} must have {what}: a line of 1 to {most} characters')
     return value.strip()
 
-def _change(i, c, width, height):
+def _change(i, c, page, turn, width, height):
     "One change, checked"
     if not isinstance(c, dict): raise HIPTError(f'change {i} is not an object')
     id, base = _line(i, 'an id', c.get('id'), 64), c.get('base')
     if base is not None: _line(i, 'the version it had', base, 16)
-    if c.get('gone') is True: return Change(id, base, [], gone=True)
+    if c.get('gone') is True: return Change(id, base, [], gone=True, page=page, turn=turn)
     ring = None if c.get('ring') is None else _ring(i, c['ring'], width, height)
     if ring is None and base is None: raise HIPTError(f'note {i} is new and has no shape')
     text, color = c.get('text', ''), c.get('color')
@@ -150,11 +149,12 @@ def _change(i, c, width, height):
         raise HIPTError(f'note {i} must have a text of at most {MOST_TEXT} characters')
     if not isinstance(color, list) or len(color)!=3 or not all(type(v) is int and 0<=v<256 for v in color):
         raise HIPTError(f'note {i} must have a color of three numbers from 0 to 255')
-    return Change(id, base, ring, _line(i, 'a class', c.get('name'), 100), tuple(color), text)
+    name = _line(i, 'a class', c.get('name'), 100)
+    return Change(id, base, ring, name, tuple(color), text, page=page, turn=turn)
 
 # %% ../nbs/13e_notes.ipynb #da8876ef
 def check_changes(
-    body:bytes,  # JSON: `changes`, and `author`, who made them
+    body:bytes,  # JSON: `changes`; `author`, who made them; `page`, which sends them, and `turn`, its count
     width:int,   # of the slide, level-0 px
     height:int,  # of the slide, level-0 px
 )->tuple:        # a list of `Change`, and the author
@@ -167,7 +167,10 @@ def check_changes(
         raise HIPTError(f'{len(changes)} changes are too many; at most {MOST_NOTES} are allowed')
     author = data.get('author') or ''
     if author: author = _line(0, 'an author', author, 100)
-    return [_change(i, c, width, height) for i,c in enumerate(changes, 1)], author
+    page, turn = data.get('page') or '', data.get('turn', 0)
+    if page: _line(0, 'a page', page, 64)
+    if type(turn) is not int: raise HIPTError('the turn is not a whole number')
+    return [_change(i, c, page, turn, width, height) for i,c in enumerate(changes, 1)], author
 
 # %% ../nbs/13e_notes.ipynb #a2fc6aa9
 def merge_notes(
@@ -175,25 +178,42 @@ def merge_notes(
     slide:Slide,   # the slide
     changes:list,  # of `Change`
     author='',     # who made them
+    writers=None,  # {id: (page, turn, version)} of what pages wrote so far; filled, so keep it while they are open
 )->tuple:          # all notes as they are now, and the ids of those that were changed elsewhere
     "Apply changes to the notes in a file"
+    writers = {} if writers is None else writers
     with _writing(str(Path(path).resolve())):
         notes = {n.id: n for n in read_notes(path, slide)}
-        conflicts = [c.id for c in changes if _differs(c, notes.get(c.id))]
-        for c in changes:
-            if c.id in conflicts: continue
+        conflicts, new = _sorted_changes(changes, notes, writers)
+        for c in new:
             if c.gone: notes.pop(c.id, None)
             else: notes[c.id] = _changed(c, notes.get(c.id), author, slide)
         if len(notes)>MOST_NOTES:
             raise HIPTError(f'{len(notes)} notes are too many; at most {MOST_NOTES} are allowed')
-        if len(conflicts)<len(changes):
-            write_json(path, dict(type='FeatureCollection', features=[n.feature for n in notes.values()]))
+        if new: _write_notes(path, notes.values())
+        writers.update((c.id, (c.page, c.turn, _version(notes, c.id))) for c in new if c.page)
     return list(notes.values()), conflicts
+
+def _write_notes(path, notes):
+    write_json(path, dict(type='FeatureCollection', features=[n.feature for n in notes]))
+
+def _version(notes, id): return notes[id].version if id in notes else None
 
 @functools.cache
 def _writing(path): return threading.Lock()   # one for each file: requests of a server run side by side
 
 # %% ../nbs/13e_notes.ipynb #75c564fa
+def _sorted_changes(changes, notes, writers):
+    "Ids of notes that were changed elsewhere, and the changes that are to be made"
+    conflicts, new = [], []
+    for c in changes:
+        page, turn, version = writers.get(c.id) or ('', 0, '')
+        own = c.page and c.page==page and version==_version(notes, c.id)  # nobody else has changed it since
+        if own and c.turn<=turn: continue                                 # a later request has overtaken this one
+        if own or not _differs(c, notes.get(c.id)): new.append(c)
+        else: conflicts.append(c.id)
+    return conflicts, new
+
 def _differs(change, note):
     "Whether a note is no longer what the page knew"
     if note is None: return change.base is not None and not change.gone
@@ -235,7 +255,7 @@ def add_notes(
         notes = there+new
         if len(notes)>MOST_NOTES:
             raise HIPTError(f'{len(notes)} notes are too many; at most {MOST_NOTES} are allowed')
-        if new: write_json(path, dict(type='FeatureCollection', features=[n.feature for n in notes]))
+        if new: _write_notes(path, notes)
     return notes, len(new)
 
 def _content(note): return note.geometry.wkt, note.name, note.text

@@ -11,7 +11,7 @@ __all__ = ['trained_models', 'model_predictions', 'same_classes', 'same_labels',
 
 # %% ../nbs/12f_scores.ipynb #92456fd5
 import numpy as np, pandas as pd
-from .core import HIPTError, params_hash, read_table, renamed, save_figure, write_csv
+from .core import HIPTError, logger, params_hash, read_table, renamed, save_figure, write_csv
 from .run import Run
 from .features import below, by_patient, label_classes, load_bags, mean_bag, sample_patches
 from .evaluate import check_folds
@@ -342,6 +342,7 @@ def evaluate_run(
     for column in by: groups_of(manifest, column)   # refuses one that is not there
     beside = run_controls(run, trained, manifest, device) if controls else {}
     found = {name: model_predictions(t) for name,t in (trained | beside).items()}
+    for name,t in trained.items(): _say_changed(name, found[name][0], t, manifest)
     both = shared_baselines(run, manifest, trained)
     shared, baselines = ({name: pair[i] for name,pair in both.items()} for i in (0,1))
     predicted = {name: pred for name,(pred,_) in found.items()}
@@ -361,6 +362,29 @@ def evaluate_run(
     _write_gaps(run, manifest, trained, out, sharp)
     _write_models(models, _plots(models, who), out)
     return table
+
+def _say_changed(name, predictions, trained, manifest, most=3):
+    "Name slides whose answer in the manifest is another than at training, or which it no longer has"
+    try: now = trained.named(manifest)
+    except HIPTError: return   # it has no such column: nothing to compare
+    key = 'patient' if trained.pooled else 'slide_id'
+    now = now.drop_duplicates(key).set_index(key)
+    told, gone = [], [s for s in predictions.slide_id if s not in now.index]
+    for column in [c for c in ('label','time','event') if c in predictions and c in now]:
+        pairs = zip(predictions.slide_id, predictions[column])
+        told += [f'{column} of {s} ({a} then, {now.at[s, column]} now)' for s,a in pairs
+                 if s in now.index and not _equal(a, now.at[s, column])]
+    told = told[:most] + [f'{len(told)-most} more']*(len(told)>most)
+    if gone: told.append(f"{len(gone)} {'slides are' if len(gone)>1 else 'slide is'} gone, such as {gone[0]}")
+    if told:
+        logger.warning(f"note: {name} is scored as it was trained and tested, not by this manifest, which differs: "
+                       f"{'; '.join(told)}. To score this manifest, train with it under another --name")
+
+def _equal(a, b):
+    "Whether two answers are the same, however they were written"
+    if pd.isna(a) or pd.isna(b): return pd.isna(a)==pd.isna(b)
+    try: return abs(float(a)-float(b))<1e-6
+    except ValueError: return str(a).strip()==str(b).strip()
 
 def _score(models, leaks, times, units, counts):
     "One table of all metrics; a leak is noted at every metric of its model and of the baseline on the same folds"

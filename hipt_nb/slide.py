@@ -63,6 +63,8 @@ TOLERANCE = .02  # a level within this share of the requested resolution is read
 
 class Slide:
     "A slide or plain image; `read` gives any window at any µm per pixel"
+    colour = None  # done to the pixels that a model sees, see `colour.Colour`
+
     def __init__(self,
         path,                      # file; for MIRAX the `.mrxs`, for DICOM any file of the series
         slide_mpp:float=None,      # µm per level-0 pixel, where the file does not give it or gives it wrongly
@@ -291,4 +293,4 @@ def _profile(data):
     from PIL import ImageCms
     try: name = ImageCms.getProfileDescription(ImageCms.getOpenProfile(io.BytesIO(data))).strip()
     except ImageCms.PyCMSError: return f'{len(data)} bytes that cannot be read, not applied'
-    return f'{name}, not applied'
+    return f'{name}, applied by hipt embed --icc alone'

@@ -234,9 +234,11 @@ def kaplan_meier(
 )->tuple:    # times, from 0 on, and the share that is still without the event
     "Kaplan-Meier estimate of the share that is without the event, over time"
     import torch
+    time, event = np.array(time, float), np.array(event, bool)
+    if not event.any(): return np.r_[0, np.unique(time)], np.ones(1+len(np.unique(time)))  # torchsurv refuses it
     with quiet_imports(): from torchsurv.stats.kaplan_meier import KaplanMeierEstimator
     km = KaplanMeierEstimator()
-    km(torch.tensor(np.array(event, bool)), torch.tensor(np.array(time, float)))
+    km(torch.tensor(event), torch.tensor(time))
     return np.r_[0, km.time.numpy()], np.r_[1, km.km_est.numpy()]
 
 # %% ../nbs/08b_survival.ipynb #47cbfa0b

@@ -114,8 +114,9 @@ def read(self:Tiles,
     slide:Slide,  # the open slide
     m:int,        # region
 )->np.ndarray:    # uint8 `[region, region, 3]`
-    "A region's pixels"
-    return slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
+    "A region's pixels, in the colours that were set for the slide"
+    image = slide.read(*self.coords[m], self.region_size, self.region_size, self.mpp)
+    return slide.colour(image) if slide.colour else image
 
 # %% ../nbs/04_tiling.ipynb #522c46e4
 @patch

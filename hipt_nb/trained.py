@@ -10,7 +10,7 @@ __all__ = ['MODEL_NAMES', 'ON_PATCHES', 'Trained', 'task_columns', 'name_columns
            'predict_share']
 
 # %% ../nbs/12e_trained.ipynb #7dbb027d
-import re, shlex
+import os, re, shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -612,7 +612,8 @@ def train_command(
     return ' '.join([f"hipt train {manifest} --out .", *flags])
 
 def _keep_command(out, manifest, options):
-    write_csv(out/'manifest.csv', map_paths(manifest, lambda p: str(Path(p).resolve())))
+    def near(p): return p if '://' in str(p) else os.path.relpath(p, out)
+    write_csv(out/'manifest.csv', map_paths(manifest, near))
     with atomic(out/'command.txt') as tmp: tmp.write_text(train_command(out.name, options)+'\n', encoding='utf-8')
 
 # %% ../nbs/12e_trained.ipynb #098e7755

@@ -171,6 +171,7 @@ def untrained(
     from hipt_nb.attend import Maps
     from hipt_nb.attention import region_scores
     random = _random_like(hipt)
+    tiles.as_seen(slide, maps.made_by)
     offsets, masks = maps.made_by.get('offsets', (0,)), tiles.mask()
     scores = [region_scores(random, tiles.read(slide, m), offsets, mask=masks[m]) for m in range(len(tiles))]
     patch = np.stack([s[1] for s in scores])

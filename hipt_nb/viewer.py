@@ -117,8 +117,8 @@ def _data_js(data, name='window.HIPT'):
     return f'{name} = {text};\n'
 
 # %% ../nbs/14_viewer.ipynb #540ffcce
-def _write_map(m, i, path):
-    "A script that hands map `i` to the page: a PNG with the high byte of each value in red, the low byte in green"
+def _png_of(m):
+    "The address of a PNG that holds a map: the high byte of each value in red, the low byte in green"
     import cv2
     a = np.asarray(m['array'], dtype=np.float32)
     low, high = _range(a, m.get('low'), m.get('high'))
@@ -127,7 +127,11 @@ def _write_map(m, i, path):
     q = np.round(share*65535).astype(np.uint16)
     bgra = np.dstack([np.zeros_like(q), q&255, q>>8, known*255]).astype(np.uint8)
     png = cv2.imencode('.png', bgra, [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes()
-    text = _data_js('data:image/png;base64,'+base64.b64encode(png).decode(), f'window.HIPT_MAPS[{i}]')
+    return 'data:image/png;base64,'+base64.b64encode(png).decode()
+
+def _write_map(m, i, path):
+    "A script that hands map `i` to the page"
+    text = _data_js(_png_of(m), f'window.HIPT_MAPS[{i}]')
     with atomic(path) as tmp: tmp.write_text(text, encoding='utf-8')
 
 # %% ../nbs/14_viewer.ipynb #1df725f4
@@ -137,7 +141,7 @@ def _layer(m, i):
     names = {k: str(m.get(k, '')) for k in ('head','scaling','units')}
     place = {k: float(m[k]) for k in ('x','y','width','height')}
     return dict(name=str(m['name']), level=str(m.get('level', m['name'])), **names, file=f'maps/{i}.js',
-        low=low, high=high, cmap=m.get('cmap', 'viridis'), **place)
+        region=str(m.get('region', '')), low=low, high=high, cmap=m.get('cmap', 'viridis'), **place)
 
 # perceptually uniform, and safe for colour-blind readers
 _colour_maps = 'viridis', 'cividis', 'magma', 'gray'
@@ -209,14 +213,16 @@ def build_viewer(
     about='',             # whose maps these are, shown at the top
     warning='',           # what must be known before anything else, shown in red at the top
     listed:bool=False,    # the page is one of several that `list_viewers` lists
+    tokens:bool=False,    # its server computes the tokens of any region, see `PageSource`
+    made_from=None,       # kept beside the page, to know when another one is needed
 )->Path:                  # the page, `out/index.html`; of a live page, which only its server can show, the folder's
     "Write the deep-zoom page of a slide"
     out = _free(out)
     for m in maps: _check_map(m, slide)
     page = _page(slide, maps, tile, None if live else max_side)
     said = dict(label=str(label), prediction=str(prediction), about=str(about), warning=str(warning))
-    page |= said | dict(live=live, listed=listed, regions=list(regions))
-    about = dict(slide_id=slide.name, **said, layers=[m['name'] for m in maps])
+    page |= said | dict(live=live, listed=listed, regions=list(regions), tokens=tokens)
+    about = dict(slide_id=slide.name, **said, layers=[m['name'] for m in maps], made_from=made_from)
     out.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f'.tmp-{out.name}-', dir=out.parent))
     new.chmod(0o755)
@@ -234,16 +240,19 @@ class PageSource:
         open,         # function that opens the slide
         notes=None,   # GeoJSON file for the annotations; None: nothing is saved
         layers=None,  # function that returns the page's maps, for their agreement with the annotations
-        build=None,   # function that writes the page, called before it is shown
+        regions=None, # function that returns the page's regions, as for `build_viewer`
+        build=None,   # function that writes the page, given this, before it is shown
+        tokens=None,  # function that returns the layers of a region's tokens, given its name
     ):
-        self.open, self.notes, self.layers, self._build = open, notes, layers or list, build
+        self.open, self.notes, self.layers, self.regions = open, notes, layers or list, regions or list
+        self._build, self.tokens = build, tokens
         self.slide, self.coarse = None, {}
-        self.wish, self.seen, self.regions = {}, {}, list  # of a notebook: where to go, and where the page is
+        self.wish, self.seen, self.writers = {}, {}, {}  # where a notebook's page is to go, and is; see `merge_notes`
         self.opening, self.cutting, self.building = (threading.Lock() for _ in range(3))
     def build(self):
         "Write the page, if it is not there as it should be"
         with self.building:
-            if self._build: self._build()
+            if self._build: self._build(self)
     def tile(self, level, column, row):
         "JPEG of one tile; those of the four coarsest levels are kept"
         with self.opening:
@@ -275,6 +284,18 @@ def reopen(
         return s
     return again
 
+# %% ../nbs/14_viewer.ipynb #c4ab2303
+def _region_layers(source, name):
+    "JSON: the layers of a region's tokens, and where the values of each are"
+    layers = [_layer(m, i) for i,m in enumerate(source.tokens(name))]
+    return json.dumps([l | dict(file=f'tokens/{quote(name)}/{i}.json') for i,l in enumerate(layers)]).encode()
+
+def _region_values(source, name, i):
+    "JSON: the values of one of them, as `_png_of` packs them"
+    layers = source.tokens(name)
+    if i>=len(layers): raise HIPTError(f'there is no layer {i}')
+    return json.dumps(_png_of(layers[i])).encode()
+
 # %% ../nbs/14_viewer.ipynb #aeced303
 def save_notes(
     source:PageSource,  # of the page
@@ -282,7 +303,7 @@ def save_notes(
 )->tuple:               # JSON for the page: all notes as they are now, agreement, `conflicts`; whether there are any
     "Apply the changes of a page to the notes of its slide"
     with source.open() as slide:
-        notes, conflicts = merge_notes(source.notes, slide, *check_changes(body, *slide.dimensions))
+        notes, conflicts = merge_notes(source.notes, slide, *check_changes(body, *slide.dimensions), source.writers)
     return json.dumps(_for_page(source, notes) | dict(conflicts=conflicts)).encode(), bool(conflicts)
 
 def import_notes(
@@ -314,12 +335,13 @@ def _framers(hosts):
     names = [h for h in (*_loopback, *hosts) if ':' not in h]
     return ' '.join(f'{scheme}://{h}:*' for h in names for scheme in ('http','https'))
 
-class _Handler(http.server.SimpleHTTPRequestHandler):
+# %% ../nbs/14_viewer.ipynb #e69b3e2a
+class _Guarded(http.server.SimpleHTTPRequestHandler):
+    "Who may ask, and what is said with every answer"
     protocol_version, timeout = 'HTTP/1.1', 30
     # else the kernel holds a tile back until the browser has acknowledged its headers, up to 40 ms
     disable_nagle_algorithm, wbufsize = True, -1
     def log_message(self, *args): pass
-    def list_directory(self, path): return self.send_error(404)
     def allowed(self):
         "Is the request meant for this server, and from one of its own pages?"
         hosts = self.server.hosts | {self.connection.getsockname()[0]}
@@ -335,24 +357,57 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         "Whether another site's page asks for it; what is to be shown in a window or a frame of its own is no matter"
         opens_a_page = self.command=='GET' and self.headers.get('Sec-Fetch-Mode')=='navigate'
         return self.headers.get('Sec-Fetch-Site')=='cross-site' and not opens_a_page
+    def end_headers(self):
+        if self.close_connection: self.send_header('Connection', 'close')  # else a client sends its next request there
+        self.send_header('X-Content-Type-Options', 'nosniff')
+        self.send_header('Cache-Control', 'no-cache')
+        self.send_header('Content-Security-Policy', _policy+_framers(self.server.framers))
+        self.send_header('Cross-Origin-Resource-Policy', 'same-origin')
+        self.send_header('Referrer-Policy', 'no-referrer')
+        super().end_headers()
+    def answer(self, make, kind, status=200):
+        "Headers, and the data to be sent after them"
+        try: data = make()
+        except HIPTError as e: return self.send_error(404, _ascii(e))
+        self.send_response(status)
+        self.send_header('Content-Type', kind)
+        self.send_header('Content-Length', str(len(data)))
+        self.end_headers()
+        return io.BytesIO(data)
+
+def _host_of(address):
+    "The host of an address in lower case; None where it is not one"
+    try: return urlsplit(address).hostname
+    except ValueError: return None
+
+def _ascii(error): return re.sub(r'[^ -~]', '?', str(error))[:200]
+
+# %% ../nbs/14_viewer.ipynb #81453bfc
+_made_for = [  # (what a live page asks for, its kind, how it is made from server, source and the groups of the pattern)
+    (r'tiles/(\d{1,2})/(\d{1,6})_(\d{1,6})\.jpg', 'image/jpeg', lambda server, source, *at: source.tile(*map(int, at))),
+    (r'session\.json', 'application/json', lambda server, source: session(server, source)),
+    (r'notes\.geojson', 'application/geo+json', lambda server, source: _kept(source)),
+    (r'tokens/([^/]+)\.json', 'application/json', lambda server, source, name: _region_layers(source, name)),
+    (r'tokens/([^/]+)/(\d{1,3})\.json', 'application/json',
+     lambda server, source, name, i: _region_values(source, name, int(i)))]
+
+class _Pages(_Guarded):
+    "What is sent"
+    def list_directory(self, path): return self.send_error(404)
     def send_head(self):
-        "A tile, the session, or a file below the server's folder"
+        "What is made for a page, a common part, or a file below the server's folder"
         if not self.allowed(): return
         if '%00' in self.path or '\0' in self.path: return self.send_error(404)
-        source, rest = self.server.source_of(self.path)
-        if source and rest in ('', 'index.html'): return self.page(source)
-        if source and rest in _parts+_drawing: return self.part(rest)
         if self.path.rstrip('/')=='/notes.json': return self.answer(self.server.count_notes, 'application/json')
-        tile = re.fullmatch(r'tiles/(\d{1,2})/(\d{1,6})_(\d{1,6})\.jpg', rest)
-        if source and tile: return self.answer(lambda: source.tile(*map(int, tile.groups())), 'image/jpeg')
-        if source and rest=='session.json':
-            return self.answer(lambda: session(self.server, source), 'application/json')
-        if source and rest=='notes.geojson': return self.answer(lambda: _kept(source), 'application/geo+json')
-        path, root = Path(self.translate_path(self.path)).resolve(), self.server.root
-        if not path.is_relative_to(root) or any(p.startswith('.') for p in path.relative_to(root).parts):
-            return self.send_error(404)
-        if path.is_dir() and not urlsplit(self.path).path.endswith('/'): return self.moved(quote(path.name)+'/')
-        return super().send_head()
+        source, rest = self.server.source_of(self.path)
+        if source is None: return self.file()
+        if rest in ('', 'index.html'): return self.page(source)
+        if rest in _parts+_drawing: return self.part(rest)
+        if rest.startswith('tokens/') and source.tokens is None: return self.send_error(404)
+        for pattern, kind, make in _made_for:
+            if m := re.fullmatch(pattern, rest):
+                return self.answer(functools.partial(make, self.server, source, *m.groups()), kind)
+        return self.file()
     def page(self, source):
         "A live page, written when it is first asked for, so that a server of many slides is there at once"
         try: source.build()
@@ -363,21 +418,28 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         own, self.directory, self.path = self.directory, str(_static), f'/{name}'
         try: return super().send_head()
         finally: self.directory = own  # a browser's next request comes to this very object
+    def file(self):
+        "A file below the server's folder, and none that is hidden or elsewhere"
+        path, root = Path(self.translate_path(self.path)).resolve(), self.server.root
+        if not path.is_relative_to(root) or any(p.startswith('.') for p in path.relative_to(root).parts):
+            return self.send_error(404)
+        if not os.path.exists(path): return self.send_error(404)  # a name may be longer than names can be
+        if path.is_dir() and not urlsplit(self.path).path.endswith('/'): return self.moved(quote(path.name)+'/')
+        return super().send_head()
     def moved(self, to):
         "A folder has its page at `folder/`; the address is relative, for servers behind a secret or a proxy"
         self.send_response(301)
         self.send_header('Location', to)
         self.send_header('Content-Length', '0')
         self.end_headers()
-    def answer(self, make, kind, status=200):
-        "Headers, and the data to be sent after them"
-        try: data = make()
-        except HIPTError as e: return self.send_error(404, _ascii(e))
-        self.send_response(status)
-        self.send_header('Content-Type', kind)
-        self.send_header('Content-Length', str(len(data)))
-        self.end_headers()
-        return io.BytesIO(data)
+
+def _kept(source):
+    if source.notes is None or not Path(source.notes).exists(): raise HIPTError('there are no notes yet')
+    return Path(source.notes).read_bytes()
+
+# %% ../nbs/14_viewer.ipynb #1b62a49d
+class _Handler(_Pages):
+    "What is received"
     def do_POST(self):
         "Notes, from a page that has the token"
         self.close_connection = True  # the unread rest of a refused body must not be taken for the next request
@@ -395,13 +457,6 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         except HIPTError as e: return self.send_error(400, _ascii(e))
         except OSError as e: return self.send_error(507, _ascii(f'the notes cannot be written: {e.strerror}'))
         self.copyfile(self.answer(lambda: data, 'application/json', 409 if conflict else 200), self.wfile)
-    def end_headers(self):
-        self.send_header('X-Content-Type-Options', 'nosniff')
-        self.send_header('Cache-Control', 'no-cache')
-        self.send_header('Content-Security-Policy', _policy+_framers(self.server.framers))
-        self.send_header('Cross-Origin-Resource-Policy', 'same-origin')
-        self.send_header('Referrer-Policy', 'no-referrer')
-        super().end_headers()
 
 def move_view(
     source:PageSource,  # of the page
@@ -414,17 +469,6 @@ def move_view(
     if len(view)!=6 or not np.isfinite(sizes).all() or min(sizes[2:4])<=0: raise HIPTError('this is no view')
     source.seen, wish, source.wish = view | dict(layer=int(view['layer'])), source.wish, {}
     return json.dumps(wish).encode(), False
-
-def _kept(source):
-    if source.notes is None or not Path(source.notes).exists(): raise HIPTError('there are no notes yet')
-    return Path(source.notes).read_bytes()
-
-def _host_of(address):
-    "The host of an address in lower case; None where it is not one"
-    try: return urlsplit(address).hostname
-    except ValueError: return None
-
-def _ascii(error): return re.sub(r'[^ -~]', '?', str(error))[:200]
 
 # %% ../nbs/14_viewer.ipynb #75966e3a
 def session(
@@ -612,8 +656,7 @@ def show(
     "Show a slide and its maps in a notebook"
     folder, maps = tempfile.TemporaryDirectory(), list(maps)
     page = build_viewer(slide, maps, Path(folder.name)/'page', live=True, **kwargs)
-    source = PageSource(reopen(slide), notes, lambda: maps)
-    source.regions = lambda: list(kwargs.get('regions', ()))
+    source = PageSource(reopen(slide), notes, lambda: maps, lambda: list(kwargs.get('regions', ())))
     server = serve(page, block=False, hosts=hosts, sources={'': source})
     _shown.append((server, folder))
     base, further = _proxied(server.server_port)
@@ -684,30 +727,36 @@ def tissue_layer(
     return dict(name='tissue', low=0, high=1, units='share of the patch that is tissue', **on_slide(tiles, share))
 
 # %% ../nbs/14_viewer.ipynb #8ec3fd62
-def _source_of(run, row, encoder_name):
-    "Slide, notes, maps and regions of a page, read from the run when they are needed"
-    from hipt_nb.attend import map_layers, map_regions
-    tiled = run.tiles(row.slide_id).exists()
-    mapped = tiled and encoder_name is not None and run.maps(encoder_name, row.slide_id).exists()
-    def read(fn):
-        with run.case(row, encoder_name) as case: return fn(case.tiles, case.maps if mapped else None)
-    def layers(tiles, maps): return [*(map_layers(tiles, maps) if maps else []), tissue_layer(tiles)]
-    source = PageSource(lambda: run.case(row).slide, run.notes(row.slide_id), lambda: read(layers) if tiled else [])
-    source.regions = lambda: read(map_regions) if tiled else []
-    return source
+def _times(run, row, encoder_name):
+    "When tiles and maps of a slide were written; None where there are none"
+    files = run.tiles(row.slide_id), encoder_name and run.maps(encoder_name, row.slide_id)
+    return [p.stat().st_mtime_ns if p and p.exists() else None for p in files]
 
-def _made_from(run, row, encoder_name, said):
-    "What a page shows, and when that was written: another page is needed where this is another"
-    files = [run.tiles(row.slide_id), *([run.maps(encoder_name, row.slide_id)] if encoder_name else [])]
-    return [__version__, said, [p.stat().st_mtime_ns if p.exists() else None for p in files]]
+def _source_of(run, row, encoder_name, folder, said, live, computed):
+    "Slide, notes, maps and regions of a page, read from the run when they are needed"
+    from hipt_nb.attend import map_regions
+    from hipt_nb.tokens import RegionTokens
+    times = tiled, mapped = _times(run, row, encoder_name)
+    if encoder_name and not mapped: said |= dict(about=f'no maps of {encoder_name} for this slide', warning='')
+    def read(fn):
+        if not tiled: return []
+        with run.case(row, encoder_name) as case: return fn(case.tiles, case.maps if mapped else None)
+    tokens = RegionTokens(run, row, encoder_name) if computed and mapped else None
+    made_from = [__version__, said, live, tokens is not None, times]
+    return PageSource(lambda: run.case(row).slide, run.notes(row.slide_id), lambda: read(_layers),
+        lambda: read(map_regions), lambda source: _write(source, folder, said, live, made_from), tokens)
+
+def _layers(tiles, maps):
+    from hipt_nb.tokens import page_layers
+    return [*(page_layers(tiles, maps) if maps else []), tissue_layer(tiles)]
 
 def _write(source, folder, said, live, made_from):
     "The page of a source, unless it is there and was made from the same"
     about = folder/'viewer.json'
     if about.exists() and read_json(about).get('made_from')==made_from: return
     with source.open() as slide:
-        build_viewer(slide, source.layers(), folder, live=live, regions=source.regions(), listed=True, **said)
-    write_json(about, read_json(about) | dict(made_from=made_from))
+        build_viewer(slide, source.layers(), folder, live=live, regions=source.regions(), listed=True,
+                     tokens=source.tokens is not None, made_from=made_from, **said)
 
 # %% ../nbs/14_viewer.ipynb #88ee20b5
 def run_pages(
@@ -718,8 +767,10 @@ def run_pages(
 )->dict:              # {slide_id: `PageSource`} for `serve`
     "Pages of all slides of a run; those whose file is not there are named"
     from hipt_nb.attend import whose_maps
+    from hipt_nb.tokens import has_pyramid
     about, warning = whose_maps(encoder_name) if encoder_name else ('no maps yet', '')
     predictions = _predictions(run, encoder_name) if encoder_name else {}
+    computed = live and encoder_name and has_pyramid(run, encoder_name)
     sources, listed, gone = {}, [], []
     for row in run.manifest().itertuples(index=False):
         if not Path(row.path).exists():  # maps may have been made from features alone
@@ -728,9 +779,7 @@ def run_pages(
         label, found = getattr(row, 'label', None), predictions.get(row.slide_id, {})
         said = dict(label=label if isinstance(label, str) else '', prediction=found.get('prediction', ''),
                     about=about, warning=warning)
-        source, folder = _source_of(run, row, encoder_name), Path(out)/row.slide_id
-        made_from = [live, *_made_from(run, row, encoder_name, said)]
-        source._build = functools.partial(_write, source, folder, said, live, made_from)
+        source = _source_of(run, row, encoder_name, Path(out)/row.slide_id, dict(said), live, computed)
         try:
             if not live: source.build()
         except HIPTError as e: logger.warning(f'note: no page for {row.slide_id}: {e}')

@@ -20,3 +20,20 @@ def hipt_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip('set HIPT_DATA to a folder of real slides (see CONTRIBUTING.md)')
     return Path(folder)
+
+
+@pytest.fixture(scope='session')
+def accessible():
+    """A function that has axe-core look at a Playwright page, and fails where it finds something serious
+
+    axe-core stands beside the tests, so that nothing is fetched; it is run by the browser's debugger, which no content
+    security policy of a page stops."""
+    script = (root/'tests'/'vendored'/'axe.min.js').read_text('utf-8')
+    def check(page, rules=('wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice')):
+        page.evaluate(f'{script}\n;0')
+        found = page.evaluate("rules => axe.run(document, {runOnly: rules}).then(r => r.violations)", list(rules))
+        bad = [f"{v['id']}: {v['help']}: {n['html'][:200]}" for v in found if v['impact'] in ('serious', 'critical')
+               for n in v['nodes']]
+        assert not bad, '\n'.join(bad)
+        return found
+    return check

@@ -215,6 +215,60 @@ def test_json_version_and_encoding(tmp_path):
     assert hipt('--version').stdout.startswith('hipt 0.')
 
 
+def embedded(run, path, **kw):
+    "Embed the slides of a path with an untrained pyramid; counts, and what was said of the first"
+    from hipt_nb.cohort import read_manifest
+    from hipt_nb.embed import embed_cohort
+    from hipt_nb.hipt import create_hipt
+    m = read_manifest(path)
+    counts = embed_cohort(run, m, create_hipt('hipt-tiny', name='t').eval(), precision='float32', batch_size=16, **kw)
+    return counts, run.read_log()[m.slide_id[0], 'embed/t'][1]
+
+
+def test_colours_are_recorded_and_compared(tmp_path):
+    "Features of other colours are never mixed, and what was chosen once holds for the run"
+    pytest.importorskip('torchstain', reason="the extra 'stain' is not installed")
+    from hipt_nb.core import HIPTError
+    from hipt_nb.features import differences, read_features
+    from hipt_nb.phantom import make_slide
+    from hipt_nb.run import Run
+    path, run = make_slide(tmp_path/'s.tif', seed=1, size=512), Run(tmp_path/'run')
+    tiled(tmp_path/'run', path)
+    assert embedded(run, path)[0]['done']==1
+    before = read_features(run.features('t', 's'))
+    with pytest.raises(HIPTError, match="stain: 'none' before, 'macenko' now.*--redo"):
+        embedded(run, path, stain='macenko')
+    assert embedded(run, path, stain='macenko', redo=True)[0]['done']==1
+    after = read_features(run.features('t', 's'))
+    assert after.made_by['stain']=='macenko' and np.shape(after.made_by['stain_matrix'])==(3, 3)
+    assert not np.array_equal(before.patch, after.patch)
+    assert differences(before.made_by, after.made_by)=={'stain': ('none', 'macenko')}
+    assert embedded(run, path)[0]['skipped']==1   # as the run has it
+
+
+def test_a_gdc_manifest_by_a_relative_path(tmp_path, monkeypatch):
+    from hipt_nb.cohort import read_manifest
+    write(tmp_path/'d'/'a'/'s.svs')
+    (tmp_path/'d'/'m.txt').write_text('id\tfilename\tmd5\tsize\tstate\na\ts.svs\t0\t1\treleased\n')
+    monkeypatch.chdir(tmp_path)
+    assert Path(read_manifest(Path('d')/'m.txt').path[0]).exists()
+
+
+@pytest.mark.parametrize('words', [('None', 'None'), ('', 'None')])
+def test_trident_without_magnification(tmp_path, words):
+    "Its patches are as wide as it says; µm per pixel are the slide's"
+    import h5py
+    from hipt_nb.core import HIPTError
+    from hipt_nb.exchange import _magnified, look_into
+    with h5py.File(tmp_path/'s.h5', 'w') as f:
+        d = f.create_dataset('coords', data=np.array([[0, 0], [512, 0]]))
+        d.attrs.update(dict(patch_size=256, patch_size_level0=512, overlap=0, level0_magnification=words[0],
+                            target_magnification=words[1]))
+    found = look_into(tmp_path/'s.h5')
+    assert (_magnified(found, .25, None)['mpp'], _magnified(found, .25, None)['side'])==(.5, 512)
+    with pytest.raises(HIPTError, match='does not say its magnification.*--slide-mpp'): _magnified(found, None, None)
+
+
 # Every option and command that a message names has to exist
 
 SOURCES = sorted((Path(__file__).parent.parent/'hipt_nb').glob('[a-z]*.py'))

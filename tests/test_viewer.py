@@ -5,8 +5,10 @@ saved, and names stay text."""
 import http.client
 import http.server
 import json
+import random
 import re
 import shutil
+import socket
 import threading
 import time
 from functools import partial
@@ -216,6 +218,30 @@ def test_polygon_is_drawn_and_saved(live, slide, tmp_path, visit):
     assert page.locator('#author').input_value() == 'A. Pathologist'
 
 
+def test_text_typed_while_a_save_is_under_way(live, slide, tmp_path, visit, monkeypatch):
+    "Leaving at once loses none of it, though the first request has no answer yet and is overtaken by the second"
+    import hipt_nb.viewer as module
+    save, bodies = module.save_notes, []
+    def slow(source, body):
+        bodies.append(body)
+        if b'the first words' in body and b'and the last' not in body: time.sleep(4)
+        return save(source, body)
+    monkeypatch.setattr(module, 'save_notes', slow)
+    page, asked = visit(live), []
+    page.wait_for_function(notes_are_there)
+    to_next_region(page)
+    page.keyboard.press('r')
+    page.wait_for_function(all_saved)
+    page.locator('#text').fill('the first words')
+    page.wait_for_timeout(800)  # on its way
+    page.locator('#text').fill('the first words and the last')
+    page.on('dialog', lambda d: (asked.append(d.type), d.accept()))
+    page.goto('about:blank')
+    page.wait_for_timeout(4500)
+    assert asked == ['beforeunload'] and b'and the last' in bodies[-1]
+    assert [n.text for n in read_notes(tmp_path/'notes.geojson', slide)] == ['the first words and the last']
+
+
 def test_text_survives_a_reload(live, slide, tmp_path, visit):
     "What is typed is saved when the page goes, even if it goes at once"
     page = visit(live)
@@ -252,6 +278,7 @@ def test_two_tabs(live, slide, tmp_path, visit):
     a.wait_for_function("document.body.dataset.conflicts === '1'")
     assert 'from b' in a.locator('.conflict').inner_text()
     assert {n.text for n in read_notes(tmp_path/'notes.geojson', slide)} == {'from b', ''}
+    assert a.evaluate('hiptViewer.leave()') is False  # undecided: the page is not left for another slide
     a.get_by_role('button', name='Keep mine').click()
     a.wait_for_timeout(300)
     a.wait_for_function(all_saved)
@@ -349,6 +376,148 @@ def test_keyboard(live, visit):
     page.keyboard.press('0')
     page.wait_for_timeout(700)
     assert page.evaluate(f'{view}.getZoom()') == pytest.approx(zoom, rel=.01)
+
+
+def focused(page):
+    "Id, or what else there is, of what has the focus; whether it can be seen to have it"
+    return page.evaluate("""() => {
+        const e = document.activeElement, s = getComputedStyle(e), b = e.getBoundingClientRect();
+        const name = e.id || e.getAttribute('class') || e.textContent.trim() || e.tagName;
+        return [name, s.outlineStyle !== 'none' &&
+                parseFloat(s.outlineWidth) > 0 && b.width > 0 && b.height > 0];
+    }""")
+
+
+def test_a_visit_without_a_mouse(live, slide, tmp_path, visit):
+    "Tab reaches every control, and shows where it is; arrows and Enter draw shapes and a point, and measure a line"
+    page = visit(live)
+    page.wait_for_function(notes_are_there)
+    reached = {}
+    for _ in range(60):
+        page.keyboard.press('Tab')
+        name, visible = focused(page)
+        if name in reached or page.evaluate('document.activeElement === document.body'): break
+        reached[name] = visible
+    wanted = {'slides', 'zoom-in', 'zoom-out', 'home', 'turn', 'full', 'opacity', 'from', 'colours', 'gridded', 'times',
+              'measure', 'snapshot', 'beside', 'author', 'draw-polygon', 'draw-rectangle', 'draw-freehand',
+              'draw-point', 'yes', 'no', 'fetch', 'bring', 'help-open'}
+    assert wanted <= set(reached), wanted-set(reached)
+    assert [k for k, seen in reached.items() if not seen] == []
+    def press(*keys):
+        for k in keys:
+            page.keyboard.press(k)
+            page.wait_for_timeout(650 if k.startswith('Arrow') else 60)
+    def saved():
+        page.wait_for_timeout(500)
+        page.wait_for_function(all_saved)
+        return read_notes(tmp_path/'notes.geojson', slide)
+    page.locator('#draw-rectangle').focus()
+    press('Enter', 'ArrowLeft')
+    assert page.locator('#cross').is_visible() and 'r1c1' in page.locator('#under').inner_text()
+    press('Enter', 'ArrowRight', 'ArrowRight', 'ArrowDown', 'Enter')
+    x0, y0, x1, y1 = saved()[0].geometry.bounds
+    assert (x1-x0, y1-y0) == pytest.approx((300, 112), rel=.25)  # two eighths of the view, and one
+    page.keyboard.type('by keys')
+    press('Escape')
+    page.locator('#draw-point').focus()
+    press(' ', 'Enter')
+    page.locator('#draw-polygon').focus()
+    press(' ', 'Enter', 'ArrowLeft', 'Enter', 'ArrowUp', 'Enter', 'Enter')
+    rectangle, point, polygon = saved()
+    assert (rectangle.text, point.geometry.geom_type, len(polygon.geometry.exterior.coords)) == ('by keys', 'Point', 4)
+    page.locator('#measure').focus()
+    press('Enter', 'Enter', 'ArrowRight', 'Enter')
+    assert 'µm' in state(page, 'measured')
+    page.locator('#list button').first.focus()
+    press('Enter')
+    page.wait_for_timeout(700)
+    page.locator('#drop').focus()
+    press('Enter')
+    assert len(saved()) == 2
+    page.locator('#undo').focus()
+    press('Enter')
+    assert len(saved()) == 3
+    page.locator('#help-open').focus()
+    press('Enter')
+    page.locator('#letters').focus()
+    press(' ', 'Escape', '0', 'g')  # letters are keys no longer
+    assert page.locator('#grid path').count() == 0
+
+
+def test_reduced_motion(live, visit):
+    "Who asks for less motion gets none: the view is where it goes to at once"
+    page = visit(live, reduced_motion='reduce')
+    page.keyboard.press('n')
+    page.evaluate('new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))')
+    now, then = page.evaluate("[true, false].map(k => hiptViewer.viewer.viewport.getCenter(k).x)")
+    assert now == then == pytest.approx(.75, abs=.01)
+    page.wait_for_timeout(300)
+    assert 'x=900' in page.url
+    assert page.evaluate("document.getAnimations().length") == 0
+
+
+@pytest.mark.parametrize('scheme, width', [('light', 1280), ('dark', 390)])
+def test_nothing_serious_for_axe(live, visit, accessible, scheme, width):
+    "The page with a note, its help, and the list of slides; none is wider than the screen"
+    page = visit(live, width=width, color_scheme=scheme)
+    page.wait_for_function(notes_are_there)
+    to_next_region(page)
+    page.keyboard.press('r')
+    page.wait_for_function(all_saved)
+    page.locator('#list button').click()  # with its handles
+    page.wait_for_timeout(700)
+    def check():
+        accessible(page)
+        assert page.evaluate('document.documentElement.scrollWidth') <= width
+    check()
+    page.keyboard.press('?')
+    check()
+    page.goto(live.removesuffix('square/'))
+    check()
+
+
+def test_tokens_of_any_region(slide, tmp_path, visit):
+    "Stored ones at once, others when one goes to their region and the server has computed them; head and scaling stay"
+    regions = [dict(name=n, x=x, y=0, size=600, cells=2, score=s) for n, x, s in (('r1c1', 0, .2), ('r1c2', 600, .8))]
+    asked = []
+    def tokens(name):
+        x, level = regions[[r['name'] for r in regions].index(name)]['x'], 3 if name == 'r1c1' else 5
+        place = dict(x=x, y=0, width=600, height=600, level='tokens', region=name, scaling='raw', high=9)
+        return [one_map(name=f'{name} {h}', head=h, array=np.full((4, 4), level+k), **place)
+                for k, h in enumerate(('mean', 'head 1'))]
+    def compute(name):
+        asked.append(name)
+        return tokens(name)
+    maps = [one_map(), *tokens('r1c2')]
+    build_viewer(slide, maps, tmp_path/'page', live=True, regions=regions, tokens=True)
+    source = PageSource(reopen(slide), layers=lambda: maps, tokens=compute)
+    server = serve(tmp_path/'page', block=False, sources={'': source})
+    try:
+        page = visit(f'http://127.0.0.1:{server.server_port}/')
+        def here():
+            page.wait_for_timeout(900)
+            x = 1000 if page.evaluate('hiptViewer.centre()[0]') > 600 else 200
+            page.mouse.move(*page.evaluate(on_screen, [x, 100]))
+            return page.locator('#under').inner_text().split(' · ')[:2]
+        page.keyboard.press('n')
+        page.wait_for_timeout(800)
+        page.get_by_label('tokens', exact=True).check()
+        page.locator('#head').select_option('head 1')
+        assert here() == ['6', 'r1c2'] and asked == []
+        assert 'layer=tokens' in page.url
+        page.locator('h1').click()
+        page.keyboard.press('n')
+        page.wait_for_function("document.body.dataset.computed === 'r1c1'")
+        assert here() == ['4', 'r1c1'] and page.locator('#head').input_value() == 'head 1'
+        page.keyboard.press('p')
+        assert here() == ['6', 'r1c2']
+        page.keyboard.press('n')
+        assert here() == ['4', 'r1c1'] and set(asked) == {'r1c1'}
+        page.reload()
+        page.wait_for_function("document.body.dataset.computed === 'r1c1'")  # the address leads there again
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_slide_keeps_its_name(slide, tmp_path, visit):
@@ -587,6 +756,52 @@ def test_answers_are_not_held_back(live):
     assert times[10] < .03, times
 
 
+def raw(port, data):
+    "The beginning of what a server answers to some bytes"
+    with socket.create_connection(('127.0.0.1', port), timeout=5) as c:
+        c.sendall(data)
+        c.shutdown(socket.SHUT_WR)
+        try: return c.recv(15)
+        except ConnectionError: return b''
+
+
+def test_odd_requests_are_answered(live, capfd):
+    "NUL, odd hosts, origins, sizes and names, and 150 requests with changed bytes: no traceback, and still there"
+    port = int(live.split(':')[2].split('/')[0])
+    token = json.loads(http_get(port, '/square/session.json'))['token'].encode()
+    hosts = [b'[', b'local\0host', b'localhost:99999999', b'', b'\xff']
+    origins = [b'http://[', b'\xff\xfe', b'http://\0', b'null', b'http://localhost:abc', b'//', b'http://[::1']
+    sizes = [b'-1', b'1e3', b'9'*15, b'', b'\xb2', b'1 2', b'0x2', b'1000', b'\0']
+    paths = [b'/\0', b'/%00', b'/square/\0', b'/'+b'a'*5000, b'/square/'+b'a'*300, b'//[/x', b'http://[/', b'/?[',
+             b'/square/tiles/%D9%A1/0_0.jpg', b'/square/tiles/0/\xc2\xb2_0.jpg', b'/'+b'../'*50+b'etc/passwd']
+    post = b'POST /square/notes HTTP/1.1\r\nHost: localhost\r\nX-HIPT-Token: '+token+b'\r\nContent-Length: '
+    asked = [*(b'GET / HTTP/1.1\r\nHost: '+h+b'\r\n\r\n' for h in hosts),
+             *(b'GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: '+o+b'\r\n\r\n' for o in origins),
+             *(post+n+b'\r\n\r\n{}' for n in sizes),
+             *(b'GET '+p+b' HTTP/1.1\r\nHost: localhost\r\n\r\n' for p in paths)]
+    rng = random.Random(0)
+    good = (b'GET /square/tiles/0/0_0.jpg?x=1 HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n'
+            b'If-Modified-Since: Thu, 01 Jan 2020 00:00:00 GMT\r\n\r\n')
+    for _ in range(150):
+        changed = bytearray(good)
+        for _ in range(rng.randint(1, 4)): changed[rng.randrange(len(good)-4)] = rng.randrange(256)
+        asked.append(bytes(changed))
+    for data in asked: raw(port, data)
+    for data in asked[len(hosts)+len(origins):-150]:
+        assert raw(port, data)[9:12] in (b'200', b'400', b'404', b'413'), data
+    assert raw(port, good) == b'HTTP/1.1 200 OK'
+    time.sleep(.3)
+    assert capfd.readouterr().err == ''
+
+
+def http_get(port, path):
+    c = http.client.HTTPConnection('127.0.0.1', port, timeout=5)
+    c.request('GET', path)
+    body = c.getresponse().read()
+    c.close()
+    return body
+
+
 def test_page_asks_for_nothing_elsewhere(slide, tmp_path):
     page = build_viewer(slide, [one_map()], tmp_path/'page')
     own = [page, *(page.parent/n for n in ('viewer.js', 'viewer.css', 'data.js'))]
@@ -596,6 +811,30 @@ def test_page_asks_for_nothing_elsewhere(slide, tmp_path):
     assert all((page.parent/m['file']).is_file() for m in data['maps'])
     for part in ('openseadragon', 'annotorious'):
         assert 'Copyright' in (files('hipt_nb')/'static'/f'{part}.LICENSE.txt').read_text()
+
+
+def test_a_run_that_cannot_be_written_to(tmp_path, monkeypatch, caplog):
+    "Its pages go elsewhere, and nothing in it changes"
+    from hipt_nb import cli, run, viewer
+    from hipt_nb.cohort import read_manifest
+    from hipt_nb.core import HIPTError
+    from hipt_nb.phantom import make_slide
+    from hipt_nb.tiling import tile_cohort
+    make_slide(tmp_path/'one.tif', label='glandular', seed=1, size=2048)
+    r, manifest = run.Run(tmp_path/'run'), read_manifest(tmp_path/'one.tif')
+    r.keep_manifest(manifest)
+    tile_cohort(r, manifest, region_size=1024)
+    def refuse(self): raise HIPTError('read-only')
+    def stand(): return {p: p.stat().st_mtime_ns for p in (r.root, *r.root.rglob('*'))}
+    monkeypatch.setattr(run.Run, '_check', refuse)
+    before, served = stand(), []
+    def look(folder, *args, **kw): served.append(sorted(p.name for p in folder.iterdir()))
+    monkeypatch.setattr(viewer, 'serve', look)
+    cli.app(['view', str(r.root), '--static', str(tmp_path/'pages')], standalone_mode=False)
+    assert (tmp_path/'pages'/'one'/'tiles'/'0'/'0_0.jpg').exists()
+    cli.app(['view', str(r.root)], standalone_mode=False)
+    assert served == [['index.html', 'slides-list.js', 'slides.js']] and 'no note can be saved' in caplog.text
+    assert stand() == before
 
 
 @pytest.mark.parametrize('live', [False, True])

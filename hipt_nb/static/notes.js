@@ -9,12 +9,17 @@ const step = D.tiled.step;                 // Annotorious counts in pixels of th
 const notes = new Map();                   // id -> note as the page shows it
 const dirty = new Set();                   // ids that the server has not got yet
 const undone = [];                         // [id, what it was before], the latest last
-let sending = false, waiting = null, chosen = null, retry = null, classes = session.classes;
+const flying = new Set();                  // ids that are on their way
+const page = crypto.randomUUID();          // with every request goes who sends it and which one it is, as two may overtake
+let turn = 0, accepted = 0, flights = 0, waiting = null, chosen = null, retry = null, classes = session.classes;
 
 const css = color => `rgb(${color.join(',')})`;
 const style = a => { const c = css((notes.get(a.id) || classes[0]).color); return { fill: c, fillOpacity: .15, stroke: c, strokeWidth: 2 }; };
 const annotator = AnnotoriousOSD.createOSDAnnotator(viewer, { drawingMode: 'click', drawingEnabled: false, style });
 const store = annotator.state.store;
+// the drawing tool's layer and its handles do nothing that a key could ask for, so Tab passes them by; they are named
+function name(layer) { for (const e of [layer, ...layer.querySelectorAll('[tabindex="0"]')]) { e.setAttribute('tabindex', '-1'); e.setAttribute('aria-label', e === layer ? 'Shapes' : 'Corner of a shape'); } }
+for (const layer of $('slide').querySelectorAll('svg[tabindex]')) { name(layer); new MutationObserver(() => name(layer)).observe(layer, { childList: true, subtree: true }); }
 
 const tools = ['polygon', 'rectangle', 'freehand', 'point'];
 
@@ -45,30 +50,35 @@ function touch(id, before) {
   undone.push([id, before]);
   dirty.add(id); later();
 }
-function tell(text) { $('saved').textContent = text; state.saving = +(dirty.size > 0 || sending); $('undo').disabled = !undone.length; }
+function tell(text) { $('saved').textContent = text; state.saving = +(dirty.size > 0 || flights > 0); $('undo').disabled = !undone.length; }
 function later(ms = 400) { clearTimeout(waiting); tell('Saving …'); waiting = setTimeout(flush, ms); }
 function changeOf(id) {
   const n = notes.get(id), base = n ? n.version : null;
   if (!n || n.gone) return { id, base, gone: true };
   return { id, base, name: n.name, color: n.color, text: n.text, ring: n.spot ? (base === null ? [n.spot] : null) : n.points && (base === null || n.moved) ? n.points : null };
 }
-async function flush(keepalive = false) {
+// a page that is being left sends everything that no answer has come for, without waiting
+async function flush(leaving = false) {
   clearTimeout(waiting); clearTimeout(retry);
-  if (sending || !dirty.size) return;
-  const ids = [...dirty], sent = ids.map(changeOf), as = new Map(ids.map(id => [id, JSON.stringify(kept(notes.get(id)))]));
-  sending = true; dirty.clear(); tell('Saving …');
+  if (flights && leaving !== true) return;
+  const ids = [...new Set([...dirty, ...(leaving === true ? flying : [])])];
+  if (!ids.length) return;
+  const now = ++turn, as = new Map(ids.map(id => [id, JSON.stringify(kept(notes.get(id)))]));
+  const body = JSON.stringify({ author: $('author').value.trim(), page, turn: now, changes: ids.map(changeOf) });
+  flights++; dirty.clear(); for (const id of ids) flying.add(id);
+  tell('Saving …');
+  const landed = () => { if (!--flights) flying.clear(); };
   try {
-    const answer = await fetch('notes', { method: 'POST', keepalive, headers: { 'Content-Type': 'application/json', 'X-HIPT-Token': session.token },
-      body: JSON.stringify({ author: $('author').value.trim(), changes: sent }) });
+    const keepalive = leaving === true && body.length < 20000;      // browsers allow 64 kB in all
+    const answer = await fetch('notes', { method: 'POST', keepalive, headers: { 'Content-Type': 'application/json', 'X-HIPT-Token': session.token }, body });
     if (answer.status !== 200 && answer.status !== 409) throw new Error(answer.statusText);
     const result = await answer.json();
-    sending = false;
+    landed();
     for (const id of ids) if (JSON.stringify(kept(notes.get(id))) !== as.get(id)) dirty.add(id);   // changed again meanwhile
-    accept(result, result.conflicts || []);
-    state.saved = result.notes.length;
-    if (dirty.size) later(); else tell(`All ${result.notes.length} notes are saved`);
+    if (now > accepted) { accepted = now; accept(result, result.conflicts || []); state.saved = result.notes.length; }
+    if (dirty.size) later(); else if (!flights) tell(`All ${result.notes.length} notes are saved`);
   } catch (e) {
-    sending = false;
+    landed();
     for (const id of ids) dirty.add(id);
     tell(`NOT SAVED: ${e.message}. Trying again; do not close this page`);
     retry = setTimeout(flush, 3000);
@@ -126,7 +136,7 @@ function select(id, focus = false) {
   chosen = id; $('note').hidden = !id;
   if (!id) return;
   const n = notes.get(id);
-  $('class').value = n.name; $('text').value = n.text;
+  $('class').value = n.name; $('text').value = n.text; $('color').value = '#' + n.color.map(v => v.toString(16).padStart(2, '0')).join('');
   $('by').textContent = [n.author, n.date && new Date(n.date).toLocaleString()].filter(Boolean).join(', ');
   if (focus) $('text').focus();
 }
@@ -184,8 +194,22 @@ viewer.addHandler('canvas-release', () => {
 });
 viewer.addHandler('canvas-click', e => { if (tool === 'point' && e.quick) { e.preventDefaultAction = true; put({ kind: 'Point', points: null, spot: hiptViewer.toSlide(e.position) }); } });
 
+// the same without a mouse: each Enter is a corner in the middle of the view
+let corners = [];
+function place([x, y]) {
+  if (!tool || tool === 'freehand') return;
+  if (tool === 'point') return put({ kind: 'Point', points: null, spot: [x, y] });
+  const first = corners[0], last = corners[corners.length - 1], again = last && hiptViewer.at(...last).distanceTo(hiptViewer.at(x, y)) < 3;
+  if (!again) corners.push([x, y]);
+  const box = tool === 'rectangle' && corners.length === 2;
+  if (box) corners = [first, [x, first[1]], [x, y], [first[0], y]];
+  if (box || (again && corners.length > 2)) { const ring = corners; corners = []; sketch(); put({ points: [...ring, ring[0]] }); } else sketch();
+}
+function sketch() { if (trail || !tool) return; const line = document.createElementNS(NS, 'polyline'); line.setAttribute('points', corners.map(p => { const q = hiptViewer.at(...p); return `${q.x},${q.y}`; }).join(' ')); $('ruler').replaceChildren(line); }
+viewer.addHandler('update-viewport', () => { if (corners.length) sketch(); });
+
 function drawing(what) {
-  tool = what; if (what) hiptViewer.measureOn(false);
+  tool = what; if (corners.length) { corners = []; $('ruler').replaceChildren(); } if (what) hiptViewer.measureOn(false);
   const theirs = what && !ours.includes(what);
   if (theirs) annotator.setDrawingTool(what);
   annotator.setDrawingEnabled(!!theirs); state.drawing = +!!what;
@@ -193,7 +217,8 @@ function drawing(what) {
   setTimeout(() => { viewer.gestureSettingsMouse.dblClickToZoom = !+state.drawing; }, what ? 0 : 600);
   for (const t of tools) $('draw-' + t).setAttribute('aria-pressed', what === t);
   $('hint').textContent = { polygon: 'Click each corner, double-click to finish', rectangle: 'Click two opposite corners', freehand: 'Draw with the button held down', point: 'Click the place' }[what] || '';
-  if (what) $('hint').textContent += ', Esc to stop';
+  if (what) viewer.canvas.focus();
+  if (what) $('hint').textContent += (what === 'freehand' ? '' : '; or Enter for the middle of the view') + ', Esc to stop';
 }
 function mark(name) {
   const c = viewer.viewport.getCenter(true), x = c.x * D.width, y = c.y * D.width, r = D.regions.find(r => x >= r.x && x < r.x + r.size && y >= r.y && y < r.y + r.size);
@@ -220,6 +245,11 @@ $('class').addEventListener('change', () => {
   }
   set(chosen, { name: c.name, color: c.color }); select(chosen);
 });
+$('color').addEventListener('change', () => {
+  const hex = $('color').value, color = [1, 3, 5].map(k => parseInt(hex.slice(k, k + 2), 16)), name = notes.get(chosen).name;
+  classes.find(c => c.name === name).color = color;
+  for (const n of [...notes.values()]) if (n.name === name && !n.gone) set(n.id, { color });
+});
 $('text').addEventListener('input', () => { const n = notes.get(chosen); if (n && n.text !== $('text').value) set(chosen, { text: $('text').value }); });
 $('text').addEventListener('keydown', e => { if (e.key === 'Escape') { e.stopPropagation(); $('text').blur(); } });
 $('note').addEventListener('submit', e => e.preventDefault());
@@ -241,15 +271,17 @@ $('bring').addEventListener('change', async () => {
 $('yes').addEventListener('click', () => mark('Relevant')); $('no').addEventListener('click', () => mark('Not relevant'));
 try { $('author').value = localStorage.getItem('hipt-author') || ''; } catch { /* a frame without storage */ }
 $('author').addEventListener('change', () => { try { localStorage.setItem('hipt-author', $('author').value.trim()); } catch { /* as above */ } });
-window.addEventListener('beforeunload', e => { if (dirty.size || sending) { flush(true); e.preventDefault(); } });
-document.addEventListener('visibilitychange', () => { if (document.hidden) flush(true); });
+const open = () => dirty.size || flights || $('conflicts').children.length;
+window.addEventListener('beforeunload', e => { if (open()) { flush(true); e.preventDefault(); } });
+window.addEventListener('pagehide', () => { if (dirty.size) flush(true); });
+document.addEventListener('visibilitychange', () => { if (document.hidden && dirty.size) flush(true); });
 
 Object.assign(hiptViewer.keys, {
   d: () => drawing(+state.drawing ? null : 'polygon'), e: () => drawing(+state.drawing ? null : 'freehand'), r: () => mark('Relevant'), x: () => mark('Not relevant'), u: undo,
   Escape: () => { if (+state.drawing) { annotator.cancelDrawing && annotator.cancelDrawing(); drawing(null); } else { annotator.cancelSelected(); select(null); } },
   Delete: () => chosen && remove(chosen), Backspace: () => chosen && remove(chosen) });
-hiptViewer.leave = async () => { await flush(); for (let i = 0; i < 50 && (dirty.size || sending); i++) await new Promise(r => setTimeout(r, 50)); return !dirty.size; };
-Object.assign(hiptViewer, { annotator: () => annotator, notes: () => [...notes.values()].filter(n => !n.gone) });
+hiptViewer.leave = async () => { await flush(); if ($('conflicts').children.length) { $('conflicts').scrollIntoView(); $('conflicts').querySelector('button').focus(); } for (let i = 0; i < 50 && (dirty.size || flights); i++) await new Promise(r => setTimeout(r, 50)); return !open(); };
+Object.assign(hiptViewer, { place, annotator: () => annotator, notes: () => [...notes.values()].filter(n => !n.gone) });
 $('notes').hidden = false; $('mark').hidden = !D.regions.length;
 for (const e of document.querySelectorAll('.with-notes')) e.hidden = false;
 accept({ notes: session.notes, agreement: session.agreement }, []);

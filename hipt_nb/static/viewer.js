@@ -7,7 +7,7 @@ document.title = D.name; $('name').textContent = D.name; $('label').textContent 
 $('slides').hidden = !D.listed;   // before the viewer measures its place
 
 const viewer = OpenSeadragon({
-  element: $('slide'), drawer: 'canvas', showNavigationControl: false, showNavigator: true, navigatorPosition: 'BOTTOM_RIGHT', navigatorOpacity: 1, navigatorBackground: '#f3f3f3', navigatorBorderColor: '#888',
+  element: $('slide'), drawer: 'canvas', showNavigationControl: false, showNavigator: true, navigatorPosition: 'BOTTOM_RIGHT', navigatorOpacity: 1, navigatorMaintainSizeRatio: true, navigatorBackground: '#f3f3f3', navigatorBorderColor: '#888',
   maxZoomPixelRatio: 4, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true }, silenceMultiImageWarnings: true, animationTime: matchMedia('(prefers-reduced-motion: reduce)').matches ? 0 : .5, imageSmoothingEnabled: true, placeholderFillStyle: '#f3f3f3',
   tileSources: [{ width: D.tiled.span, tileSource: {
     width: D.tiled.width, height: D.tiled.height, tileSize: D.tiled.tile, tileOverlap: 0, minLevel: 0, maxLevel: D.tiled.levels - 1,
@@ -22,7 +22,8 @@ window.HIPT_MAPS = [];
 function part(tag, what) { return new Promise((done, failed) => { const e = Object.assign(document.createElement(tag), what); e.onload = done; e.onerror = () => failed(new Error(e.src || e.href)); document.head.append(e); }); }
 async function values(i) {
   if (pictures[i]) return pictures[i];
-  await part('script', { src: D.maps[i].file });
+  const file = D.maps[i].file;
+  if (file.endsWith('.json')) window.HIPT_MAPS[i] = await asked('tokens', file); else await part('script', { src: file });
   const image = Object.assign(new Image(), { src: window.HIPT_MAPS[i] });
   await image.decode();
   const { width, height } = image, context = Object.assign(document.createElement('canvas'), { width, height }).getContext('2d', { colorSpace: 'srgb' });
@@ -30,6 +31,7 @@ async function values(i) {
   window.HIPT_MAPS[i] = null;
   return pictures[i] = { width, height, data: context.getImageData(0, 0, width, height).data };
 }
+async function asked(what, address) { const answer = await fetch(address); if (!answer.ok) throw new Error(`${what}: ${answer.statusText}`); return answer.json(); }
 const share = (v, k) => v.data[4 * k + 3] ? (256 * v.data[4 * k] + v.data[4 * k + 1]) / 65535 : NaN;
 // colours, enlarged so that cells stay sharp, but no finer than the slide: the drawing tool counts in pixels of the finest image
 function coloured(i) {
@@ -50,13 +52,13 @@ function coloured(i) {
 // a map is one image laid over the area it covers; width 1 is the slide's width
 async function load(i) {
   try { await values(i); } catch (e) { state.error = e.message || D.maps[i].file; return; }
-  const m = D.maps[i], now = asked[i] = (asked[i] || 0) + 1;
+  const m = D.maps[i], now = loads[i] = (loads[i] || 0) + 1;
   viewer.addTiledImage({
     tileSource: { type: 'image', url: coloured(i), buildPyramid: false }, x: m.x / D.width, y: m.y / D.width, width: m.width / D.width, opacity: 0,
-    success: e => { if (now !== asked[i]) return viewer.world.removeItem(e.item); if (items[i]) viewer.world.removeItem(items[i]); items[i] = e.item; draw(); },
+    success: e => { if (now !== loads[i]) return viewer.world.removeItem(e.item); if (items[i]) viewer.world.removeItem(items[i]); items[i] = e.item; draw(); },
     error: () => { state.error = m.file; } });
 }
-const asked = [];
+const loads = [];
 function recolour() { if (layer >= 0 && pictures[layer]) load(layer); draw(); }
 
 const number = v => Math.abs(v) >= 1e4 || (v && Math.abs(v) < 1e-3) ? v.toExponential(2) : String(+v.toPrecision(3));
@@ -74,12 +76,21 @@ function draw() {
 }
 
 // layers of one level share a line; two selectors switch between its heads and scalings
-const levels = [...new Set(D.maps.map(m => m.level))], of = (level, head, scaling) => D.maps.findIndex(m => m.level === level && (head === undefined || m.head === head) && (scaling === undefined || m.scaling === scaling));
+const TOKENS = 'tokens', levels = [...new Set([...D.maps.map(m => m.level), ...(D.tokens ? [TOKENS] : [])])];
+const of = (level, head, scaling, region) => D.maps.findIndex(m => m.level === level && (head === undefined || m.head === head) && (scaling === undefined || m.scaling === scaling) && (region === undefined || m.region === region));
+const nearest = (level, m, region) => [of(level, m.head, m.scaling, region), of(level, undefined, m.scaling, region), of(level, undefined, undefined, region)].find(i => i >= 0);
+let following = false, look = {};          // tokens: shown of the region in the middle, with the head and scaling last chosen
 function choose(i) {
-  layer = Math.max(-1, Math.min(D.maps.length - 1, i));
+  const m = D.maps[Math.max(-1, Math.min(D.maps.length - 1, i))];
+  following = !!m && m.level === TOKENS;
+  if (following && !inMiddle(m.region)) { look = m; return follow(); }
+  shown(m);
+}
+function shown(m) {
+  layer = m ? D.maps.indexOf(m) : -1;
+  if (m) look = m;
   if (layer >= 0 && items[layer] === null) { items[layer] = undefined; load(layer); }
-  const m = D.maps[layer];
-  $('layers').querySelectorAll('input')[m ? levels.indexOf(m.level) + 1 : 0].checked = true;
+  $('layers').querySelectorAll('input')[following ? levels.indexOf(TOKENS) + 1 : m ? levels.indexOf(m.level) + 1 : 0].checked = true;
   for (const key of ['head', 'scaling']) {
     const values = m ? [...new Set(D.maps.filter(o => o.level === m.level).map(o => o[key]))] : [], box = $(key);
     box.replaceChildren(...values.map(v => new Option(v)));
@@ -89,16 +100,39 @@ function choose(i) {
   draw();
 }
 function toLevel(k) {
-  if (k < 0) return choose(-1);
-  const m = D.maps[layer] || {}, level = levels[Math.min(k, levels.length - 1)];
-  choose([of(level, m.head, m.scaling), of(level, undefined, m.scaling), of(level)].find(i => i >= 0));
+  if (k < 0) { following = false; return shown(); }
+  const level = levels[Math.min(k, levels.length - 1)];
+  following = level === TOKENS;
+  if (following) follow(); else shown(D.maps[nearest(level, look)]);
 }
-const current = () => layer < 0 ? -1 : levels.indexOf(D.maps[layer].level);
+const current = () => following ? levels.indexOf(TOKENS) : layer < 0 ? -1 : levels.indexOf(D.maps[layer].level);
 function other(key, value) {
   const m = D.maps[layer];
   if (!m) return;
-  const want = { ...m, [key]: value }, i = of(m.level, want.head, want.scaling);
-  if (i >= 0) choose(i);
+  const want = { ...m, [key]: value }, i = of(m.level, want.head, want.scaling, m.region);
+  if (i >= 0) shown(D.maps[i]);
+}
+// the tokens of the region in the middle: those that came with the page, or computed by its server
+const middle = () => { const c = viewer.viewport.getCenter(true); return regionAt(c.x * D.width, c.y * D.width); };
+const inMiddle = name => { const r = middle(); return !!r && r.name === name; };
+let computing = null;
+function follow() {
+  if (!following) return;
+  const r = middle(), i = r ? nearest(TOKENS, look, r.name) : undefined, say = text => { $('tell').textContent = text; };
+  if (i !== undefined) { if (i !== layer || state.layer !== String(i)) { say(''); shown(D.maps[i]); } return; }
+  const close = r && viewer.viewport.getBounds(true).width * D.width < 3 * r.size;
+  shown(close && D.tokens ? undefined : D.maps[nearest(TOKENS, look)]);
+  if (!D.tokens) say(`Tokens are here of ${[...new Set(D.maps.filter(m => m.level === TOKENS).map(m => m.region))].join(', ')}`);
+  else if (!close) say('Go to a region to see its tokens');
+  else if (computing) say(`Computing the tokens of ${computing} …`);
+  else compute(r.name);
+}
+async function compute(name) {
+  computing = name; $('tell').textContent = `Computing the tokens of ${name} …`;
+  let failed = '';
+  try { for (const m of await asked(name, `tokens/${name}.json`)) { D.maps.push(m); items.push(null); pictures.push(null); } } catch (e) { failed = e.message; }
+  computing = null;
+  if (failed) { if (following) $('tell').textContent = `No tokens of ${failed}`; } else { state.computed = name; follow(); }
 }
 const next = key => { const box = $(key); if (box.options.length > 1) other(key, box.options[(box.selectedIndex + 1) % box.options.length].value); };
 ['slide only', ...levels].forEach((name, i) => {
@@ -120,7 +154,7 @@ function scale() {
   $('scale').querySelector('small').textContent = `${perPixel >= 10 ? perPixel.toFixed(0) : perPixel.toPrecision(2)} µm/px, ${(10 / perPixel).toPrecision(2)}×`;
 }
 for (const event of ['open', 'animation', 'resize', 'update-viewport']) viewer.addHandler(event, scale);
-viewer.addOnceHandler('open', () => { choose(D.maps.length ? 0 : -1); grid(); state.ready = D.maps.length; });
+viewer.addOnceHandler('open', () => { choose(D.maps.length ? 0 : -1); viewer.addHandler('animation-finish', follow); grid(); state.ready = D.maps.length; });
 
 // the grid of regions, and buttons that jump to the most attended ones
 const NS = 'http://www.w3.org/2000/svg', regions = D.regions.filter(r => r.score !== null).sort((a, b) => b.score - a.score);
@@ -152,7 +186,7 @@ regions.slice(0, 8).forEach((r, i) => {
   const b = $('most').querySelector('div').appendChild(document.createElement('button'));
   b.type = 'button'; b.textContent = `${r.name}: ${r.score.toFixed(2)}`; b.addEventListener('click', () => visit(i));
 });
-$('most').hidden = !regions.length;
+$('most').hidden = !regions.length; $('opacity-box').hidden = !levels.length; $('gridded').closest('label').hidden = !D.regions.length;
 for (const event of ['open', 'animation', 'resize', 'update-viewport']) viewer.addHandler(event, grid);
 $('gridded').addEventListener('change', grid);
 
@@ -183,13 +217,19 @@ function ruler(points = measure) {
   text.textContent = state.measured = length(Math.hypot(bx - ax, by - ay));
   svg.replaceChildren(line, text);
 }
-function measureOn(on = !measuring) { measuring = on; measure = []; ruler(); $('measure').setAttribute('aria-pressed', on); $('tell').textContent = on ? 'Click where the line begins and where it ends' : ''; }
+function measureOn(on = !measuring) { measuring = on; measure = []; ruler(); $('measure').setAttribute('aria-pressed', on); $('tell').textContent = on ? 'Click where the line begins and where it ends, or press Enter for the middle of the view' : ''; if (on) viewer.canvas.focus(); }
+function measureTo(place) { measure = measure.length === 1 ? [...measure, place] : [place]; ruler(); }
 viewer.addHandler('canvas-click', e => {
   if (!measuring || !e.quick) return;
   e.preventDefaultAction = true;
-  measure = measure.length === 1 ? [...measure, toSlide(e.position)] : [toSlide(e.position)];
-  ruler();
+  measureTo(toSlide(e.position));
 });
+// without a mouse, Enter stands for a click on the cross in the middle of the view, and what lies there is told
+const centre = () => { const c = viewer.viewport.getCenter(true); return [c.x * D.width, c.y * D.width]; };
+let byKey = false;
+function cross() { $('cross').toggleAttribute('hidden', !byKey); $('under').setAttribute('aria-live', byKey ? 'polite' : 'off'); if (byKey) $('under').textContent = under(...centre()); }
+viewer.addHandler('update-viewport', cross);
+document.addEventListener('pointermove', () => { if (byKey) { byKey = false; cross(); } });
 for (const event of ['animation', 'resize', 'update-viewport']) viewer.addHandler(event, () => ruler());
 
 // magnification: 10 µm per pixel are 1×
@@ -224,7 +264,8 @@ function snapshot() {
 // a second view beside this one, of this slide or another, that moves along
 let partner = null, told = '';
 function beside(href) {
-  $('beside-frame').hidden = !href; $('beside-frame').src = href ? href + '#beside=1&' + where() : 'about:blank';
+  const bare = href === 'index.html' ? '&layer=-1' : '';            // of this slide, the tissue without the map over it
+  $('beside-frame').hidden = !href; $('beside-frame').src = href ? href + '#beside=1&' + (bare ? where().replace(/&layer=[^&]*/, bare) : where()) : 'about:blank';
   partner = href ? $('beside-frame').contentWindow : null;
 }
 const inFrame = new URLSearchParams(location.hash.slice(1)).has('beside');
@@ -248,7 +289,7 @@ window.addEventListener('message', e => {
   told = JSON.stringify({ hipt: 'view', x: c.x * D.width * unit, y: c.y * D.width * unit, wide: viewer.viewport.getBounds(true).width * D.width * unit, turn: viewer.viewport.getRotation() });
 });
 for (const event of ['animation', 'rotate']) viewer.addHandler(event, tellPartner);
-$('beside').append(new Option('nothing', ''), new Option('this slide', 'index.html'));
+$('beside').append(new Option('nothing', ''), new Option('this slide without the map', 'index.html'));
 $('beside').addEventListener('change', e => beside(e.target.value));
 
 // other slides of the run
@@ -290,6 +331,7 @@ const keys = {
   ArrowLeft: () => pan(-1, 0), ArrowRight: () => pan(1, 0), ArrowUp: () => pan(0, -1), ArrowDown: () => pan(0, 1),
   '.': () => toLevel(Math.min(current() + 1, levels.length - 1)), ',': () => toLevel(current() - 1), h: () => next('head'), s: () => next('scaling'),
   '[': () => step(-5), ']': () => step(5), ' ': () => { hidden = !hidden; draw(); }, g: () => { $('gridded').checked = !$('gridded').checked; grid(); },
+  Enter: () => { if (measuring) measureTo(centre()); else if (hiptViewer.place) hiptViewer.place(centre()); },
   m: () => measureOn(), o: () => turn(90), i: () => snapshot(), n: () => visit(visited + 1), p: () => visit(visited < 0 ? -1 : visited - 1), f: () => full(), '?': () => help.showModal() };
 // OpenSeadragon's own keys would act a second time
 viewer.innerTracker.keyHandler = null; viewer.innerTracker.keyDownHandler = null;
@@ -298,15 +340,20 @@ document.addEventListener('keydown', e => {
   if (!f || e.ctrlKey || e.metaKey || e.altKey || help.open || at.closest('textarea, select, input[type=text]')) return;
   if (at.closest('button, a, summary, input[type=checkbox], input[type=radio]') && (e.key === ' ' || e.key === 'Enter')) return;      // the control is pressed
   if (at.closest('input[type=range], input[type=radio]') && e.key.startsWith('Arrow')) return;
-  e.preventDefault(); f();
+  if (e.key.length === 1 && e.key !== ' ' && !$('letters').checked) return;
+  byKey = byKey || e.key === 'Enter' || e.key.startsWith('Arrow');
+  e.preventDefault(); f(); cross();
 });
+// letters as keys can be switched off, for those who talk to their computer or hit keys by accident
+try { $('letters').checked = localStorage.getItem('hipt-letters') !== 'off'; } catch { /* a frame without storage */ }
+$('letters').addEventListener('change', () => { try { localStorage.setItem('hipt-letters', $('letters').checked ? 'on' : 'off'); } catch { /* as above */ } });
 function full() { document.fullscreenElement ? document.exitFullscreen() : $('slide').requestFullscreen(); }
 for (const [id, key] of [['zoom-in', '+'], ['zoom-out', '-'], ['home', '0'], ['turn', 'o'], ['full', 'f'], ['help-open', '?'], ['measure', 'm'], ['snapshot', 'i']]) $(id).addEventListener('click', () => keys[key]());
 
 // a link to this very view
 function where() {
   const c = viewer.viewport.getCenter(true), z = viewer.viewport.getZoom(true), r = viewer.viewport.getRotation();
-  return `x=${Math.round(c.x * D.width)}&y=${Math.round(c.y * D.width)}&z=${+z.toFixed(3)}&layer=${layer}${r ? '&turn=' + r : ''}`;
+  return `x=${Math.round(c.x * D.width)}&y=${Math.round(c.y * D.width)}&z=${+z.toFixed(3)}&layer=${following ? TOKENS : layer}${r ? '&turn=' + r : ''}`;
 }
 function place() { if (isFinite(viewer.viewport.getZoom(true))) history.replaceState(null, '', '#' + (inFrame ? 'beside=1&' : '') + where()); }
 function toPlace() {
@@ -316,7 +363,7 @@ function toPlace() {
   viewer.viewport.zoomTo(+at.get('z'), null, true);
   viewer.viewport.panTo(new OpenSeadragon.Point(+at.get('x') / D.width, +at.get('y') / D.width), true);
   if (at.has('turn')) turn(+at.get('turn') - viewer.viewport.getRotation());
-  if (at.has('layer')) choose(+at.get('layer'));
+  if (at.get('layer') === TOKENS) toLevel(levels.indexOf(TOKENS)); else if (at.has('layer')) choose(+at.get('layer'));
 }
 viewer.addOnceHandler('open', () => { toPlace(); for (const event of ['animation-finish', 'rotate']) viewer.addHandler(event, place); });
 window.addEventListener('hashchange', toPlace);
@@ -337,6 +384,6 @@ async function led() {
   }
 }
 if (D.live && new URLSearchParams(location.hash.slice(1)).has('framed')) viewer.addOnceHandler('open', led);
-window.hiptViewer = { viewer, D, choose, items, keys, agreed: agreement, toRegion, regionAt, toSlide, at, snapshot, photograph, measureOn };
+window.hiptViewer = { viewer, D, choose, items, keys, agreed: agreement, toRegion, regionAt, toSlide, at, snapshot, photograph, measureOn, centre };
 if (D.live) viewer.addOnceHandler('open', () => notes().catch(e => { state.error = e.message; }));
 })();
