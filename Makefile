@@ -23,7 +23,7 @@ $(STAMP): settings.ini setup.py pyproject.toml constraints.txt
 	  echo "$(PYTHON) comes without venv: install it (Debian, Ubuntu: apt install python3-venv) and run make again"; exit 1; }
 	@echo "Setting up $(VENV) (once): needs 6 GB of disk and takes some minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) $(PIP_ARGS) -e '.[dev,docs,encoders,baselines,tables,stain,cluster]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) $(PIP_ARGS) -e '.[dev,docs,encoders,baselines,tables,stain,cluster,dask,remote]'
 	@touch $@
 
 demo: $(STAMP)

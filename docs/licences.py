@@ -41,7 +41,10 @@ def is_allowed(expression):
     return eval(parts, {'__builtins__': {}})  # `True`, `False`, `and`, `or` and brackets, nothing else
 
 
-def installed(package='hipt_nb', extras=('dev', 'docs', 'encoders', 'baselines')):
+EXTRAS = 'dev', 'docs', 'encoders', 'baselines', 'tables', 'cluster', 'dask', 'remote'
+
+
+def installed(package='hipt_nb', extras=EXTRAS):
     "What a package requires on this machine, with what that requires: name → distribution"
     from packaging.requirements import Requirement
     found, left = {}, [(package, frozenset(extras))]

@@ -381,7 +381,8 @@ def attend_cohort(
     run.record(step, params, f'maps/{hipt.name}', redo=redo)
     encoder = cache(partial(_encoder_or_note, run, hipt, weights, device))
     attend_row = partial(_attend_row, run, hipt=hipt, model=model, top=top, offsets=offsets, encoder=encoder, redo=redo)
-    counts = each_slide(manifest, attend_row, run, step)
+    def needs(row): return redo or not run.maps(hipt.name, row.slide_id).with_suffix('.jpg').exists()
+    counts = each_slide(manifest, attend_row, run, step, needs=needs)
     gone = [r.slide_id for r in manifest.itertuples() if not Path(r.path).exists()]
     if gone and not hipt.held and counts['done']: logger.warning(f"note: {len(gone)} of {len(manifest)} slides are not "
         "there: their maps have no attention inside patches, and there are no pictures of them")

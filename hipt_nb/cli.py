@@ -6,10 +6,10 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'OldModel', 'Bags',
-           'Seed', 'Redo', 'Shard', 'Slurm', 'Jobs', 'DryRun', 'Level', 'Folds', 'Repeats', 'BySite', 'Splits',
-           'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info', 'Areas', 'tile', 'pretrain', 'embed', 'import_weights',
-           'train', 'knn', 'probe', 'evaluate', 'predict', 'attend', 'report', 'status', 'view', 'export', 'import_',
-           'tcga', 'demo', 'main']
+           'Seed', 'Redo', 'Shard', 'Slurm', 'Jobs', 'Dask', 'Stage', 'DryRun', 'Level', 'Folds', 'Repeats', 'BySite',
+           'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info', 'Areas', 'tile', 'pretrain', 'embed',
+           'import_weights', 'train', 'knn', 'probe', 'evaluate', 'predict', 'attend', 'report', 'status', 'view',
+           'export', 'import_', 'tcga', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, shlex, signal, sys, time, warnings
@@ -61,7 +61,15 @@ Slurm    = Annotated[Optional[str], _option(
     "Submit to Slurm instead, with these settings: partition=gpu,time=240,gpus=1 (time in minutes; also nodes, tasks, "
     "cpus, mem, account, notice, and any option of sbatch). Needs the extra cluster.")]
 Jobs     = Annotated[Optional[int], _option(
-    "With --slurm: an array of so many tasks, each with a share of the slides.", min=1)]
+    "With --slurm: an array of so many tasks, each with a share of the slides. With --dask: so many shares, one for "
+    "each worker if not given.", min=1)]
+Dask     = Annotated[Optional[str], _option(
+    "Hand the slides to a running Dask cluster, with the address of its scheduler: tcp://head:8786. Needs the extra "
+    "dask.", metavar='ADDRESS')]
+Stage    = Annotated[Optional[str], _option(
+    "Copy each slide to this folder on a local disk while the one before is worked on, and delete it afterwards; all "
+    "jobs of a machine together use so many GB of it at most. Slides may then be https://, s3:// or gs:// addresses.",
+    metavar='DIR[:GB]')]
 DryRun   = Annotated[bool, typer.Option('--dry-run', help="With --slurm: only print the sbatch file.")]
 
 # %% ../nbs/16_cli.ipynb #c69ad21d
@@ -106,29 +114,63 @@ def _share(
 
 def _by_ranks(): return 'auto' if int(os.environ.get('WORLD_SIZE', 1))>1 else None
 
+def _use_stage(text):
+    "Copy slides to a local disk, if the command was told to"
+    from hipt_nb.stage import Stage, staging
+    if text: staging.set(Stage.of(text))
+
 def _submit(
     out,           # run folder
     slurm,         # settings, as typed
     jobs,          # number of shares
     dry_run,       # print the sbatch file instead
     ranks=False,   # one job, whose tasks are ranks, instead of shares
+    dask=None,     # address of a cluster of Dask, in place of Slurm
 ):
-    "Submit the command that was typed to Slurm, as an array of shares or as one training"
-    from hipt_nb.cluster import Task, queue_lines, sbatch_text, slurm_settings, submit
-    run, settings = Run(out), slurm_settings(slurm)
-    args = _without([a for a in sys.argv[1:] if a!='--dry-run'], '--slurm', '--jobs')
-    if '--shard' in args: raise HIPTError("--slurm makes the shares itself: say how many with --jobs, without --shard")
+    "Submit the command that was typed to Slurm, as an array of shares or as one training; or to Dask"
+    from hipt_nb.cluster import slurm_settings
+    run, args = Run(out), _without([a for a in sys.argv[1:] if a!='--dry-run'], '--slurm', '--jobs', '--dask')
+    if '--shard' in args:
+        raise HIPTError("--slurm and --dask make the shares themselves: say how many with --jobs, without --shard")
+    if dask: return _to_dask(run, dask, args, jobs, slurm)
+    settings = slurm_settings(slurm)
     gpus, n = settings.get('gpus_per_node', 0), 1 if ranks else jobs or 1
     if ranks: settings.setdefault('ntasks_per_node', max(1, gpus))
     elif gpus>1 and args[0]=='embed' and '--gpus' not in args: args += ['--gpus', str(gpus)]
+    _to_slurm(run, out, f'hipt-{args[0]}', _tasks(run, args, n, ranks), settings, dry_run)
+
+def _tasks(run, args, n, ranks=False):
+    "A command as so many shares"
+    from hipt_nb.cluster import Task
     shares = [['--shard', f'{i}/{n}'] for i in range(1, n+1)] if n>1 else [[]]
-    tasks = [Task(args+share, os.getcwd(), str(run.root.resolve()), ranks) for share in shares]
-    name = f'hipt-{args[0]}'
+    return [Task(args+share, os.getcwd(), str(run.root.resolve()), ranks) for share in shares]
+
+def _to_slurm(run, out, name, tasks, settings, dry_run):
+    from hipt_nb.cluster import queue_lines, sbatch_text, submit
     if dry_run: return print(sbatch_text(run, name, tasks, settings))
+    verb, n = name.removeprefix('hipt-'), len(tasks)
     number, logs = submit(run, name, tasks, settings)
-    print(f"{args[0]}: job {number} submitted{f', {n} tasks' if n>1 else ''}; logs in {logs}/{number}*.out")
+    print(f"{verb}: job {number} submitted{f', {n} tasks' if n>1 else ''}; logs in {logs}/{number}*.out")
     for line in queue_lines(run): print(f'  {line}')
-    print(f"{args[0]}: see how far it is with 'hipt status {out}'")
+    print(f"{verb}: see how far it is with 'hipt status {out}'")
+
+def _to_dask(run, address, args, jobs, slurm):
+    "Shares on a cluster of Dask; ends with the worst of their exit codes"
+    from hipt_nb.cluster import Dask
+    if slurm: raise HIPTError("--slurm and --dask are two clusters: give one")
+    with Dask(address) as cluster:
+        tasks = _tasks(run, args, jobs or cluster.workers)
+        print(f"{args[0]}: {len(tasks)} shares on {cluster.workers} workers; logs in {run.root/'dask'}", flush=True)
+        codes = []
+        for i,code,said in cluster.run(run, args[0], tasks):
+            print(f"{args[0]}: share {i+1} of {len(tasks)}{f' (exit code {code})' if code else ''}: {said}", flush=True)
+            codes.append(code)
+    _end_as(codes)
+
+def _end_as(codes):
+    "End with the worst of several exit codes: that some slides failed is the least"
+    wrong = [c for c in codes if c not in (0, SOME_FAILED)]
+    if code := (wrong or [max(codes)])[0]: raise typer.Exit(abs(code))
 
 SOME_FAILED = 3
 
@@ -256,12 +298,13 @@ def tile(
     upsample:Annotated[bool, typer.Option(
         '--upsample', help="Allow --mpp finer than a slide's level 0, which shows no more than it does.")]=False,
     slide_mpp:SlideMpp=None, workers:Workers=1, redo:Redo=False, shard:Shard=None,
-    slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False,
+    stage:Stage=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False, dask:Dask=None,
 ):
     "Find tissue, lay regions and patches over it. Writes tiles/{slide}.h5, .jpg and .geojson, and tiles.csv."
     from hipt_nb.tiling import Tiling, tile_cohort, tile_table, usual_preset
     run, whole = Run(out), _read(slides)
-    if slurm: return _submit(out, slurm, jobs, dry_run)
+    if slurm or dask: return _submit(out, slurm, jobs, dry_run, dask=dask)
+    _use_stage(stage)
     manifest = _share(whole, shard, run)
     if len(manifest)<len(whole): run.keep_manifest(whole)
     areas = {k: v for k,v in dict(mask=mask, include=include, exclude=exclude).items() if v}
@@ -368,15 +411,16 @@ def embed(
         "not.", '--icc/--no-icc')]=None,
     device:Device='auto', redo:Redo=False,
     gpus:Annotated[Optional[int], _option("A process on each of so many GPUs of this machine.", min=1)]=None,
-    shard:Shard=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False,
+    shard:Shard=None, stage:Stage=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False, dask:Dask=None,
 ):
     "Turn tiled slides into features. Writes features/{model}/{slide}.h5."
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
     hipt = get_model(model, run, _own_device(device), weights)
     manifest = _read(slides, opened=hipt.held)
-    if slurm: return _submit(out, slurm, jobs, dry_run)
+    if slurm or dask: return _submit(out, slurm, jobs, dry_run, dask=dask)
     if gpus and gpus>1: return _on_devices(gpus, device, shard)
+    _use_stage(stage)
     manifest = _share(manifest, shard, run)
     counts = embed_cohort(run, manifest, hipt, batch_size=batch_size, precision=precision,
                           skip_bad=skip_bad_regions, redo=redo, stain=stain, icc=icc)
@@ -394,9 +438,7 @@ def _on_devices(n, device, shard):
     args = _without(sys.argv[1:], '--gpus', '--shard', '--device')
     jobs = [subprocess.Popen([sys.executable, '-m', 'hipt_nb.cli', *args, '--shard', f'{i*n+k}/{of*n}', '--device',
                               'cpu' if device=='cpu' else f'cuda:{k}']) for k in range(n)]
-    codes = [p.wait() for p in jobs]
-    wrong = [c for c in codes if c not in (0, SOME_FAILED)]
-    if code := (wrong or [max(codes)])[0]: raise typer.Exit(abs(code))
+    _end_as([p.wait() for p in jobs])
 
 def _own_device(name):
     "Of several processes that torchrun started, each has a GPU of its own"
@@ -755,7 +797,7 @@ def predict(
     slides:Slides, out:Out, encoder:Encoder=None,
     trained:Annotated[Optional[Path], _option(
         "Name or folder of a trained slide model; the run's own for these features if not given.")]=None,
-    device:Device='auto', shard:Shard=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False,
+    device:Device='auto', shard:Shard=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False, dask:Dask=None,
 ):
     """Apply a trained slide level to slides, as 'hipt evaluate' judged it.
 
@@ -765,7 +807,7 @@ def predict(
     manifest = _with_regions(run, read_manifest(slides, opened=False))
     encoder = run.encoder_name(encoder)
     model = run.trained(trained and str(trained), encoder)
-    if slurm: return _submit(out, slurm, jobs, dry_run)
+    if slurm or dask: return _submit(out, slurm, jobs, dry_run, dask=dask)
     if shard or _by_ranks():
         table, counts = predict_share(run, _share(manifest, shard, run), encoder, model, device)
         if len(table): run.add_rows(f'predictions/{model.name}', table, manifest.slide_id)
@@ -807,16 +849,17 @@ def attend(
         '--sheets',
         help="Also contact sheets of regions and patches with the highest and lowest attention, in sheets/.")]=False,
     weights:Weights=None, device:Device='auto', redo:Redo=False, shard:Shard=None, model:OldModel=None,
-    slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False,
+    stage:Stage=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False, dask:Dask=None,
 ):
     "Draw the attention of patch, region and slide. Writes maps/{encoder}/{slide}.jpg and .h5."
     from hipt_nb.attend import attend_cohort, attending_pyramid
-    if truth and (shard or _by_ranks() or (slurm and (jobs or 1)>1)):
+    if truth and (shard or _by_ranks() or dask or (slurm and (jobs or 1)>1)):
         raise HIPTError("--truth is about all slides together: give it without --shard, once the shares are done")
     run = _existing(out)
     hipt = attending_pyramid(_encoder_or_model(encoder, model), run, _own_device(device))
     manifest = _read(slides, opened=hipt.held)
-    if slurm: return _submit(out, slurm, jobs, dry_run)
+    if slurm or dask: return _submit(out, slurm, jobs, dry_run, dask=dask)
+    _use_stage(stage)
     manifest = _share(manifest, shard, run)
     step, offsets = f'attend/{hipt.name}', [k*hipt.patch_size//2 for k in range(shifts)]
     counts = attend_cohort(run, manifest, hipt, top, offsets, trained, redo, weights, device)
@@ -850,13 +893,14 @@ def status(
 
     Says with which command it goes on. May be called while others work in the folder."""
     import json
-    from hipt_nb.cluster import queue_lines
+    from hipt_nb.cluster import ended_lines, queue_lines
     from hipt_nb.status import status_lines
-    steps = _existing(run).status()
+    r = _existing(run)
+    steps = r.status()
     if as_json: print(json.dumps([s.as_dict() for s in steps], indent=1, ensure_ascii=False))
     else:
         nothing = f"status: nothing has run in '{run}' yet: begin with 'hipt tile'"
-        print('\n'.join(status_lines(steps)+queue_lines(Run(run))) or nothing)
+        print('\n'.join(status_lines(steps)+queue_lines(r)+ended_lines(r)) or nothing)
 
 # %% ../nbs/16_cli.ipynb #11f21d2b
 @app.command()

@@ -17,6 +17,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from .core import DamagedError, HIPTError, StaleError, changed, logger, pick_device, prefetch, renamed, same_file
 from .grids import cut_patches
+from .stage import at_hand, staging
 from .run import Case, each_slide
 from .slide import Slide, UnreadablePlace
 from .tiling import Tiles, read_tiles
@@ -273,11 +274,12 @@ def first_patches(
 ):                 # uint8 `[n,3,size,size]`, fewer if there are not as many; None if no slide can be read
     "Patches with tissue from the first slides of a cohort"
     found, slides = [], min(slides, len(manifest))
-    for row in manifest.itertuples():
+    for row in manifest.itertuples(index=False):
         if len(found)==slides: break
         try:
             tiles = read_tiles(run.tiles(row.slide_id))
-            with tiles.open(row.path) as slide: found.append(_some_patches(slide, tiles, -(-n//slides)))
+            with at_hand(row) as near, tiles.open(near.path) as slide:
+                found.append(_some_patches(slide, tiles, -(-n//slides)))
         except (HIPTError, OSError, IndexError): continue   # the slide itself will say what is wrong with it
     return torch.cat(found)[:n] if found and len({f.shape[1:] for f in found})==1 else None
 
@@ -335,7 +337,7 @@ def _follow(hipt, plan):
 class _ReadAhead:
     "The first regions of the next slide, read by a thread while this one is computed"
     def __init__(self, run, manifest, name, colour, n=2):
-        rows = list(manifest.itertuples(index=False))
+        rows = [] if staging.get() else list(manifest.itertuples(index=False))  # a copy is read fast
         self.run, self.name, self.colour, self.n = run, name, colour, n
         self.after = {a.slide_id: b for a,b in zip(rows, rows[1:])}
         self.pool, self.reading = ThreadPoolExecutor(1), {}
@@ -400,9 +402,10 @@ def embed_cohort(
     if hipt.held and not batch_size: _follow(hipt, run.plan(step))
     for k in range(2, levels+1):
         run.record(f'{step}/level{k}', {f'level{k}_sha256': sha[f'level{k}']}, folder, redo=redo)
+    def needs(row): return hipt.held and (redo or not run.features(name, row.slide_id).exists())
     with _ReadAhead(run, manifest, name, colour) as ahead:
         def embed(row): return _embed_row(run, row, hipt, name, levels, sha, skip_bad, redo, ahead, colour)
-        return each_slide(manifest, embed, run, step)
+        return each_slide(manifest, embed, run, step, needs=needs)
 
 def _colours(recorded):
     "Which colours a step was recorded with"

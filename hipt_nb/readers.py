@@ -540,7 +540,9 @@ def _first(path, readers):
 def _check_file(path):
     "Refuse what cannot be a slide; gives what the first bytes say of it"
     if re.match('[a-z0-9]{2,}:/', str(path)):
-        raise HIPTError(f"slide '{path}' is an address, not a file: download it, or give the path where it is mounted")
+        raise HIPTError(f"slide '{path}' is an address, not a file: "
+                        "'hipt tile', 'hipt embed' and 'hipt attend' copy it with --stage DIR; else download it, or "
+                        "give the path where it is mounted")
     try:
         if path.is_symlink() and not path.exists():
             raise HIPTError(f"slide '{path}' is a link to '{os.readlink(path)}', which is not there: fetch that file, "

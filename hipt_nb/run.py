@@ -10,7 +10,7 @@ __all__ = ['UNRECORDED', 'UNCOMPARED', 'PLAN', 'REDO', 'command', 'Run', 'versio
 
 # %% ../nbs/00b_run.ipynb #c8a04fd0
 import csv, io, json, os, re, secrets, shlex, socket, subprocess, sys, tempfile, threading, time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache, partial
@@ -21,6 +21,7 @@ from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, c
 from .core import is_running, locked, logger, params_hash, progress, quick_hash, read_json, safe_name, write_csv
 from .core import write_json
 from .cohort import find_slides, map_paths, read_manifest, slide_id_of
+from .stage import copies_ahead, staging, with_copy
 
 # %% ../nbs/00b_run.ipynb #24c60d85
 class Run:
@@ -549,12 +550,13 @@ def each_slide(
     run:Run,       # where to log
     verb:str,      # name of the step, for the log and the progress bar
     workers:int=1, # slides at a time, each in a process of its own; 0: one at a time, in another process too
+    needs=None,    # row → whether its slide is going to be read, for staging; always if not given
 )->dict:           # how many were done, skipped and failed
     "Do `fn` for every slide; one that fails is logged with its reason, and the rest go on"
     rows, counts, stale = list(manifest.itertuples(index=False)), dict(done=0, skipped=0, failed=0), []
-    work = partial(_attempt, fn)
-    found = map(work, rows) if workers==1 else _in_processes(work, rows, workers)
-    with at_work(run, verb, len(rows)), _ended(run, workers):
+    items, work = _staged(rows, fn, needs or (lambda row: True), workers)
+    found = map(work, items) if workers==1 else _in_processes(work, items, workers)
+    with at_work(run, verb, len(rows)), _ended(run, workers), nullcontext() if items is rows else closing(items):
         for row,(status,reason) in zip(rows, progress(found, total=len(rows), desc=verb)):
             check_interrupt()
             if status=='stale': stale.append(reason)
@@ -564,6 +566,15 @@ def each_slide(
             counts[status] += 1
     _tell_stale(verb, stale, len(rows))
     return counts
+
+def _staged(rows, fn, needs, workers):
+    "What to work on and how: where slides are staged, copies of one ahead, or one by each of several processes"
+    stage = staging.get()
+    if stage is None: return rows, partial(_attempt, fn)
+    if workers>1: return rows, partial(_attempt, partial(with_copy, stage, needs, fn))
+    return copies_ahead(stage, rows, needs), partial(_attempt, partial(_on_copy, fn))
+
+def _on_copy(fn, copy): return copy.call(fn)
 
 def _tell(verb, status, reason, n):
     if status=='failed' and n>1: logger.warning(f'{verb} failed: {reason}')
@@ -612,7 +623,7 @@ def _in_processes(work, rows, workers):
             done += 1
             yield res
     except BrokenProcessPool: pass
-    for row in rows[done:]:
+    for row in rows[done:] if workers else rows:
         try: yield from go([row], 2)  # 2: a process of its own
         except BrokenProcessPool:
             yield 'failed', f"slide '{row.slide_id}': its process died; the file is damaged, or memory ran out"

@@ -17,6 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, StaleError, atomic, check_arrays, content_of, logger, params_hash, prefetch
 from .core import read_h5, reading, renamed, some_names, write_h5
+from .stage import is_address
 from .run import UNRECORDED, Case, each_slide, made_with
 from .slide import Slide, UnreadablePlace
 from .areas import find_tissue, write_geojson
@@ -477,10 +478,12 @@ def tile_cohort(
     run.record('tile', tiling.params, 'tiles', redo=redo)
     run.keep_manifest(manifest)
     _say_unmasked(manifest, tiling)
-    return each_slide(manifest, partial(_tile_row, run, tiling, slide_mpp, previews, redo), run, 'tile', workers)
+    def needs(row): return redo or not run.tiles(row.slide_id).exists()
+    return each_slide(manifest, partial(_tile_row, run, tiling, slide_mpp, previews, redo), run, 'tile', workers, needs)
 
 def _tile_row(run, tiling, slide_mpp, previews, redo, row):
     path = run.tiles(row.slide_id)
+    if is_address(row.path) and path.exists(): return _as_it_was(row.slide_id, read_tiles(path), tiling)
     with open_row(row, slide_mpp, tiling.upsample) as slide:
         own = _own_areas(row, tiling.areas)
         if path.exists():
@@ -500,6 +503,12 @@ def _tile_row(run, tiling, slide_mpp, previews, redo, row):
              *_tissue_notes(tissue, path)]
     if not len(tiles): notes.append(_why_empty(tiles, path))
     return 'done', '; '.join(filter(None, notes))
+
+def _as_it_was(slide_id, tiles, tiling):
+    "A tiled slide whose copy is gone is compared by its settings alone"
+    if _tiled_alike(tiles, tiling): return 'skipped'
+    raise StaleError(f"slide '{slide_id}' was tiled with other settings: use these, or tile it again with 'hipt tile "
+                     "--redo'")
 
 def _check_recorded(run, tiling):
     "Refuse to add to tiles that another process has begun with other settings meanwhile"
