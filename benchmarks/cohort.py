@@ -4,9 +4,9 @@
                                        [--features-only 1000 10000] [--only status report]
 
 Makes cohorts of small slides of 1024 px (four regions of 512 px at most) by a rule, and for the largest features
-alone, by copies of the files that a small cohort ended with (such sizes are written with an F). Every command runs in a process of its own, as a user
-calls it, and is measured from outside: wall time, time of the processor (on a machine with other work the one to
-look at) and peak memory. Started again it goes on: a measurement that is in the result is not made anew, unless
+alone, by copies of the files that a small cohort ended with (such sizes are written with an F). Every command runs in
+a process of its own, as a user calls it, and is measured from outside: wall time, time of the processor (on a machine
+with other work the one to look at) and peak memory. Started again it goes on: a measurement that is in the result is not made anew, unless
 `--only` names its command.
 """
 import argparse, json, os, platform, shutil, subprocess, sys, time
@@ -144,7 +144,8 @@ def main():
     a = p.parse_args()
     out = a.out or a.folder/'cohort.json'
     found = json.loads(out.read_text()) if out.exists() else {}
-    found['machine'] = dict(cpu=_cpu(), cores=os.cpu_count(), system=platform.platform(), python=platform.python_version())
+    found['machine'] = dict(cpu=_cpu(), cores=os.cpu_count(), system=platform.platform(),
+                            python=platform.python_version())
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     def keep():
         out.parent.mkdir(parents=True, exist_ok=True)
