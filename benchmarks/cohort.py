@@ -6,8 +6,8 @@
 Makes cohorts of small slides of 1024 px (four regions of 512 px at most) by a rule, and for the largest features
 alone, by copies of the files that a small cohort ended with (such sizes are written with an F). Every command runs in
 a process of its own, as a user calls it, and is measured from outside: wall time, time of the processor (on a machine
-with other work the one to look at) and peak memory. Started again it goes on: a measurement that is in the result is not made anew, unless
-`--only` names its command.
+with other work the one to look at) and peak memory. Started again it goes on: a measurement that is in the result is
+not made anew, unless `--only` names its command.
 """
 import argparse, json, os, platform, shutil, subprocess, sys, time
 from pathlib import Path
