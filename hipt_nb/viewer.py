@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/viewer.html.md"""
 # %% auto #0
 __all__ = ['tile_levels', 'cut_tile', 'write_deepzoom', 'colour', 'build_viewer', 'PageSource', 'reopen', 'save_notes',
            'import_notes', 'session', 'serve', 'Shown', 'draw_view', 'show', 'templates', 'list_viewers',
-           'tissue_layer', 'run_pages', 'one_page']
+           'tissue_layer', 'PatchOutline', 'run_pages', 'one_page']
 
 # %% ../nbs/14_viewer.ipynb #4829436f
 import atexit, base64, functools, http.server, io, json, math, os, re, secrets, shutil, socket, sys, tempfile, threading
@@ -20,6 +20,7 @@ import numpy as np
 from . import __version__
 from .core import HIPTError, atomic, logger, read_json, renamed, write_json
 from .slide import Slide
+from .tiling import read_tiles
 from .notes import CLASSES, MOST_BYTES, add_notes, agreement, check_changes, count_notes, merge_notes, read_notes
 
 # %% ../nbs/14_viewer.ipynb #f1484be1
@@ -726,6 +727,33 @@ def tissue_layer(
     share = np.where(tiles.mask(), tiles.tissue, np.nan).astype(np.float32)
     return dict(name='tissue', low=0, high=1, units='share of the patch that is tissue', **on_slide(tiles, share))
 
+# %% ../nbs/14_viewer.ipynb #0d711ed1
+class PatchOutline:
+    "In the place of a slide that is not there: where its patches are, in the colour of tissue"
+    def __init__(self,
+        tiles,  # `Tiles` of the slide
+    ):
+        self.name, self._mpp, self.tiles = tiles.slide_id, tiles.slide_mpp, tiles
+        self.patch, self.mask = tiles.patch_size*tiles.scale, tiles.mask()
+        rows, cols = tiles.grid
+        last = tiles.coords.max(0) if len(tiles) else (0, 0)
+        self.dimensions = math.ceil(last[0]+cols*self.patch), math.ceil(last[1]+rows*self.patch)
+        self.bounds = 0, 0, *self.dimensions
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def close(self): pass
+    def _scaled(self, x, y, width, height, scale):
+        "A window of `width` × `height` px, each spanning `scale` level-0 px, from level-0 corner x, y"
+        out, (rows, cols) = np.full((height, width, 3), 255, np.uint8), self.tiles.grid
+        across, down = (o+(np.arange(n)+.5)*scale for o,n in ((x, width), (y, height)))
+        for (left, top), mask in zip(self.tiles.coords, self.mask):
+            c, r = (across-left)//self.patch, (down-top)//self.patch
+            inside = np.ix_((r>=0)&(r<rows), (c>=0)&(c<cols))
+            if not all(map(np.size, inside)): continue
+            held = mask[np.ix_(*(k[(k>=0)&(k<n)].astype(int) for k,n in ((r, rows), (c, cols))))]
+            out[inside] = np.where(held[...,None], np.uint8([226,190,214]), out[inside])
+        return out
+
 # %% ../nbs/14_viewer.ipynb #8ec3fd62
 def _times(run, row, encoder_name):
     "When tiles and maps of a slide were written; None where there are none"
@@ -741,10 +769,16 @@ def _source_of(run, row, encoder_name, folder, said, live, computed):
     def read(fn):
         if not tiled: return []
         with run.case(row, encoder_name) as case: return fn(case.tiles, case.maps if mapped else None)
-    tokens = RegionTokens(run, row, encoder_name) if computed and mapped else None
+    if not _is_there(row): said |= dict(about=f"{said['about']}; without the slide, whose file is not there")
+    tokens = RegionTokens(run, row, encoder_name) if computed and mapped and _is_there(row) else None
     made_from = [__version__, said, live, tokens is not None, times]
-    return PageSource(lambda: run.case(row).slide, run.notes(row.slide_id), lambda: read(_layers),
+    return PageSource(lambda: _opened(run, row), run.notes(row.slide_id), lambda: read(_layers),
         lambda: read(map_regions), lambda source: _write(source, folder, said, live, made_from), tokens)
+
+def _is_there(row): return Path(row.path).exists()
+
+def _opened(run, row):
+    return run.case(row).slide if _is_there(row) else PatchOutline(read_tiles(run.tiles(row.slide_id)))
 
 def _layers(tiles, maps):
     from hipt_nb.tokens import page_layers
@@ -765,7 +799,7 @@ def run_pages(
     out,              # folder for the pages
     live:bool,        # written when they are looked at, with tiles cut by the server; else at once, with all tiles
 )->dict:              # {slide_id: `PageSource`} for `serve`
-    "Pages of all slides of a run; those whose file is not there are named"
+    "Pages of all slides of a run; those whose file is not there are named, and show where their patches are"
     from hipt_nb.attend import whose_maps
     from hipt_nb.tokens import has_pyramid
     about, warning = whose_maps(encoder_name) if encoder_name else ('no maps yet', '')
@@ -773,9 +807,9 @@ def run_pages(
     computed = live and encoder_name and has_pyramid(run, encoder_name)
     sources, listed, gone = {}, [], []
     for row in run.manifest().itertuples(index=False):
-        if not Path(row.path).exists():  # maps may have been made from features alone
+        if not _is_there(row):
             gone.append(row.slide_id)
-            continue
+            if not run.tiles(row.slide_id).exists(): continue
         label, found = getattr(row, 'label', None), predictions.get(row.slide_id, {})
         said = dict(label=label if isinstance(label, str) else '', prediction=found.get('prediction', ''),
                     about=about, warning=warning)
@@ -786,10 +820,10 @@ def run_pages(
         else:
             sources[row.slide_id] = source
             listed.append(dict(slide_id=row.slide_id) | said | found)
-    if gone and sources:
+    if gone:
         named = ', '.join(gone[:10]) + ' …'*(len(gone)>10)
-        logger.warning(f"note: no page for {named}: a page needs the slide's file; where it has moved, correct the "
-                       f"path in {run.table('manifest')}")
+        logger.warning(f"note: no picture of {named}, whose file is not there: their pages show where the patches are, "
+                       f"as far as slides are tiled; where it has moved, correct the path in {run.table('manifest')}")
     if sources: list_viewers(out, listed, f'Slides of {run.root.resolve().name}', about, warning)
     return sources
 
