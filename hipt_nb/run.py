@@ -633,10 +633,9 @@ def _for_parent(work, parent, row):
     _end_with(parent)
     return work(row)
 
-@lru_cache
 def _end_with(parent):
-    from threading import Thread
+    if os.getppid()!=parent or any(t.name=='end-with-parent' for t in threading.enumerate()): return
     def watch():
         while os.getppid()==parent: time.sleep(.5)
         os._exit(1)
-    if os.getppid()==parent: Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, name='end-with-parent', daemon=True).start()
