@@ -1058,7 +1058,7 @@ def tcga(
               f'in {out}')
     if wrong:
         print(f"tcga: {len(wrong)} files are missing or damaged; delete damaged ones, then: "
-              f"{shlex.join(['gdc-client', 'download', '-m', str(missing_file(out)), '-d', str(folder or gdc.parent)])}")
+              +shlex.join(['gdc-client', 'download', '-m', str(missing_file(out)), '-d', str(folder or gdc.parent)]))
         if not keep_missing: raise typer.Exit(SOME_FAILED)
 
 def _classes(texts):

@@ -142,7 +142,8 @@ def read_clinical(
     short = {}
     for c in table: short.setdefault(c.rsplit('.', 1)[-1], table[c])
     known = lambda v: None if v is None or str(v).strip().lower() in _unknown else str(v).strip()
-    return pd.DataFrame({k: v.map(known).astype(object) for k,v in short.items() if k!='patient'}).assign(patient=patient)
+    values = {k: v.map(known).astype(object) for k,v in short.items() if k!='patient'}
+    return pd.DataFrame(values).assign(patient=patient)
 
 def _from_json(path, remedy):
     "One row for each diagnosis of the portal's JSON"
@@ -211,7 +212,7 @@ def tcga_manifest(
     kind:str='diagnostic',   # one of `SLIDE_KINDS`
     md5=True,                # compare contents too
     keep_missing=False,      # list slides that are not there, too, for those who have their features
-)->tuple:                    # the table, lines on what is unusual, and (path, what is wrong) of the files that are not right
+)->tuple:                    # the table, lines on what is unusual, and (path, what is wrong) of files not right
     "Make a manifest of slides, patients, sites, labels and survival; writes what is missing as a manifest too"
     out, folder = Path(out), Path(folder or Path(gdc).parent)
     if label and not clinical: raise HIPTError("--label names a column of the clinical table: give it with --clinical")
@@ -255,7 +256,8 @@ def _answers(slides, clinical, label, classes, notes):
     if label:
         found, twice = labels_of(rows, label, classes)
         table['label'] = table.patient.map(found).where(tumour)
-        if twice: notes.append(f'{len(twice)} patients have several values of {label}, and no label: {some_names(twice)}')
+        if twice: notes.append(f'{len(twice)} patients have several values of {label}, and no label: '
+                                f'{some_names(twice)}')
         notes.append(f"without a label: {table.label.isna().sum()} of {len(table)} slides")
     days = survival_of(rows)
     for k,name in enumerate(('time','event')):
