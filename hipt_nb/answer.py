@@ -217,8 +217,8 @@ def warnings_of(
 
 def _untrained(f):
     if not str(f.trained.encoder_name).endswith('-random'): return ''
-    return (f'UNTRAINED: the encoder {f.trained.encoder_name} has random weights; what it attends to means nothing about '
-            'the tissue.')
+    return (f'UNTRAINED: the encoder {f.trained.encoder_name} has random weights; what it attends to means nothing '
+            'about the tissue.')
 
 def _leak(f):
     notes = str(getattr(f.score, 'note', '') or '').split('; ')

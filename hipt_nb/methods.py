@@ -87,8 +87,8 @@ def _tiling_text(record):
     p = record.get('params', {})
     if 'mpp' not in p: return
     um, size = p['mpp'], p['region_size']
-    yield (f"Tissue was found with the preset {p['preset']}, and covered with regions of {size} × {size} px at {um:g} µm "
-           f"per pixel ({size*um:.0f} µm), each a grid of patches of {p['patch_size']} px; patches with less than "
+    yield (f"Tissue was found with the preset {p['preset']}, and covered with regions of {size} × {size} px at {um:g} "
+           f"µm per pixel ({size*um:.0f} µm), each a grid of patches of {p['patch_size']} px; patches with less than "
            f"{p['min_tissue']:.0%} tissue counted as background, and regions with less than {p['min_region']:.0%} "
            "tissue patches were left out.")
 

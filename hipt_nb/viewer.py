@@ -789,7 +789,8 @@ def _write(source, folder, said, live, made_from):
     about = folder/'viewer.json'
     if about.exists() and read_json(about).get('made_from')==made_from: return
     with source.open() as slide:
-        build_viewer(slide, source.layers(), folder, live=live, regions=source.regions(), listed=True,
+        finest = 2048 if isinstance(slide, PatchOutline) else 16384  # px; an outline has no more to show
+        build_viewer(slide, source.layers(), folder, max_side=finest, live=live, regions=source.regions(), listed=True,
                      tokens=source.tokens is not None, made_from=made_from, **said)
 
 # %% ../nbs/14_viewer.ipynb #88ee20b5
