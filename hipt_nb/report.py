@@ -415,18 +415,18 @@ def _region(run, row, k, weight, cell=None):
     "One region of a slide, or a patch of it, read from its pixels; None where they cannot be read"
     try:
         with run.case(row) as case:
-            tiles = case.tiles
+            tiles, name = case.tiles, case.tiles.names()[k]
             whole = tiles.coords[k], tiles.region_size
             at, side = whole if cell is None else (tiles.patch_xy(k, *cell), tiles.patch_size)
             x, y = map(int, at)
             a = case.slide.read(x, y, 150, 150, max(side*tiles.mpp/150, tiles.slide_mpp))
     except HIPTError: return None  # said with the slide's own picture
-    image = photo(a, f'region {k} of {row.slide_id}')
-    return dict(slide_id=row.slide_id, region=k, weight=f'{weight:.2f}', image=image)
+    image = photo(a, f'region {name} of {row.slide_id}')
+    return dict(slide_id=row.slide_id, region=name, weight=f'{weight:.2f}', image=image)
 
 # %% ../nbs/15_report.ipynb #47a1604a
-def _attended(run, rows, trained):
-    "Command and slides of one trained model; None where training kept no attention"
+def _attended(run, rows, trained, maps=False):
+    "Command and slides of one trained model, with their maps if asked for; None where training kept no attention"
     seen = trained.per_fold('attention')
     if seen is None: return None
     def regions(slide_id):
@@ -435,7 +435,7 @@ def _attended(run, rows, trained):
         cell = lambda r: (r.row, r.col) if 'row' in seen else None
         found = [_region(run, rows[r.slide], r.region, r.weight, cell(r)) for r in there]
         return [r for r in found if r]
-    slides = [dict(slide_id=r.slide_id, title=title, map=_map_of(run, trained, r.slide_id), regions=regions(r.slide_id))
+    slides = [dict(slide_id=r.slide_id, title=title, map=_map_of(run, trained, r.slide_id) if maps else None, regions=regions(r.slide_id))
         for title,r in _striking(trained.judged)]
     return dict(command=trained.command, slides=slides)
 
@@ -448,7 +448,7 @@ def _map_of(run, trained, slide_id):
 def attended_section(
     run:Run,   # the run folder
     manifest,  # table from `read_manifest`
-    first=(),  # names of models to begin with
+    first=(),  # names of models to begin with, and to show with attention maps
 )->dict:       # name of a trained model → command that trained it, slides; None if there is no trained model
     "Most attended regions of the most confident right and wrong predictions of every trained slide model"
     names = run.slide_models()
@@ -456,7 +456,7 @@ def attended_section(
     from hipt_nb.trained import Trained
     names = [*first, *(n for n in names if n not in first)]
     rows = {r.slide_id: r for r in manifest.itertuples(index=False)}
-    models = {name: _attended(run, rows, Trained(run.slide_model(name))) for name in names}
+    models = {name: _attended(run, rows, Trained(run.slide_model(name)), name in first) for name in names}
     return {name: found for name,found in models.items() if found} or None
 
 # %% ../nbs/15_report.ipynb #603925ca

@@ -185,3 +185,21 @@ def test_a_large_cohort(run, tmp_path):
     shutil.copytree(run.root/'tiles', other.root/'tiles')
     page = write_report(other, many)
     assert page.stat().st_size < 1_000_000 and page.read_text('utf-8').count('src="tiles/') == 400-12
+
+
+def test_slides_that_were_moved(run, tmp_path, capsys):
+    "`hipt report --slides` finds them by their ids; the run keeps where they are, and the page names no folder"
+    from hipt_nb.cli import report
+    other, there = Run(tmp_path/'run'), tmp_path/'elsewhere'/'deep'
+    there.mkdir(parents=True)
+    m = read_manifest(run.root.parent/'m.csv').head(2)
+    for p in m.path: shutil.copy(p, there)
+    other.keep_manifest(m.assign(path=[f'gone/{s}.tif' for s in m.slide_id]))
+    tile_cohort(other, other.find_again(there) and other.manifest(), region_size=512)
+    shutil.move(there, tmp_path/'moved')
+    for p in other.root.glob('tiles/*.jpg'): p.unlink()  # then slides are opened
+    report([other.table('manifest')], other.root, where=tmp_path/'moved')
+    assert 'report: 2 slides found' in capsys.readouterr().out
+    page = (other.root/'index.html').read_text('utf-8')
+    assert page.count('src="data:image/jpeg') == 2 and str(tmp_path) not in page
+    assert all(p.startswith(str(tmp_path/'moved')) for p in other.manifest().path)
