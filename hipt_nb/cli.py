@@ -880,7 +880,8 @@ def attend(
 def report(
     slides:Slides, out:Out,
     where:Annotated[Optional[Path], _option(
-        "Where the run's slides are now, if they were moved: a folder, searched for their ids or file names.", '--slides')]=None,
+        "Where the run's slides are now, if they were moved: a folder, searched for their ids or file names.",
+        '--slides')]=None,
 ):
     "The whole run on one page. Writes index.html in the run folder."
     from hipt_nb.report import write_report
@@ -1129,7 +1130,7 @@ def _demo_steps(out, p, seed):
         ("embed with a random pyramid, as a control", lambda: embed(cohort, out, 'hipt-tiny:random')),
         ("fine-tune the slide level in patient-grouped folds", slide_level),
         ("evaluate against the mean of patches and other baselines", lambda: evaluate(cohort, out)),
-        (f"draw attention for {attended} slide{'s'*(attended>1)}, and for the most confident errors", maps),
+        (f"draw attention for {attended} slide{'s'*(attended>1)} and the most confident errors", maps),
         ("write the report", lambda: _demo_report(out, cohort, _is_quick(p))),
     ]
 

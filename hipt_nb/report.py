@@ -78,7 +78,7 @@ def _link(text, href): return dict(text=text, href=href) if href else text
 def slide_card(
     run:Run,      # the run folder
     row,          # the slide's row of the manifest
-    inside=True,  # the picture is part of the page; else it stays a file beside it, and there is none if there is no file
+    inside=True,  # the picture is part of the page; else it is the file that tiling left, if there is one
 )->dict:          # slide_id, patient, label; image, regions and patches, the image None where the slide has no tiles
     "One slide, small, with the grid of its regions"
     label = getattr(row, 'label', None)
@@ -107,7 +107,7 @@ def _with_grid(case, side=300):
     return preview((image, width/image.shape[1]), case.tiles, max_side=side)
 
 # %% ../nbs/15_report.ipynb #8596d563
-MOST_INSIDE = 12   # slides, rows and maps that are shown at once; the others are folded, and their pictures beside the page
+MOST_INSIDE = 12   # slides and rows that are shown at once; the others are folded, their pictures files beside the page
 
 def slides_section(
     run:Run,   # the run folder
@@ -341,9 +341,10 @@ def predictions_section(
     "Every prediction of the main model of each question, the most confident errors first"
     at = {s: f'#slide-{i}' for i,s in enumerate(manifest.slide_id)}
     pages = viewer_pages(run)
-    return [dict(title=f.trained.title, table=_predicted(f, at, _at_region(run, pages, f)), confusion=_confusion(f, i, at),
-                 positive=f.classes[1] if f.kind=='classes' and len(f.classes)==2 else '', kind=f.kind, pages=bool(pages),
-                 pictures=_model_pictures(run.evaluation, f.trained.title)) for i,f in enumerate(found)]
+    def told(f): return dict(title=f.trained.title, kind=f.kind, pages=bool(pages),
+        table=_predicted(f, at, _at_region(run, pages, f)), pictures=_model_pictures(run.evaluation, f.trained.title),
+        positive=f.classes[1] if f.kind=='classes' and len(f.classes)==2 else '')
+    return [told(f) | dict(confusion=_confusion(f, i, at)) for i,f in enumerate(found)]
 
 def _predicted(f, at, pages):
     "One row a prediction"
@@ -352,7 +353,8 @@ def _predicted(f, at, pages):
     def line(r):
         right = {True: 'right', False: 'wrong'}.get(r.right, '')
         page = _link('view', pages[r.slide_id]) if r.slide_id in pages else ''
-        return [_link(r.slide_id, at.get(r.slide_id)), r.patient, r.truth, r.predicted, r.confidence, right, r.fold, page]
+        slide = _link(r.slide_id, at.get(r.slide_id))
+        return [slide, r.patient, r.truth, r.predicted, r.confidence, right, r.fold, page]
     return _filled(head, map(line, per_slide(f).itertuples()))
 
 def _filled(head, rows):
@@ -361,6 +363,8 @@ def _filled(head, rows):
     keep = [i for i in range(len(head)) if any(str(r[i]) for r in rows)]
     return _table([head[i] for i in keep], ([r[i] for i in keep] for r in rows))
 
+
+# %% ../nbs/15_report.ipynb #bbe86392
 def _confusion(f, n, at):
     "How often each label was predicted as which class, and which slides these are; None of numbers, risks and sets"
     if f.kind not in ('classes','ordinal'): return None
@@ -371,8 +375,8 @@ def _confusion(f, n, at):
     def cell(pair): return _link(len(cells[pair]), '#'+ids[pair]) if pair in cells else 0
     lists = [dict(at=ids[p], label=p[0], predicted=p[1], slides=[_link(s, at.get(s)) for s in dict.fromkeys(cells[p])])
              for p in sorted(cells, key=lambda p: p[0]==p[1])]
-    return dict(table=_table(('label', *(f'predicted {c}' for c in names)), [(l, *(cell((l,c)) for c in names)) for l in names]),
-                lists=lists)
+    rows = [(label, *(cell((label,c)) for c in names)) for label in names]
+    return dict(table=_table(('label', *(f'predicted {c}' for c in names)), rows), lists=lists)
 
 # %% ../nbs/15_report.ipynb #7a1c40e3
 def _striking(t, n=2):
@@ -435,8 +439,9 @@ def _attended(run, rows, trained, maps=False):
         cell = lambda r: (r.row, r.col) if 'row' in seen else None
         found = [_region(run, rows[r.slide], r.region, r.weight, cell(r)) for r in there]
         return [r for r in found if r]
-    slides = [dict(slide_id=r.slide_id, title=title, map=_map_of(run, trained, r.slide_id) if maps else None, regions=regions(r.slide_id))
-        for title,r in _striking(trained.judged)]
+    def told(title, slide_id): return dict(slide_id=slide_id, title=title, regions=regions(slide_id),
+        map=_map_of(run, trained, slide_id) if maps else None)
+    slides = [told(title, r.slide_id) for title,r in _striking(trained.judged)]
     return dict(command=trained.command, slides=slides)
 
 def _map_of(run, trained, slide_id):
