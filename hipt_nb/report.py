@@ -483,9 +483,11 @@ def cohort_section(
 # %% ../nbs/15_report.ipynb #726047d3
 def maps_section(
     run:Run,  # the run folder
+    but=(),   # (encoder name, slide id) of figures that are elsewhere on the page
 )->dict:      # inside, more: dicts with name and image; None if there are no maps
     "The figures that `hipt attend` drew; those beyond the first few stay files beside the page"
-    paths = [(name, p) for name in run.map_names() for p in sorted(run.maps_folder(name).rglob('*.jpg'))]
+    paths = [(name, p) for name in run.map_names() for p in sorted(run.maps_folder(name).rglob('*.jpg'))
+             if (name, p.stem) not in but]
     def told(name, p, picture): return dict(name=f'{p.stem}, {name}', image=picture(p, f'attention of {p.stem}'))
     inside = [told(*path, _picture) for path in paths[:MOST_INSIDE//2]]
     more = [told(*path, partial(_beside, run)) for path in paths[MOST_INSIDE//2:]]
@@ -547,11 +549,12 @@ def write_report(
     "Write the report of a run"
     found = findings(run)
     first = list(dict.fromkeys(s for f in found for s in worst(f)))
+    attended = attended_section(run, manifest, [f.trained.name for f in found])
     sections = {
         'Predictions': predictions_section(run, manifest, found),
-        'Right and wrong': attended_section(run, manifest, [f.trained.name for f in found]),
+        'Right and wrong': attended,
         'Scores': scores_section(run, [f.trained.title for f in found]),
-        'Attention': maps_section(run),
+        'Attention': maps_section(run, _with_maps(found, attended or {})),
         'Attention and annotations': truth_section(run),
         'Cohort': cohort_section(run, manifest, found),
         'Pretraining': training_section(run, manifest),
@@ -564,6 +567,11 @@ def write_report(
     path = run.root/'index.html'
     with atomic(path) as tmp: tmp.write_text(page, encoding='utf-8')
     return path
+
+def _with_maps(found, attended):
+    "Encoder and slide of the attention maps that are shown beside predictions"
+    slides = [(f.trained.encoder_name, attended.get(f.trained.name, {}).get('slides', [])) for f in found]
+    return {(name, s['slide_id']) for name,some in slides for s in some if s['map']}
 
 def _made(run):
     "When, and with which version and commit"
