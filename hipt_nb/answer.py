@@ -142,7 +142,7 @@ def answer(
     if f.score is None: return f"{name} was trained to {do} {what}; run 'hipt evaluate' to see whether it does."
     side = verdict(f.score)
     claim = dict(above=f'{does} {what} on {unseen}', open=f'has not been shown to {do} {what} on {unseen}',
-                 below=f'does worse than chance: it was trained to {do} {what}, and on {unseen} it does the opposite')[side]
+                 below=f'does worse than chance: it was trained to {do} {what}, and does the opposite on {unseen}')[side]
     number = f'{f.score.metric} {shown(f.score.value, f.score.low, f.score.high)}'
     return f"{name} {claim}: {', '.join([number, *_counts(f)])}."
 
@@ -166,7 +166,8 @@ def controls(
     "What other models reach on the same slides, and which of the differences are clear"
     if not f.beside: return ''
     short = lambda r: _short(r.model, str(f.trained.encoder_name))
-    said = [f'{short(r)} {r.value:.2f}' for r,*_ in f.beside[:most]] + [f'{len(f.beside)-most} more below']*(len(f.beside)>most)
+    said = [f'{short(r)} {r.value:.2f}' for r,*_ in f.beside[:most]]
+    if len(f.beside)>most: said.append(f'{len(f.beside)-most} more below')
     text = f"{f.score.metric} of others on the same {_ENDS[f.unit]}: {'; '.join(said)}."
     measured = [b for b in f.beside if b[2]==b[2]]
     if not measured: return text
@@ -208,13 +209,14 @@ def warnings_of(
     levels = seen_in_pretraining(run, tested) if len(tested) else {}
     mine = [k for k,kind in levels.items() if kind=='transductive' and k.startswith(f'{f.trained.encoder_name}-level')]
     said = [_untrained(f), _leak(f)]
-    said.append(mine and f"TRANSDUCTIVE: {_listed(mine)} of the encoder learned from slides of the tested patients, though "
-                "not from their labels. On new patients it may do worse.")
+    said.append(mine and f"TRANSDUCTIVE: {_listed(mine)} of the encoder learned from slides of the tested patients, "
+                "though not from their labels. On new patients it may do worse.")
     return [s for s in (*said, _few(f), _site(f, tested), _failed(run)) if s]
 
 def _untrained(f):
     if not str(f.trained.encoder_name).endswith('-random'): return ''
-    return f'UNTRAINED: the encoder {f.trained.encoder_name} has random weights; what it attends to means nothing about the tissue.'
+    return (f'UNTRAINED: the encoder {f.trained.encoder_name} has random weights; what it attends to means nothing '
+            'about the tissue.')
 
 def _leak(f):
     notes = str(getattr(f.score, 'note', '') or '').split('; ')
@@ -243,7 +245,9 @@ def _site(f, tested):
 
 def _failed(run):
     failed = {slide for (slide,_),(status,_) in run.read_log().items() if status=='failed'}
-    return f"{len(failed)} slide{'s'*(len(failed)>1)} failed in some step, and may be missing from the metric: see Cohort." if failed else ''
+    if not failed: return ''
+    n = f"{len(failed)} slide{'s'*(len(failed)>1)}"
+    return f'{n} failed in some step, and may be missing from the metric: see Cohort.'
 
 # %% ../nbs/14c_answer.ipynb #5a6fe4d3
 def per_slide(

@@ -21,7 +21,8 @@ def timeline(
     for step,r in run.records().items():
         times = r.get('times', {})
         first = times.get('first')
-        said = ' '.join(filter(None, [(r.get('versions') or {}).get('hipt_nb'), r.get('commit') and f"({r['commit']})"]))
+        version = (r.get('versions') or {}).get('hipt_nb')
+        said = ' '.join(filter(None, [version, r.get('commit') and f"({r['commit']})"]))
         rows.append((first or 0, step, _date(first), _duration(times.get('seconds')), said))
     return [row[1:] for row in sorted(rows, key=lambda row: row[0])]
 
@@ -86,10 +87,10 @@ def _tiling_text(record):
     p = record.get('params', {})
     if 'mpp' not in p: return
     um, size = p['mpp'], p['region_size']
-    yield (f"Tissue was found with the preset {p['preset']}, and covered with regions of {size} × {size} px at {um:g} µm per "
-           f"pixel ({size*um:.0f} µm), each a grid of patches of {p['patch_size']} px; patches with less than "
-           f"{p['min_tissue']:.0%} tissue counted as background, and regions with less than {p['min_region']:.0%} tissue "
-           "patches were left out.")
+    yield (f"Tissue was found with the preset {p['preset']}, and covered with regions of {size} × {size} px at {um:g} "
+           f"µm per pixel ({size*um:.0f} µm), each a grid of patches of {p['patch_size']} px; patches with less than "
+           f"{p['min_tissue']:.0%} tissue counted as background, and regions with less than {p['min_region']:.0%} "
+           "tissue patches were left out.")
 
 def _pretraining_text(run, records, manifest):
     "A sentence for each level, and whether it saw the patients"
@@ -113,11 +114,12 @@ def _features_text(records):
 def _training_text(f):
     s, n = f.trained._settings, len(f.trained.folds)
     epochs = f" for {s['epochs']} epochs" if s.get('epochs') else ''
-    yield (f"The model {f.trained.title} was trained{epochs} (recipe {s.get('recipe')}, seed {s.get('seed', 0)}) and tested in "
-           f"{n} folds by patient, every {f.unit} by a network that did not see it.")
+    yield (f"The model {f.trained.title} was trained{epochs} (recipe {s.get('recipe')}, seed {s.get('seed', 0)}) and "
+           f"tested in {n} folds by patient, every {f.unit} by a network that did not see it.")
     if f.kind=='classes' and len(f.classes)==2: yield f"'{f.classes[1]}' is the positive class."
-    if f.kind=='classes': yield "Epoch, temperature and threshold of each fold were chosen on its validation slides, where there were enough."
-    yield "Intervals are 95 % confidence intervals from a jackknife over patients; differences between models are paired."
+    if f.kind=='classes': yield ("Epoch, temperature and threshold of each fold were chosen on its validation "
+                                 "slides, where there were enough.")
+    yield "Intervals are 95 % confidence intervals from a jackknife over patients; differences are paired."
 
 def _software_text(records):
     last = next(reversed(list(records.values())), {})
