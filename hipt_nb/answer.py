@@ -142,7 +142,7 @@ def answer(
     if f.score is None: return f"{name} was trained to {do} {what}; run 'hipt evaluate' to see whether it does."
     side = verdict(f.score)
     claim = dict(above=f'{does} {what} on {unseen}', open=f'has not been shown to {do} {what} on {unseen}',
-                 below=f'does worse than chance: it was trained to {do} {what}, and does the opposite on {unseen}')[side]
+                 below=f'does worse than chance: trained to {do} {what}, it does the opposite on {unseen}')[side]
     number = f'{f.score.metric} {shown(f.score.value, f.score.low, f.score.high)}'
     return f"{name} {claim}: {', '.join([number, *_counts(f)])}."
 
