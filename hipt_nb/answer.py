@@ -142,8 +142,7 @@ def answer(
     if f.score is None: return f"{name} was trained to {do} {what}; run 'hipt evaluate' to see whether it does."
     side = verdict(f.score)
     claim = dict(above=f'{does} {what} on {unseen}', open=f'has not been shown to {do} {what} on {unseen}',
-                 below=f'does worse than chance: it was trained to {do} {what}, and on {unseen} it does the '
-                       'opposite')[side]
+                 below=f'does worse than chance: trained to {do} {what}, it does the opposite on {unseen}')[side]
     number = f'{f.score.metric} {shown(f.score.value, f.score.low, f.score.high)}'
     return f"{name} {claim}: {', '.join([number, *_counts(f)])}."
 
@@ -211,8 +210,7 @@ def warnings_of(
     mine = [k for k,kind in levels.items() if kind=='transductive' and k.startswith(f'{f.trained.encoder_name}-level')]
     said = [_untrained(f), _leak(f)]
     said.append(mine and f"TRANSDUCTIVE: {_listed(mine)} of the encoder learned from slides of the tested patients, "
-                         "though "
-                "not from their labels. On new patients it may do worse.")
+                "though not from their labels. On new patients it may do worse.")
     return [s for s in (*said, _few(f), _site(f, tested), _failed(run)) if s]
 
 def _untrained(f):
@@ -248,8 +246,8 @@ def _site(f, tested):
 def _failed(run):
     failed = {slide for (slide,_),(status,_) in run.read_log().items() if status=='failed'}
     if not failed: return ''
-    return (f"{len(failed)} slide{'s'*(len(failed)>1)} failed in some step, and may be missing from the metric: see "
-            "Cohort.")
+    n = f"{len(failed)} slide{'s'*(len(failed)>1)}"
+    return f'{n} failed in some step, and may be missing from the metric: see Cohort.'
 
 # %% ../nbs/14c_answer.ipynb #5a6fe4d3
 def per_slide(

@@ -877,11 +877,24 @@ def attend(
 
 # %% ../nbs/16_cli.ipynb #41ae8b27
 @app.command()
-def report(slides:Slides, out:Out):
+def report(
+    slides:Slides, out:Out,
+    where:Annotated[Optional[Path], _option(
+        "Where the run's slides are now, if they were moved: a folder, searched for their ids or file names.",
+        '--slides')]=None,
+):
     "The whole run on one page. Writes index.html in the run folder."
     from hipt_nb.report import write_report
-    manifest = read_manifest(slides, opened=False)
-    print(f"report: {write_report(_existing(out), manifest, title=f'HIPT run: {Path(out).name}')}")
+    run, manifest = _existing(out), read_manifest(slides, opened=False)
+    if where: manifest = _moved(run, manifest, where)
+    print(f"report: {write_report(run, manifest, title=f'HIPT run: {Path(out).resolve().name}')}")
+
+def _moved(run, manifest, folder):
+    "The manifest with the slides where they are now; the run keeps this"
+    found = run.find_again(folder)
+    now = run.manifest().set_index('slide_id').path
+    print(f'report: {len(found)} slides found in {folder}')
+    return manifest.assign(path=manifest.slide_id.map(now).fillna(manifest.path))
 
 # %% ../nbs/16_cli.ipynb #8c13f9a2
 @app.command()
@@ -1105,7 +1118,7 @@ def _demo_steps(out, p, seed):
         common = dict(folds=p['folds'], epochs=p['epochs'], seed=seed)
         for name in ('hipt-tiny', 'hipt-tiny-random'): train(cohort, out, name, **common)
         train(cohort, out, 'hipt-tiny', level2='frozen', pyramid=DINO_ALONE, name=DINO_ALONE, **common)
-    def maps(): attend(_some(cohort[0], attended), out, 'hipt-tiny')
+    def maps(): attend(_some(cohort[0], attended, _worst(out)), out, 'hipt-tiny')
     return [
         (f"make {n} phantom slides of {size} × {size} px; both classes hold the same cells, arranged differently; "
          f"and {m} of other patients, without labels, for pretraining", lambda: _demo_phantoms(out, p, seed)),
@@ -1117,17 +1130,23 @@ def _demo_steps(out, p, seed):
         ("embed with a random pyramid, as a control", lambda: embed(cohort, out, 'hipt-tiny:random')),
         ("fine-tune the slide level in patient-grouped folds", slide_level),
         ("evaluate against the mean of patches and other baselines", lambda: evaluate(cohort, out)),
-        (f"draw attention for {attended} slide{'s'*(attended>1)}", maps),
+        (f"draw attention for {attended} slide{'s'*(attended>1)} and the most confident errors", maps),
         ("write the report", lambda: _demo_report(out, cohort, _is_quick(p))),
     ]
 
 def _is_quick(p): return p['n_slides']==QUICK['n_slides']
 
-def _some(manifest, n):
-    "Paths of `n` slides of different patients, taken from the classes in turn"
-    df = read_manifest(manifest).drop_duplicates('patient')
+def _some(manifest, n, also=()):
+    "Paths of `n` slides of different patients, taken from the classes in turn, and of those that are named"
+    rows = read_manifest(manifest)
+    df = rows.drop_duplicates('patient')
     df = df.assign(turn=df.groupby('label').cumcount()).sort_values(['turn','label'])
-    return [Path(p) for p in df.path[:n]]
+    return [Path(p) for p in dict.fromkeys([*df.path[:n], *rows[rows.slide_id.isin(also)].path])]
+
+def _worst(out, n=2):
+    "The most confident errors of the demo's model, whose maps the report shows"
+    from hipt_nb.answer import findings, worst
+    return [s for f in findings(Run(out))[:1] for s in worst(f, n)]
 
 # %% ../nbs/16_cli.ipynb #16d19001
 DINO_ALONE = 'hipt-tiny-dino-alone'   # a level 2 above the level 1 of hipt-tiny

@@ -21,8 +21,8 @@ def timeline(
     for step,r in run.records().items():
         times = r.get('times', {})
         first = times.get('first')
-        own = (r.get('versions') or {}).get('hipt_nb')
-        said = ' '.join(filter(None, [own, r.get('commit') and f"({r['commit']})"]))
+        version = (r.get('versions') or {}).get('hipt_nb')
+        said = ' '.join(filter(None, [version, r.get('commit') and f"({r['commit']})"]))
         rows.append((first or 0, step, _date(first), _duration(times.get('seconds')), said))
     return [row[1:] for row in sorted(rows, key=lambda row: row[0])]
 
@@ -117,11 +117,9 @@ def _training_text(f):
     yield (f"The model {f.trained.title} was trained{epochs} (recipe {s.get('recipe')}, seed {s.get('seed', 0)}) and "
            f"tested in {n} folds by patient, every {f.unit} by a network that did not see it.")
     if f.kind=='classes' and len(f.classes)==2: yield f"'{f.classes[1]}' is the positive class."
-    if f.kind=='classes':
-        yield ("Epoch, temperature and threshold of each fold were chosen on its validation slides, where there were "
-               "enough.")
-    yield ("Intervals are 95 % confidence intervals from a jackknife over patients; differences between models are "
-           "paired.")
+    if f.kind=='classes': yield ("Epoch, temperature and threshold of each fold were chosen on its validation "
+                                 "slides, where there were enough.")
+    yield "Intervals are 95 % confidence intervals from a jackknife over patients; differences are paired."
 
 def _software_text(records):
     last = next(reversed(list(records.values())), {})
