@@ -1,4 +1,4 @@
-"""Tissue found by every preset, as intersection over union with the truth: two whole frozen sections with masks, two
+"""Tissue found by every preset, as intersection over union with the truth: two whole frozen sections with masks, four
 slides outlined by eye (results/tissue-outlines.json: polygons in level-0 px, `holes` are cut out), phantoms with known
 truth. Slides are found through HIPT_DATA; those that are missing are left out. For the rest of the real slides, of
 which nobody has drawn the truth, the share of the frame is given."""
@@ -8,7 +8,7 @@ import cv2, numpy as np
 
 HERE = Path(__file__).parent
 WITH_MASKS = {'her2st/B4.jpg': .69, 'her2st/C2.jpg': .69}   # µm per pixel, where the file does not say
-OTHERS = {'histoprep-slide.jpeg': .5, 'hgsc_nest.jpg': .25, 'camelyon-jpeg.dcm': None, 'OS-1-detail.ome.tif': None,
+OTHERS = {'camelyon-jpeg.dcm': None, 'OS-1-detail.ome.tif': None,
           'OS-2-ndpi.ome.tif': None, 'OS-2-vsi.ome.tif': None, 'fluorescence-7-levels.ndpi': None}
 
 def painted(outline, shape, scale, fine=8):

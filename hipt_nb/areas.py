@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from .core import HIPTError, atomic, not_now
 from .cohort import file_kind
-from .readers import LabelFile, _any_size, _open_elsewhere, labels_of
+from .readers import LabelFile, _any_size, _open_elsewhere, labels_of, picture_cut_off
 from .slide import Slide
 from .tissue import Tissue, contours, segment
 
@@ -227,6 +227,7 @@ def _pillow_labels(path, exact):
             a = np.asarray(im)
     except MemoryError: raise HIPTError(f"mask {path} is too large for memory: save it as a tiled TIFF") from None
     except Exception as e:
+        if cut := picture_cut_off(path, [str(e)]): raise HIPTError(f'mask {path} is incomplete: {cut}') from None
         raise HIPTError(f"mask {path} is not an image that can be read ({e}): save it as PNG") from None
     if a.ndim==3 and exact and np.ptp(a[...,:3], -1).any():
         raise HIPTError(f"mask {path} shows classes as colours: save them as grey values, or leave out --mask-value")

@@ -358,6 +358,9 @@ def pretrain(
         '--transductive', help="Learn from the slides that a column split calls val or test, too.")]=False,
     batch_size:Annotated[Optional[int], typer.Option(
         help="Samples of a step over all processes; the recipe's if not given.", min=1, show_default=False)]=None,
+    skip_bad_regions:Annotated[bool, typer.Option(
+        '--skip-bad-regions',
+        help="Leave out regions that cannot be read, each named, instead of the slide, above level 1.")]=False,
     start:Annotated[Optional[str], typer.Option(
         help="Weights that the first of these levels starts from: the folder of another training, a .pth or "
              ".safetensors file, or timm: and a model's name.", show_default=False)]=None,
@@ -388,7 +391,8 @@ def pretrain(
     if model and encoder:
         raise HIPTError("--model embeds the slides, --encoder takes features that are there: give one")
     if model: encoder = embed_encoder(run, manifest, model, device, weights)
-    hipt = pretrain_pyramid(run, manifest, preset, level, {1: samples1, 2: samples2}, start, t, encoder, transductive)
+    hipt = pretrain_pyramid(run, manifest, preset, level, {1: samples1, 2: samples2}, start, t, encoder, transductive,
+                            skip_bad_regions)
     if level in ('all', str(len(hipt.levels))) and not ranks()[0]: print(f"pretrain: model in {run.pyramid(hipt.name)}")
 
 # %% ../nbs/16_cli.ipynb #0a523c25

@@ -128,7 +128,17 @@ def climb_features(
         if k==top: f.region = y[:,0,0]
         else: f.between[k] = y.astype(np.float16)
         f.made_by[f'level{k}_sha256'] = sha[f'level{k}']
+    _check_finite(hipt, f)
     return f
+
+def _check_finite(hipt, f):
+    "Refuse to keep what nothing can be computed from"
+    tokens = {'patch': f.patch, 'region': f.region} | {f'level {k}': v for k,v in f.between.items()}
+    bad = [k for k,v in tokens.items() if isinstance(v, np.ndarray) and not np.isfinite(v).all()]
+    if bad:
+        raise HIPTError(f"the {' and '.join(bad)} tokens of slide '{f.slide_id}' are not finite, or too large for 16 "
+                        f"bits: embed with --precision float32; if they stay so, the weights of '{hipt.name}' are "
+                        "damaged, or of another architecture")
 
 # %% ../nbs/11_embed.ipynb #609375be
 def embed_slide(

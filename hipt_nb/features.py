@@ -7,9 +7,9 @@ Docs: https://hipt-nb.github.io/hipt_nb/features.html.md"""
 # %% auto #0
 __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'BAG_KINDS', 'KIND_OF_LEVEL', 'Features', 'any_in_squares', 'write_features',
            'from_schema1', 'read_features', 'open_tokens', 'linked_to', 'differences', 'read_made_by', 'outdated',
-           'outdated_features', 'check_kind', 'Bag', 'below', 'as_bag', 'patch_array', 'StoredTokens', 'StoredGrids',
-           'StoredPatches', 'sample_patches', 'mean_bag', 'check_alike', 'load_features', 'check_tiles', 'bag_memory',
-           'load_bags', 'describe_bags', 'has_regions', 'label_classes', 'by_patient', 'draw_features']
+           'outdated_features', 'check_kind', 'Bag', 'below', 'as_bag', 'patch_array', 'StoredTokens', 'NotFinite',
+           'StoredGrids', 'StoredPatches', 'sample_patches', 'mean_bag', 'check_alike', 'load_features', 'check_tiles',
+           'bag_memory', 'load_bags', 'describe_bags', 'has_regions', 'label_classes', 'by_patient', 'draw_features']
 
 # %% ../nbs/07_features.ipynb #dcdee6d1
 import json, os, zlib
@@ -310,7 +310,9 @@ class StoredTokens:
         which, res = np.searchsorted(ends, rows, side='right'), []
         for k in np.unique(which):
             path, mask = self.sources[k]
-            with patch_array(path) as a: res.append(self._read(a, mask, rows[which==k]-ends[k]+self.sizes[k]))
+            with patch_array(path) as a: read = self._read(a, mask, rows[which==k]-ends[k]+self.sizes[k])
+            _check_finite(path, read)
+            res.append(read)
         return torch.from_numpy(np.concatenate(res or [np.empty((0, *self.shape[1:]), np.float16)]))
 
     def joined(self, others):
@@ -326,8 +328,18 @@ class StoredTokens:
 
     def finite(self):
         "Whether all values are finite; the files are read for it once, in pieces"
-        if self._finite is None: self._finite = all(bool(x.isfinite().all()) for x in self.pieces())
+        if self._finite is None:
+            try: self._finite = all(True for _ in self.pieces())
+            except NotFinite: self._finite = False
         return self._finite
+
+class NotFinite(HIPTError):
+    "Features with values that are not finite, which would spoil whatever is computed from them"
+
+def _check_finite(path, tokens):
+    if np.isfinite(tokens).all(): return
+    raise NotFinite(f"features file '{path}' holds patch tokens that are not finite: delete it and run "
+                    f"'hipt {made_with(path)}' again, or leave slide '{path.stem}' out of the manifest")
 
 # %% ../nbs/07_features.ipynb #2e11c280
 class StoredGrids(StoredTokens):

@@ -115,7 +115,7 @@ def above_glass(
     out, unsure = unscanned(image), []
     t, flat, seen, least = _flat(image, out, texture_above)
     if not flat.any() and (_extremes(image)[1]<60).mean()>.3:
-        unsure.append('most of it is dark: is it brightfield, with 8 bits?')
+        unsure.append('most of it is dark: it may not be brightfield, or not of 8 bits')
         image, out = 255-image, np.zeros_like(out)
         t, flat, seen, least = _flat(image, out, texture_above)
     elif not flat.any() and seen.any(): unsure.append('no glass is seen, so that it is taken to be white')

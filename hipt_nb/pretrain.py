@@ -568,9 +568,9 @@ def _asked(t, samples, start):
     if samples: t = replace(t, samples=samples, passes=None)
     return replace(t, anyway=True) if start else t
 
-def _embedded(run, manifest, hipt, preset, k):
+def _embedded(run, manifest, hipt, preset, k, skip_bad=False):
     "Features files that hold level `k`; of several processes each makes its share"
-    counts = _embed_shares(run, manifest, lambda rows: embed_cohort(run, rows, hipt, preset, k))
+    counts = _embed_shares(run, manifest, lambda rows: embed_cohort(run, rows, hipt, preset, k, skip_bad=skip_bad))
     logger.info(f"embed level {k}: " + ', '.join(f'{n} {what}' for what,n in counts.items() if n))
     paths = [run.features(preset, r.slide_id) for r in manifest.itertuples()]
     if any(p.exists() for p in paths): return [p for p in paths if p.exists()]
@@ -606,6 +606,7 @@ def pretrain_pyramid(
     t:Pretraining=None,  # settings
     encoder_name=None,   # begin above this encoder, from its features in the run; the name is then `{encoder}-{preset}`
     transductive=False,  # learn from the val and test slides of a column `split`, too
+    skip_bad=False,      # leave out regions that cannot be read, instead of the slide, where a level embeds slides
     **settings           # of `Pretraining`, such as `recipe='paper'`
 )->HIPT:                 # with the trained levels
     "Pretrain the levels of a pyramid, each on the features of the one below"
@@ -627,7 +628,8 @@ def pretrain_pyramid(
     first_does(lambda: _record(run, name, t, plan, kind))
     for k in range(first, wanted[-1]+1):
         if k in plan:
-            with at_work(run, f'pretrain/{name}-level{k}'): _pretrain_level(run, manifest, hipt, name, k, t, **plan[k])
+            with at_work(run, f'pretrain/{name}-level{k}'):
+                _pretrain_level(run, manifest, hipt, name, k, t, skip_bad=skip_bad, **plan[k])
         load_level(hipt.levels[k-1], run.level(name, k))
     if wanted[-1]==len(hipt.levels): first_does(lambda: _save(hipt, run.pyramid(name)))
     return hipt
@@ -670,14 +672,14 @@ def _recipe_name(before, level, t):
     if t.recipe is None: return before.get('recipe') or default_recipe(level)
     return t.recipe if isinstance(t.recipe, str) else asdict(t.recipe)
 
-def _pretrain_level(run, manifest, hipt, preset, k, t, samples, start):
+def _pretrain_level(run, manifest, hipt, preset, k, t, samples, start, skip_bad=False):
     "Train a level of a pyramid"
     if start: start_from(hipt.levels[k-1], start)
     t, out = _asked(t, samples, start), run.level(preset, k)
     labels = {r.slide_id: (r.label, r.patient) for r in manifest.itertuples()} if 'label' in manifest else None
     if k==1: pretrain_patches(_tiled(run, manifest), hipt, out, t, judge=labels)
     else:
-        files = _embedded(run, manifest, hipt.eval().to(t.device), preset, k-1)
+        files = _embedded(run, manifest, hipt.eval().to(t.device), preset, k-1, skip_bad)
         pretrain_grid(files, hipt.cpu(), out, t, level=k, judge=labels)
     first_does(lambda: _keep_slides(out, manifest))
 

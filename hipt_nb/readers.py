@@ -568,7 +568,8 @@ def _refusal(path, errors):
     now = next(filter(None, map(not_now, errors)), '')
     if now: return f"slide '{path}' cannot be opened: {now}"
     told = [str(e).replace(str(path), 'the file') for e in errors]
-    cut = next((t for t in told if t.startswith('it is cut off')), None) or _header_cut_off(path)
+    cut = next((t for t in told if t.startswith('it is cut off')), None)
+    cut = cut or _header_cut_off(path) or picture_cut_off(path, told)
     if cut: return f"slide '{path}' is incomplete: {cut}"
     if isinstance(errors[-1], NotPixels): what, reason = 'not a picture in 8-bit RGB', told[-1]
     else: what, reason = 'not a slide or image that can be read', told[0]
@@ -585,6 +586,22 @@ def _header_cut_off(path):
     elif head[:4] in (b'II+\0', b'MM\0+'): at = struct.unpack(order+'Q', head[8:16])[0]
     elif head[:10]==b'ZISRAWFILE' and len(head)>=92: at = struct.unpack('<q', head[84:92])[0]
     return _cut_off(size, at) if at>=size else ''
+
+def picture_cut_off(
+    path,    # a picture that could not be read
+    told=(), # what libraries said of it
+)->str:      # '' if nothing speaks for it
+    "Whether a picture ends too early: a JPEG or PNG without the mark at its end, or whatever a library calls truncated"
+    size = path.stat().st_size
+    with open(path, 'rb') as f:
+        head = f.read(8)
+        f.seek(max(0, size-2**16))
+        tail = f.read()
+    ends = {b'\xff\xd8': b'\xff\xd9', b'\x89PNG': b'IEND'}
+    marked = any(head.startswith(a) and end not in tail for a,end in ends.items())
+    webp = head[:4]==b'RIFF' and struct.unpack('<I', head[4:])[0]+8>size
+    early = marked or webp or any('truncated' in t.lower() for t in told)
+    return f'it is cut off at byte {size:,}: copy it again from its source' if early else ''
 
 def _is_ome(path):
     import tifffile

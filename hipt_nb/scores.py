@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/scores.html.md"""
 # %% auto #0
 __all__ = ['trained_models', 'model_predictions', 'same_classes', 'same_labels', 'at_training_prior', 'baseline_of',
            'shared_baselines', 'patch_means', 'metrics_of', 'comparisons', 'leak_notes', 'draw_model', 'model_gap',
-           'fold_sharpness', 'minimum_table', 'slug', 'read_scores', 'write_decisions', 'evaluate_run']
+           'fold_sharpness', 'minimum_table', 'slug', 'read_scores', 'write_decisions', 'by_manifest', 'evaluate_run']
 
 # %% ../nbs/12f_scores.ipynb #92456fd5
 import numpy as np, pandas as pd
@@ -326,6 +326,71 @@ def _write_curves(models, out):
         path = out/f"decisions-{slug('-'.join(names))}.png"
         save_figure(path, draw_decision_curve(some).figure)
 
+# %% ../nbs/12f_scores.ipynb #9512f06e
+def by_manifest(
+    predictions,      # of a model, or of its baseline or a control
+    trained:Trained,  # the model
+    manifest,         # table from `read_manifest`
+    name:str='',      # of the model, to say what differs; nothing is said if not given
+):                    # predictions
+    "Predictions with the answers that the manifest has now, where it has one for each of them"
+    now = _answers(trained, manifest)
+    if now is None: return predictions
+    columns = [c for c in ('label','time','event') if c in predictions and c in now]
+    known = predictions[predictions.slide_id.isin(now.index)]
+    other = {c: {s: now.at[s, c] for s,a in zip(known.slide_id, known[c]) if not _equal(a, now.at[s, c])}
+             for c in columns}
+    gone = sorted({*predictions.slide_id}-{*now.index})
+    if not gone and not any(other.values()): return predictions
+    scored = not gone and _fits(other, trained)
+    if name: _say_changed(name, predictions, other, gone, scored)
+    if not scored: return predictions
+    _check_patients(trained, manifest)
+    return predictions.assign(**{c: [o.get(s, a) for s,a in zip(predictions.slide_id, predictions[c])]
+                                 for c,o in other.items() if o})
+
+def _answers(trained, manifest):
+    "The answers of a manifest by slide, or by patient where slides are pooled; None where it has none for all of one"
+    try: now = trained.named(manifest)
+    except HIPTError: return None   # it has no such column: nothing to compare
+    key = 'patient' if trained.pooled else 'slide_id'
+    return now.drop_duplicates(key).set_index(key)
+
+def _check_patients(trained, manifest):
+    "Refuse slides of one patient with several answers"
+    if trained.kind in OUTCOMES: return   # which may differ between slides
+    now = trained.named(manifest)
+    columns = [c for c in ('label','time','event') if c in now]
+    several = now.groupby('patient')[columns].nunique().max(axis=1)
+    if (several>1).any():
+        raise HIPTError(f"the slides of patient '{several.idxmax()}' have {several.max()} values of "
+                        f"{' or '.join(columns)}: a patient's slides share one, correct the manifest")
+
+def _fits(other, trained):
+    "Whether new answers are of the kind that a model gives"
+    if any(pd.isna(a) for answers in other.values() for a in answers.values()): return False
+    if trained.kind=='classify': return {*other['label'].values()} <= {*trained.classes}
+    return trained.kind not in OUTCOMES
+
+def _say_changed(name, predictions, other, gone, scored, most=3):
+    "Name slides whose answer in the manifest is another than at training, or which it no longer has"
+    told = []
+    for c,answers in other.items():
+        then = dict(zip(predictions.slide_id, predictions[c]))
+        told += [f'{c} of {s} ({then[s]} then, {a} now)' for s,a in answers.items()]
+    told = told[:most] + [f'{len(told)-most} more']*(len(told)>most)
+    if gone: told.append(f"{len(gone)} {'slides are' if len(gone)>1 else 'slide is'} gone, such as {gone[0]}")
+    how = ('by this manifest, which differs from the one it was trained with' if scored else
+           'as it was trained and tested, not by this manifest, which differs')
+    logger.warning(f"note: {name} is scored {how}: {'; '.join(told)}. To train with this manifest, "
+                   "run 'hipt train' with another --name")
+
+def _equal(a, b):
+    "Whether two answers are the same, however they were written"
+    if pd.isna(a) or pd.isna(b): return pd.isna(a)==pd.isna(b)
+    try: return abs(float(a)-float(b))<1e-6
+    except ValueError: return str(a).strip()==str(b).strip()
+
 # %% ../nbs/12f_scores.ipynb #c564baa0
 def evaluate_run(
     run:Run,              # the run folder
@@ -342,12 +407,12 @@ def evaluate_run(
     for column in by: groups_of(manifest, column)   # refuses one that is not there
     beside = run_controls(run, trained, manifest, device) if controls else {}
     found = {name: model_predictions(t) for name,t in (trained | beside).items()}
-    for name,t in trained.items(): _say_changed(name, found[name][0], t, manifest)
     both = shared_baselines(run, manifest, trained)
     shared, baselines = ({name: pair[i] for name,pair in both.items()} for i in (0,1))
     predicted = {name: pred for name,(pred,_) in found.items()}
     models = {name: predicted[name] for name in trained} | baselines | {name: predicted[name] for name in beside}
     who = trained | shared | beside
+    models = {name: by_manifest(p, who[name], manifest, name*(name in trained)) for name,p in models.items()}
     units = {name: _unit(p, who[name].pooled, by_patient) for name,p in models.items()}
     scored = {name: pool_patients(p).drop(columns='slides') if units[name].endswith('mean of slides') else p
               for name,p in models.items()}
@@ -362,29 +427,6 @@ def evaluate_run(
     _write_gaps(run, manifest, trained, out, sharp)
     _write_models(models, _plots(models, who), out)
     return table
-
-def _say_changed(name, predictions, trained, manifest, most=3):
-    "Name slides whose answer in the manifest is another than at training, or which it no longer has"
-    try: now = trained.named(manifest)
-    except HIPTError: return   # it has no such column: nothing to compare
-    key = 'patient' if trained.pooled else 'slide_id'
-    now = now.drop_duplicates(key).set_index(key)
-    told, gone = [], [s for s in predictions.slide_id if s not in now.index]
-    for column in [c for c in ('label','time','event') if c in predictions and c in now]:
-        pairs = zip(predictions.slide_id, predictions[column])
-        told += [f'{column} of {s} ({a} then, {now.at[s, column]} now)' for s,a in pairs
-                 if s in now.index and not _equal(a, now.at[s, column])]
-    told = told[:most] + [f'{len(told)-most} more']*(len(told)>most)
-    if gone: told.append(f"{len(gone)} {'slides are' if len(gone)>1 else 'slide is'} gone, such as {gone[0]}")
-    if told:
-        logger.warning(f"note: {name} is scored as it was trained and tested, not by this manifest, which differs: "
-                       f"{'; '.join(told)}. To score this manifest, train with it under another --name")
-
-def _equal(a, b):
-    "Whether two answers are the same, however they were written"
-    if pd.isna(a) or pd.isna(b): return pd.isna(a)==pd.isna(b)
-    try: return abs(float(a)-float(b))<1e-6
-    except ValueError: return str(a).strip()==str(b).strip()
 
 def _score(models, leaks, times, units, counts):
     "One table of all metrics; a leak is noted at every metric of its model and of the baseline on the same folds"

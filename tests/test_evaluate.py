@@ -234,6 +234,23 @@ def test_a_slide_without_tissue_is_left_out(run, tmp_path):
     with pytest.raises(HIPTError, match='no slide of this cohort has a region with tissue'): predict(cohort, run.root)
 
 
+@pytest.mark.parametrize('tokens, bags', [('patch', 'patch'), ('patch', 'grid'), ('region', 'region')])
+def test_features_that_are_not_finite_are_named(run, tmp_path, tokens, bags):
+    "Where they are read; nothing is trained on them"
+    import h5py
+
+    from hipt_nb.cli import knn, train
+    path, cohort = run.features('tiny', 's03'), manifest(tmp_path)
+    whole = path.read_bytes()
+    with h5py.File(path, 'r+') as f: f[tokens][0, ..., :2] = np.inf
+    try:
+        for verb, kw in ((knn, {}), (train, dict(epochs=1, device='cpu', model='abmil', name='broken'))):
+            if (verb, bags)==(train, 'grid'): continue   # no slide model reads them without a level 2
+            with pytest.raises(HIPTError, match='s03'): verb(cohort, run.root, folds=3, bags=bags, **kw)
+    finally: path.write_bytes(whole)
+    assert not (run.root/'models'/'slide'/'broken').exists()
+
+
 # The columns and the cohort that a model was trained on
 
 def test_the_column_that_was_trained_on_is_remembered(run, tmp_path):

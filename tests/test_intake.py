@@ -246,6 +246,51 @@ def test_colours_are_recorded_and_compared(tmp_path):
     assert embedded(run, path)[0]['skipped']==1   # as the run has it
 
 
+def test_attention_reads_the_colours_of_the_features(tmp_path):
+    "Tokens inside patches are computed from the pixels that level 1 saw, whatever the slide is stored in"
+    pytest.importorskip('torchstain', reason="the extra 'stain' is not installed")
+    from hipt_nb.attend import attend_slide
+    from hipt_nb.attention import region_scores
+    from hipt_nb.features import read_features
+    from hipt_nb.hipt import create_hipt
+    from hipt_nb.phantom import make_slide
+    from hipt_nb.run import Run
+    from hipt_nb.slide import Slide
+    from hipt_nb.tiling import read_tiles
+    path, run = make_slide(tmp_path/'s.tif', seed=1, size=512), Run(tmp_path/'run')
+    tiled(tmp_path/'run', path)
+    assert embedded(run, path, stain='macenko')[0]['done']==1
+    hipt, tiles = create_hipt('hipt-tiny', name='t').eval(), read_tiles(run.tiles('s'))
+    f = read_features(run.features('t', 's'))
+    with Slide(path) as s: maps = attend_slide(hipt, s, tiles, f, top=1)
+    m = maps.top[0]
+    def tokens(stain):
+        with Slide(path) as s:
+            tiles.find_colour(s, stain)
+            return region_scores(hipt.frozen(), tiles.read(s, m), (0,), mask=f.mask()[m])[0]
+    off = [np.nanmax(np.abs(maps.token[0]-tokens(s))) for s in ('macenko', 'none')]
+    assert off[0]<1e-5 and off[1]>3e-5, off   # float16 aside
+
+
+def test_a_picture_that_is_cut_off(tmp_path):
+    "Said of slides and masks, without a library's words"
+    from PIL import Image
+
+    from hipt_nb.areas import read_mask
+    from hipt_nb.core import HIPTError
+    from hipt_nb.slide import Slide
+    whole = write(tmp_path/'s.tif')
+    for name in ('s.jpg', 's.png', 's.bmp', 's.webp'):
+        Image.fromarray(picture()).save(tmp_path/name)
+        data = (tmp_path/name).read_bytes()
+        for share in (.02, .6):
+            n = int(len(data)*share)
+            (tmp_path/name).write_bytes(data[:n])
+            says = f'incomplete: it is cut off at byte {n:,}: copy it again from its source'
+            with pytest.raises(HIPTError, match=says): Slide(tmp_path/name, slide_mpp=.5)
+            with Slide(whole) as s, pytest.raises(HIPTError, match=says): read_mask(tmp_path/name, s)
+
+
 def test_a_gdc_manifest_by_a_relative_path(tmp_path, monkeypatch):
     from hipt_nb.cohort import read_manifest
     write(tmp_path/'d'/'a'/'s.svs')
@@ -292,8 +337,9 @@ def test_options_in_messages_exist():
     app = commands()
     options = {o for c in app.commands.values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
     options |= {o for p in app.params for o in p.opts} | {'--help'}
-    # of torchrun, sbatch and vips; of an import that is not a command yet; the beginning of --samples1 and --samples2
-    others = {'--nproc-per-node', '--link', '--tile', '--pyramid', '--vscale', '--samples', '--array'}
+    # of torchrun, sbatch, git and vips; of an import that is not a command yet; the beginning of --samples1 and --samples2
+    others = {'--nproc-per-node', '--link', '--tile', '--pyramid', '--vscale', '--samples', '--array', '--short',
+              '--porcelain'}
     named = {(m, o) for m, text in advice() for o in re.findall(r'(?<![\w-])--[a-z][a-z0-9-]+', text)}
     assert len(named)>20
     assert {(m, o) for m, o in named if o not in options | others}==set()
