@@ -337,7 +337,7 @@ def test_options_in_messages_exist():
     app = commands()
     options = {o for c in app.commands.values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
     options |= {o for p in app.params for o in p.opts} | {'--help'}
-    # of torchrun, sbatch, git and vips; of an import that is no command yet; the beginning of --samples1, --samples2
+    # of torchrun, sbatch, git and vips; of an import that is not a command yet; how --samples1 and --samples2 begin
     others = {'--nproc-per-node', '--link', '--tile', '--pyramid', '--vscale', '--samples', '--array', '--short',
               '--porcelain'}
     named = {(m, o) for m, text in advice() for o in re.findall(r'(?<![\w-])--[a-z][a-z0-9-]+', text)}
