@@ -26,10 +26,10 @@ def licence(dist):
     "The licence of an installed package as an SPDX expression"
     about = dist.metadata
     if name_of(about['Name']) in told: return told[name_of(about['Name'])]
-    if about['License-Expression']: return about['License-Expression']
+    if about.get('License-Expression'): return about['License-Expression']
     classes = [c.split('::')[-1].strip() for c in about.get_all('Classifier') or [] if c.startswith('License ::')]
     classes = [c for c in classes if c != 'OSI Approved']
-    words = classes or (about['License'] or 'UNKNOWN').splitlines()[:1]
+    words = classes or (about.get('License') or 'UNKNOWN').splitlines()[:1]
     return ' AND '.join(short.get(w, w) for w in words)
 
 
