@@ -1,5 +1,6 @@
 "What every test needs: one thread a process, no window, and the real images where there are any"
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,6 +21,20 @@ def hipt_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip('set HIPT_DATA to a folder of real slides (see CONTRIBUTING.md)')
     return Path(folder)
+
+
+@pytest.fixture(scope='module')
+def browser():
+    "Chromium, driven by Playwright"
+    missing = "Playwright is not installed: pip install playwright (it is in the extra 'dev')"
+    sync = pytest.importorskip('playwright.sync_api', reason=missing)
+    chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if chromium is None: pytest.skip('Chromium is not installed: apt-get install chromium')
+    flags = '--no-sandbox --disable-background-networking --disable-component-update --disable-sync'.split()
+    with sync.sync_playwright() as p:
+        b = p.chromium.launch(executable_path=chromium, args=flags)
+        yield b
+        b.close()
 
 
 @pytest.fixture(scope='session')

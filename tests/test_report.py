@@ -18,20 +18,7 @@ from hipt_nb.report import write_report
 from hipt_nb.run import Run
 from hipt_nb.tiling import tile_cohort
 
-chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 N = 16
-
-
-@pytest.fixture(scope='module')
-def browser():
-    "Chromium, driven by Playwright"
-    missing = "Playwright is not installed: pip install playwright (it is in the extra 'dev')"
-    sync = pytest.importorskip('playwright.sync_api', reason=missing)
-    if chromium is None: pytest.skip('Chromium is not installed: apt-get install chromium')
-    with sync.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
-        yield b
-        b.close()
 
 
 def predicted(manifest):

@@ -7,7 +7,6 @@ import http.server
 import json
 import random
 import re
-import shutil
 import socket
 import threading
 import time
@@ -22,21 +21,7 @@ from hipt_nb.slide import Slide
 from hipt_nb.notes import read_notes
 from hipt_nb.viewer import PageSource, build_viewer, list_viewers, reopen, serve, show
 
-chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-flags = '--no-sandbox --disable-background-networking --disable-component-update --disable-sync'.split()
 loaded = "document.body.dataset.ready !== undefined && hiptViewer.items.every(i => i !== undefined)"
-
-
-@pytest.fixture(scope='module')
-def browser():
-    "Chromium, driven by Playwright"
-    missing = "Playwright is not installed: pip install playwright (it is in the extra 'dev')"
-    sync = pytest.importorskip('playwright.sync_api', reason=missing)
-    if chromium is None: pytest.skip('Chromium is not installed: apt-get install chromium')
-    with sync.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=chromium, args=flags)
-        yield b
-        b.close()
 
 
 @pytest.fixture
