@@ -19,7 +19,7 @@ from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, clear_unfinished
 from .core import is_running, locked, logger, params_hash, progress, quick_hash, read_json, safe_name, write_csv
-from .core import write_json
+from .core import some_names, write_json
 from .cohort import find_slides, map_paths, read_manifest, slide_id_of
 from .stage import copies_ahead, staging, with_copy
 
@@ -375,12 +375,9 @@ def case(self:Run,
     rows = self.manifest()
     found = rows[rows.slide_id==slide]
     if not len(found) and Path(slide).is_file(): found = read_manifest(slide)
-    if not len(found): raise HIPTError(f"the run '{self.root}' has no slide '{slide}': it has {_some(rows.slide_id)}")
+    if not len(found):
+        raise HIPTError(f"the run '{self.root}' has no slide '{slide}': it has {some_names(rows.slide_id) or 'none'}")
     return Case(self, next(found.itertuples(index=False)), encoder_name, make)
-
-def _some(names, n=10):
-    names = list(names)
-    return (', '.join(names[:n]) + (f' and {len(names)-n} more' if len(names)>n else '')) or 'none'
 
 # %% ../nbs/00b_run.ipynb #71ac5f9f
 _log_header = 'slide_id','verb','status','reason','time'

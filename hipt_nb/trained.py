@@ -337,9 +337,8 @@ def _say_which(trained, same):
                         "is not recorded")
     for answer,some in names.items():
         if not some: continue
-        shown = ', '.join(some[:10]) + (f' and {len(some)-10} more' if len(some)>10 else '')
         say = logger.warning if answer=='no' else logger.info
-        say(f"note: {shown} {said[answer].format(trained.name)}")
+        say(f"note: {some_names(some)} {said[answer].format(trained.name)}")
 
 # %% ../nbs/12e_trained.ipynb #0d0443ca
 def task_columns(
