@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 import numpy as np
-from .core import HIPTError, atomic, logger, progress, read_json, read_table, reading, safe_name
+from .core import HIPTError, atomic, logger, progress, read_json, read_table, reading, safe_name, some_names
 from .run import Run, commit, versions
 from .answer import answer, controls, findings, per_slide, seen_in_pretraining, shown, warnings_of, worst
 from .methods import cohort_counts, dates, left_out, methods_text, timeline
@@ -92,7 +92,7 @@ def slide_card(
             if inside: card['image'] = photo(_small(path) if path else _with_grid(case), alt)
             elif path: card['image'] = _beside(run, path, alt)
     except HIPTError as e:
-        if 'regions' in card: logger.warning(f'note: no picture in the report: {e}')
+        if 'regions' in card: card['no_picture'] = str(e)
     return card
 
 def _small(path, side=300):
@@ -121,7 +121,14 @@ def slides_section(
     rows.sort(key=lambda r: min(order.get(r.slide_id, len(order)), order.get(r.patient, len(order))))
     cards = [slide_card(run, r, i<MOST_INSIDE) | dict(at=at[r.slide_id])
              for i,r in enumerate(progress(rows, desc='report'))]
+    _say_no_picture([c for c in cards if 'no_picture' in c])
     return dict(cards=cards[:MOST_INSIDE], more=cards[MOST_INSIDE:], patients=manifest.patient.nunique())
+
+def _say_no_picture(cards):
+    if not cards: return
+    others = some_names(c['slide_id'] for c in cards[1:])
+    more = f'; nor of {len(cards)-1:,} more: {others}' if others else ''
+    logger.warning(f"note: no picture in the report: {cards[0]['no_picture']}{more}")
 
 # %% ../nbs/15_report.ipynb #cc6aa328
 def draw_losses(

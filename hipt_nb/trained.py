@@ -687,7 +687,7 @@ def _same_slides(run, manifest, files):
     others = [s for s,p in paths.items() if s in files and p.is_file() and quick_hash(p)!=files[s]]
     if others:
         raise HIPTError(f"{len(others)} slides of the manifest are other files than those that '{run.root}' tiled "
-                        f"under the same id ({', '.join(others[:10])}): "
+                        f"under the same id ({some_names(others)}): "
                         "give them ids of their own, or a run of their own with --out")
 
 # %% ../nbs/12e_trained.ipynb #a756eea2
