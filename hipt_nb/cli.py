@@ -1095,7 +1095,7 @@ QUICK = FULL | dict(n_slides=12, n_patients=10, n_unlabelled=4, size=2048, sampl
 def demo(
     out:Annotated[Path, typer.Option(
         '--out', '-o', help="Folder for the phantom cohorts, the run and its report.")]=Path('demo'),
-    quick:Annotated[bool, typer.Option('--quick', help="The same at a smaller size, in about a minute.")]=False,
+    quick:Annotated[bool, typer.Option('--quick', help="The same at a smaller size, in about two minutes.")]=False,
     seed:Seed=0,
 ):
     "Walk the whole road on made-up slides. Phantoms, tile, pretrain, embed, train, evaluate, attend, report."

@@ -44,9 +44,11 @@ def get_model(
     model = _named_model(name, run, there, weights) if name else None
     if model: return model.eval().to(pick_device(device))
     what = f'unknown model {name!r}' if name else 'no model given'
-    others = ', '.join([*there, *(f'{p}:random' for p in PRESETS)])
-    raise HIPTError(f"{what}: use --model with {others}, timm:NAME, the folder of a saved model, "
-                    f"owner/name on the Hugging Face hub, or an encoder ({', '.join(ENCODERS)})")
+    own = f"{', '.join(there)}, " if there else ''
+    untrained = ' or '.join(f'{p}:random' for p in PRESETS)
+    raise HIPTError(f"{what}: use --model with {own}an encoder ({', '.join(ENCODERS)}), timm:NAME, the folder of a saved "
+                    "model, or owner/name on the Hugging Face hub; 'hipt pretrain' trains a pyramid on your own slides; "
+                    f"{untrained} are untrained, and for trying things out")
 
 def _named_model(name, run, there, weights):
     preset, random = name.removesuffix(':random'), name.endswith(':random')

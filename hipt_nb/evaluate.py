@@ -9,7 +9,7 @@ __all__ = ['listed', 'label_problems', 'patient_folds', 'slides_in', 'leaked', '
 
 # %% ../nbs/08_evaluate.ipynb #424493cf
 import numpy as np
-from .core import HIPTError, renamed
+from .core import HIPTError, renamed, some_names
 
 # %% ../nbs/08_evaluate.ipynb #6c0c9f09
 def listed(
@@ -42,7 +42,7 @@ def label_problems(
 # %% ../nbs/08_evaluate.ipynb #2820851a
 def _slides(df, rows, most=10):
     ids = df.slide_id[rows].astype(str).tolist()
-    return f"slide{'s'*(len(ids)!=1)} {', '.join(ids[:most])}{' ...' if len(ids)>most else ''}"
+    return f"slide{'s'*(len(ids)!=1)} {some_names(ids, most)}"
 
 def _missing(df, columns):
     return [f"no {c} for slide {', '.join(map(str, df.slide_id[df[c].isna()]))}" for c in columns if df[c].isna().any()]
@@ -177,9 +177,8 @@ def check_folds(
     found = [s for f in folds for s in leaked(f, who)]
     report = _leak_report(folds, found, who)
     if found and not allow_leakage:
-        named = ', '.join(f'{s} (patient {who(s)})' for s in dict.fromkeys(found[:8]))
-        more = ' ...' if len(found)>8 else ''
-        raise HIPTError(f"{report}: {named}{more}. Make folds by patient, or use --allow-leakage to report it only")
+        named = some_names((f'{s} (patient {who(s)})' for s in dict.fromkeys(found)), 8)
+        raise HIPTError(f"{report}: {named}. Make folds by patient, or use --allow-leakage to report it only")
     return report
 
 def _leak_report(folds, found, who):

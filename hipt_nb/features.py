@@ -439,8 +439,8 @@ def load_features(
     return res
 
 def _say_stale(run, stale, n, encoder_name):
-    names = ', '.join([*stale][:10]) + ' ...'*(len(stale)>10)
-    return (f"the features '{encoder_name}' of {len(stale)} of {n} slides {next(iter(stale.values()))} ({names}): "
+    return (f"the features '{encoder_name}' of {len(stale)} of {n} slides {next(iter(stale.values()))} "
+            f"({some_names(stale)}): "
             f"{_again(read_made_by(run.features(encoder_name, next(iter(stale)))))}")
 
 def _again(made_by):

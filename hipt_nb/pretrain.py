@@ -385,11 +385,12 @@ class SayTime(Callback):
     def _say(self):
         each = (self._now()-self.begun)/(self.steps-self.warm_up)
         left = self.learn.dls.train.sampler.steps-self.learn.it
-        hours = each*left/3600
-        took = f'{hours:.1f} hours' if hours>=1 else f'{max(1, round(60*hours))} minutes'
+        self.said = True
+        if left<1: return
+        s = each*left
+        took = f'{s/3600:.1f} hours' if s>=3600 else f'{s/60:.0f} minutes' if s>=120 else f'{max(1, s):.0f} seconds'
         logger.info(f"level {self.level}: about {took} for the {left:,} steps to come, {each:.2g} s each on "
                     f"{self.learn.dls.device}")
-        self.said = True
 
 # %% ../nbs/11a_pretrain.ipynb #0cfd5ae4
 def train_level(

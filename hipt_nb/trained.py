@@ -29,7 +29,7 @@ from .calibration import learn_decision, with_decisions
 from .embed import get_model, model_name
 from .slide_models import BagModel, misfit
 from .baselines import model_class
-from .tasks import TASKS, knows, make_task, task_of
+from .tasks import check_task, knows, make_task, task_of
 from .training import Training, logits_of, most_patches
 from .finetune import cross_validate, load_slide_model, read_config
 
@@ -359,7 +359,7 @@ def name_columns(
     event='event',      # column with 1 for an event and 0 for a censored patient
 ):                      # the manifest with the task's columns under their usual names, and without those of other tasks
     "Find the labels, whatever their columns are called"
-    if task not in TASKS: raise HIPTError(f"unknown task '{task}': use {', '.join(TASKS)}")
+    check_task(task)
     wanted = task_columns(task, label, time, event)
     absent = [c for c in wanted.values() if c.lower() not in manifest]
     if absent:
@@ -687,7 +687,7 @@ def _same_slides(run, manifest, files):
     others = [s for s,p in paths.items() if s in files and p.is_file() and quick_hash(p)!=files[s]]
     if others:
         raise HIPTError(f"{len(others)} slides of the manifest are other files than those that '{run.root}' tiled "
-                        f"under the same id ({', '.join(others[:10])}): "
+                        f"under the same id ({some_names(others)}): "
                         "give them ids of their own, or a run of their own with --out")
 
 # %% ../nbs/12e_trained.ipynb #a756eea2
