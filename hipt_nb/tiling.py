@@ -498,11 +498,12 @@ def _tile_row(run, tiling, slide_mpp, previews, redo, row):
         _check_recorded(run, tiling)
         write_geojson(path.with_suffix('.geojson'), tissue, slide)
         if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
+        notes = [_mpp_note(slide), _unreadable(tiles), *_spoilt(tiles), *_mask_notes(own, tissue),
+                 *_tissue_notes(tissue, path), '' if len(tiles) else _why_empty(tiles, path)]
+        note = '; '.join(filter(None, notes))
+        run.note_first(row, 'tile', note)
         write_tiles(path, tiles)
-    notes = [_mpp_note(slide), _unreadable(tiles), *_spoilt(tiles), *_mask_notes(own, tissue),
-             *_tissue_notes(tissue, path)]
-    if not len(tiles): notes.append(_why_empty(tiles, path))
-    return 'done', '; '.join(filter(None, notes))
+    return 'done', note
 
 def _as_it_was(slide_id, tiles, tiling):
     "A tiled slide whose copy is gone is compared by its settings alone"
