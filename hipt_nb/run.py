@@ -19,7 +19,7 @@ from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, clear_unfinished
 from .core import is_running, locked, logger, params_hash, progress, quick_hash, read_json, safe_name, write_csv
-from .core import _machine, some_names, write_json
+from .core import _machine, read_table, some_names, write_json
 from .cohort import find_slides, map_paths, read_manifest, slide_id_of
 from .stage import copies_ahead, staging, with_copy
 
@@ -290,7 +290,8 @@ def add_rows(self:Run,
     place = {s: i for i,s in enumerate(self.manifest().slide_id if order is None else order)}
     with locked(path):
         if path.exists():
-            old = pd.read_csv(path, dtype=str, keep_default_na=False)  # as written, to the last digit
+            remedy = 'delete it, and start the command again'
+            old = read_table(path, remedy, ['slide_id'], dtype=str, keep_default_na=False)  # as written, to the last digit
             old = old[~old.slide_id.isin(rows.slide_id)]
             if len(old): rows = pd.concat([old, rows], ignore_index=True)[[*rows]]
         in_order = rows.slide_id.map(place).fillna(len(place)).argsort(kind='stable')

@@ -42,8 +42,8 @@ def finished(tmp_path_factory, hipt):
     where each broken copy takes its place, so that whatever it recorded is still true; `whole`, an untouched copy"""
     kept = Path(os.environ.get('FAULTS_RUN') or tmp_path_factory.mktemp('finished'))
     if not (kept/'whole').exists():
-        shutil.rmtree(kept/'here', ignore_errors=True)
-        make_run(kept/'here', hipt)
-        shutil.copytree(kept/'here', kept/'making')
+        shutil.rmtree(kept/'work'/'here', ignore_errors=True)
+        make_run(kept/'work'/'here', hipt)
+        shutil.copytree(kept/'work'/'here', kept/'making')
         os.rename(kept/'making', kept/'whole')
     return kept

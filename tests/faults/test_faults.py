@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from mutants import mutate  # noqa: E402
-from whole import ALL, EMBED, ENCODER, ONE, fresh  # noqa: E402
+from whole import ALL, EMBED, ENCODER, ONE, fresh, keep  # noqa: E402
 
 
 # ---- whole inputs, made once
@@ -70,7 +70,7 @@ def work_on(small, name, seed, folder):
     return how, commands
 
 
-INTERNAL = re.compile('(Key|Type|Attribute|Index|Name|ZeroDivision|Overflow|Assertion|Recursion)Error: ')
+INTERNAL = re.compile(r'\b[A-Za-z]+(Error|Exception): ')
 
 
 def log_of(folder):
@@ -97,14 +97,6 @@ def fault_of(rc, text, logged):
             else "a library's words" if INTERNAL.search(logged) else '')
 
 
-def keep(how, args, rc, fault, text):
-    "Note how a command ended, for the counts"
-    if not (path := os.environ.get('FAULTS_LOG')): return
-    test = os.environ.get('PYTEST_CURRENT_TEST', '').split('::')[-1].split(' ')[0]
-    row = dict(test=test, how=how, command=' '.join(map(str, args)), rc=rc, fault=fault, text=text[-1500:])
-    with open(path, 'a') as f: print(json.dumps(row), file=f)
-
-
 def _around(folder):
     "What is beside a folder, and beside the folder that it is in"
     return sorted(str(p) for up in (folder.parent, folder.parent.parent) for p in up.iterdir())
@@ -118,15 +110,18 @@ def seeds(default):
 @pytest.mark.parametrize('name', SMALL)
 def test_a_share_of_broken_inputs(hipt, small, tmp_path, name):
     for seed in range(2):
-        folder = tmp_path/str(seed)
-        folder.mkdir()
+        folder = tmp_path/str(seed)/'here'
+        folder.mkdir(parents=True)
         judge(hipt, folder, *work_on(small, name, seed, folder))
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize('seed', seeds('0:60'))
 @pytest.mark.parametrize('name', SMALL)
-def test_broken_inputs(hipt, small, tmp_path, name, seed): judge(hipt, tmp_path, *work_on(small, name, seed, tmp_path))
+def test_broken_inputs(hipt, small, tmp_path, name, seed):
+    folder = tmp_path/'work'/'here'
+    folder.mkdir(parents=True)
+    judge(hipt, folder, *work_on(small, name, seed, folder))
 
 
 # ---- a whole run, in which one file is changed
@@ -154,7 +149,10 @@ FINISHED = {  # name: (file that is changed, what is taken away first, commands)
     'run.json': ('run.json', ['features/hipt-tiny/P01-1.h5'], [EMBED, RETILE, REPORT]),
     'log': ('log.csv', [], [EMBED, REPORT]),
     'manifest of the run': ('manifest.csv', [], [('view', 'run', '--static', 'pages', *ENCODER), REPORT]),
-    'table of the report': ('evaluation/*.csv', [], [REPORT]),
+    'table of the report': ('evaluation/**/*.csv', [], [REPORT]),
+    'metrics': ('evaluation.csv', [], [REPORT]),
+    'tables of the run': ('[tp]*s.csv', [], [RETILE, REPORT]),
+    'log of a training': ('models/hipt-tiny-level*/log.csv', [], [REPORT]),
     **{folder.split('/')[0]: (f'export/{folder}/**/*.h5', [],
                               [('import', '--from', f'run/export/{folder}', '--out', 'new', '--slide-mpp', .5,
                                 '--patch-width', 256, *ENCODER)])

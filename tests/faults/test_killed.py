@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from whole import ALL, ENCODER, fresh
+from whole import ALL, ENCODER, fresh, keep
 
 FEW = '--preset', 'hipt-tiny', '--recipe', 'small', '--samples1', 48, '--samples2', 32, '--batch-size', 4
 THREE = 'run/cohort/three.csv', '--out', 'run'   # of the eight slides
@@ -87,9 +87,10 @@ def killed_and_resumed(hipt, finished, undisturbed, name, seed):
     rng, (folder, args) = random.Random(f'{name} {seed}'), prepared(finished, name)
     if seed % 3==2: how = dict(seconds=rng.uniform(.1, 1)*seconds)
     else: how = dict(step=rng.randrange(steps), steps=str(finished/'steps'), seconds=600)
-    rc, _ = hipt(folder, *args, **how)
-    assert rc in (-9, 'hang', 0), rc
+    ended, _ = hipt(folder, *args, **how)
+    assert ended in (-9, 'hang', 0), ended
     rc, text = hipt(folder, *args, seconds=600)
+    keep(f'killed at {how}', args, ended, '', text)
     assert rc==0, f'{how}\n{text[-3000:]}'
     now = content(folder)
     assert sorted(now)==sorted(whole), f'{how}: {set(now) ^ set(whole)}'

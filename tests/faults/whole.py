@@ -22,6 +22,10 @@ def make_run(folder, hipt):
                  *(('export', *cohort, '--to', tool, '--features') for tool in ('trident', 'clam', 'stamp'))):
         rc, text = hipt(folder, *args, seconds=900)
         assert rc==0, text
+    rows = (folder/'run'/'evaluation.csv').read_text().splitlines()
+    other = folder/'run'/'evaluation'/'external-other'
+    other.mkdir()
+    (other/'scores.csv').write_text('\n'.join(['cohort,'+rows[0], *(f'{c},{r}' for r in rows[1:] for c in ('cross-validation', 'other', 'difference')), '']))
     (folder/'splits').mkdir()
     for k in range(2):
         sides = [f'{i},P0{i+1+4*k}-1,P0{i+5-4*k}-1,P0{i+7-4*k}-1' for i in range(2)]
@@ -36,7 +40,7 @@ def make_run(folder, hipt):
 
 def fresh(finished):
     "The run as it was made, where it was made; whatever stood there goes"
-    folder = finished/'here'
+    folder = finished/'work'/'here'
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(finished/'whole', folder, copy_function=_copy)
     return folder
@@ -46,3 +50,11 @@ def _copy(source, target):
     "Small text files and whatever may be appended to are copied; the rest is linked"
     if Path(source).suffix in ('.csv', '.json', '.geojson'): shutil.copy(source, target)
     else: os.link(source, target)
+
+
+def keep(how, args, rc, fault, text):
+    "Note how a command ended, for the counts"
+    if not (path := os.environ.get('FAULTS_LOG')): return
+    test = os.environ.get('PYTEST_CURRENT_TEST', '').split('::')[-1].split(' ')[0]
+    row = dict(test=test, how=how, command=' '.join(map(str, args)), rc=rc, fault=fault, text=text[-1500:])
+    with open(path, 'a') as f: print(json.dumps(row), file=f)
