@@ -425,6 +425,7 @@ def _attend_row(run, row, hipt, model, top, offsets, encoder, redo=False):
         except OtherEncoder as e:
             if there: return 'skipped', str(e)
             maps, note = _maps_of(case, hipt, model, top, offsets), str(e)
+        run.note_first(row, f'attend/{hipt.name}', note)
         write_maps(path, maps)
         if drawn: save_figure(path.with_suffix('.jpg'), draw_maps(case.slide, case.tiles, maps))
     return 'done', note

@@ -1216,6 +1216,12 @@ def _encoding_first(args):
     n = 1 if '=' in args[at] else 2
     return args[at:at+n] + args[:at] + args[at+n:]
 
+def _here():
+    "The folder that the command was typed in"
+    try: return os.getcwd()
+    except FileNotFoundError:
+        raise HIPTError("the folder that you are in has been deleted: change to another one (cd), and try again") from None
+
 def _without(args, *names):
     "The arguments of a command without options that have a value"
     skip = {i+1 for i,a in enumerate(args) if a in names}
@@ -1229,9 +1235,10 @@ def main():
     _show_log()
     _plain_output()
     args = _encoding_first(sys.argv[1:])
-    command.set(dict(text=shlex.join(['hipt', *_without(args, '--shard')]), folder=os.getcwd(), slides=None))
     sys.argv[1:] = [a for a in args if a!='--debug']
-    try: app()
+    try:
+        command.set(dict(text=shlex.join(['hipt', *_without(args, '--shard')]), folder=_here(), slides=None))
+        app()
     except BrokenPipeError: _closed_pipe()
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)

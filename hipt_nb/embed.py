@@ -436,6 +436,7 @@ def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False, ah
         if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no features"
         f, note = _read_and_embed(row, hipt, tiles, levels, sha, skip_bad, ahead, colour)
     if hipt.held: _check_recorded(run, f'embed/{name}', f.made_by)
+    run.note_first(row, f'embed/{name}', note)
     write_features(path, f, source)
     return 'done', note
 

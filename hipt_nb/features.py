@@ -6,10 +6,11 @@ Docs: https://hipt-nb.github.io/hipt_nb/features.html.md"""
 
 # %% auto #0
 __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'BAG_KINDS', 'KIND_OF_LEVEL', 'Features', 'any_in_squares', 'write_features',
-           'from_schema1', 'read_features', 'open_tokens', 'linked_to', 'differences', 'read_made_by', 'outdated',
-           'outdated_features', 'check_kind', 'Bag', 'below', 'as_bag', 'patch_array', 'StoredTokens', 'NotFinite',
-           'StoredGrids', 'StoredPatches', 'sample_patches', 'mean_bag', 'check_alike', 'load_features', 'check_tiles',
-           'bag_memory', 'load_bags', 'describe_bags', 'has_regions', 'label_classes', 'by_patient', 'draw_features']
+           'from_schema1', 'check_made_by', 'read_features', 'open_tokens', 'linked_to', 'differences', 'read_made_by',
+           'outdated', 'outdated_features', 'check_kind', 'Bag', 'below', 'as_bag', 'patch_array', 'StoredTokens',
+           'NotFinite', 'StoredGrids', 'StoredPatches', 'sample_patches', 'mean_bag', 'check_alike', 'load_features',
+           'check_tiles', 'bag_memory', 'load_bags', 'describe_bags', 'has_regions', 'label_classes', 'by_patient',
+           'draw_features']
 
 # %% ../nbs/07_features.ipynb #dcdee6d1
 import json, os, zlib
@@ -102,6 +103,20 @@ def from_schema1(
     "What features or a model of version 0.0.1 were made by, under today's names"
     return {OLD_NAMES.get(k, k): v for k,v in made.items() if k!='schema'} | dict(schema=1)
 
+_number = int, float
+_made_kinds = dict(encoder_name=str, mpp=_number, slide_mpp=_number, patch_size=_number, region_size=_number,
+                   min_tissue=_number, sizes=list, mean=list, std=list, precision=str, stain=str, icc=bool, tiles=str,
+                   slide=str)
+
+def check_made_by(
+    made_by,  # as read from a file
+):
+    "Raise `ValueError` where it cannot be what features, maps or a model were made by"
+    if not isinstance(made_by, dict): raise ValueError(f'{made_by!r} is not an object')
+    check_kinds(made_by, _made_kinds)
+    lists = [made_by.get(k) or [] for k in ('sizes','mean','std')]
+    if not all(isinstance(v, _number) for o in lists for v in o): raise ValueError(f'{lists} hold no numbers alone')
+
 # %% ../nbs/07_features.ipynb #33649d5d
 def read_features(
     path,           # a features file
@@ -118,6 +133,7 @@ def read_features(
         found = Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'],
                          made_by, between)
         check_arrays(vars(found), _shapes)
+        check_made_by(made_by)
         float(made_by['min_tissue'])
     return found
 
@@ -190,7 +206,7 @@ def read_made_by(
     meta = read_h5(path, what, verb, skip=None)[1]
     with reading(path, what, f"delete it and run 'hipt {verb}' again"):
         made_by = from_schema1(meta) if meta['schema']==1 else meta['made_by']
-        check_kinds(dict(made_by=made_by), dict(made_by=dict))
+        check_made_by(made_by)
     return made_by
 
 def outdated(

@@ -271,7 +271,10 @@ def _subgroups(rows):
 
 def _external(folder):
     "One external cohort: both results and their difference, and its tables and figures"
-    rows, name = _rows(folder/'scores.csv'), folder.name.removeprefix('external-')
+    return _told(partial(_both_cohorts, folder), folder/'scores.csv')
+
+def _both_cohorts(folder, rows):
+    name = folder.name.removeprefix('external-')
     cohorts = list(dict.fromkeys(r.cohort for r in rows))
     cells = {(r.model, r.metric, r.cohort): shown(r.value, r.low, r.high) for r in rows}
     counts = {(r.model, r.cohort): int(r.patients) for r in rows if r.patients==r.patients}
@@ -295,8 +298,8 @@ def scores_section(
     if not scores: return None
     curves = {p.stem.removeprefix('curve-'): p for p in sorted(extra.glob('curve-*.png'))}
     return dict(
-        metrics=metric_table(scores), averaged=_averaged(scores),
-        below=_notes(scores, below=True), notes=_notes(scores),
+        metrics=_told(metric_table, path), averaged=_told(_averaged, path),
+        below=_told(partial(_notes, below=True), path), notes=_told(_notes, path),
         comparisons=_told(_comparisons, extra/'comparisons.csv'),
         chosen=_told(_chosen, extra/'validation.csv'),
         threshold=_told(_threshold, extra/'classes.csv'),
