@@ -413,6 +413,9 @@ def embed(
     icc:Annotated[Optional[bool], _option(
         "Apply the scanner's colour profile where a slide holds one. If not given: as the run was embedded, else "
         "not.", '--icc/--no-icc')]=None,
+    compress:Annotated[bool, typer.Option(
+        '--compress/--no-compress', help="Compress the features. Bags of patches are read faster from files that are "
+                                         "not.")]=True,
     device:Device='auto', redo:Redo=False,
     gpus:Annotated[Optional[int], _option("A process on each of so many GPUs of this machine.", min=1)]=None,
     shard:Shard=None, stage:Stage=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False, dask:Dask=None,
@@ -427,7 +430,7 @@ def embed(
     _use_stage(stage)
     manifest = _share(manifest, shard, run)
     counts = embed_cohort(run, manifest, hipt, batch_size=batch_size, precision=precision,
-                          skip_bad=skip_bad_regions, redo=redo, stain=stain, icc=icc)
+                          skip_bad=skip_bad_regions, redo=redo, stain=stain, icc=icc, compress=compress)
     _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}', shard)
     _end(shard, counts)
 

@@ -77,13 +77,15 @@ def write_features(
     path,             # `features/{encoder}/{slide_id}.h5`
     f:Features,       # what to keep
     patch_from=None,  # a features file that holds the same patch tokens: they are linked to, not copied
+    compress=True,    # the tokens, with gzip and region by region
 ):
     "Write a features file, complete or not at all"
     arrays = {k: getattr(f, k) for k in ('patch','region','coords','tissue')}
     arrays |= {f'level{k}': v for k,v in f.between.items()}
     if patch_from: arrays['patch'] = _link(patch_from, path)
     elif isinstance(f.patch, LinkedGrids): arrays |= _index(arrays.pop('patch'))
-    write_h5(path, arrays, dict(slide_id=f.slide_id, made_by=f.made_by))
+    packed = [k for k in arrays if k not in ('region','coords','tissue')] if compress else ()
+    write_h5(path, arrays, dict(slide_id=f.slide_id, made_by=f.made_by), packed)
 
 def _link(source, path):
     "The patch tokens of another file, as a link that moves with the run folder"
