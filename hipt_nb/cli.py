@@ -607,8 +607,11 @@ def train(
                            by_patient, device, workers, columns, order, bags, positive, _folds_of(shard), **settings)
     _say_positive(trained.classes, positive)
     tested = trained.predictions.slide_id.nunique()
-    print(f"train: {tested} {'patients' if trained.pooled else 'slides'} tested in {len(trained.folds)} folds, "
+    left = f" ({_n_slides(trained.left_out)} left out, see left_out.csv)" if trained.left_out else ''
+    print(f"train: {tested} {'patients' if trained.pooled else 'slides'} tested in {len(trained.folds)} folds{left}, "
           f"predictions in {trained.folder}")
+
+def _n_slides(ids): return f"{len(ids)} slide{'s'*(len(ids)>1)}"
 
 def _folds_of(shard):
     from hipt_nb.shares import which_share
@@ -640,8 +643,8 @@ def knn(
     """Score features without training: k nearest slides.
 
     Slides are compared by the mean of their region tokens, or of their patches."""
-    from hipt_nb.evaluate import slides_in
-    from hipt_nb.features import label_classes, load_bags, mean_bag
+    from hipt_nb.evaluate import slides_in, without
+    from hipt_nb.features import label_classes, load_usable, mean_bag
     from hipt_nb.comparison import score_table
     from hipt_nb.probe import knn as nearest, mean_of_patches
     from hipt_nb.trained import class_order, labelled, name_columns
@@ -654,7 +657,8 @@ def knn(
     used = slides_in(dealt)
     some = manifest[manifest.slide_id.isin(used)]
     kind = _mean_of(run, some, encoder, bags)
-    bags = [mean_bag(b) for b in load_bags(run, some, encoder, bags=kind)]
+    bags, gone = load_usable(run, some, encoder, kind, classes=True)
+    bags, dealt = [mean_bag(b) for b in bags], without(dealt, gone)
     classes = class_order(label_classes(bags), positive)
     name = f'{k} nearest neighbours' + ' by patches'*(kind=='patch')
     kw = dict(allow_leakage=allow_leakage)
@@ -667,10 +671,10 @@ def knn(
 # %% ../nbs/16_cli.ipynb #37dfda3b
 def _mean_of(run, manifest, encoder, bags):
     "Whose mean stands for a slide: `patch` or `region`"
-    from hipt_nb.features import has_regions
+    from hipt_nb.features import first_readable, has_regions
     if bags: return 'region' if bags=='region' else 'patch'
     there = [p for s in manifest.slide_id if (p := run.features(encoder, s)).exists()]
-    return 'region' if not there or has_regions(there[0]) else 'patch'
+    return 'region' if not there or first_readable(there, has_regions) else 'patch'
 
 def _curve(run, encoder, bags, folds, fits, seed):
     "Learning curves of ways to score features, as a table and a figure"
@@ -708,7 +712,7 @@ def probe(
     encoder = run.encoder_name(encoder)
     parts = _folds(manifest, folds, seed, survival=task=='cox', repeats=repeats, by_site=by_site, splits=splits,
                    allow_leakage=allow_leakage)
-    bags = _probe_bags(run, manifest, encoder, tokens, parts)
+    bags, parts = _probe_bags(run, manifest, encoder, tokens, parts, classes=task=='classify')
     if by_patient: parts, bags = patient_sides(parts, bags), pooled(bags)
     classes = None if task=='cox' else label_classes(bags)
     predictions, chosen = linear_probe(bags, parts, classes, allow_leakage)
@@ -725,13 +729,13 @@ def probe(
     print(f'probe: table in {path}')
 
 # %% ../nbs/16_cli.ipynb #ed9e578b
-def _probe_bags(run, manifest, encoder, tokens, folds):
-    "One bag for each slide of the folds: its mean patch token, or its region tokens"
-    from hipt_nb.evaluate import slides_in
-    from hipt_nb.features import load_bags
-    from hipt_nb.scores import patch_means
+def _probe_bags(run, manifest, encoder, tokens, folds, classes):
+    "One bag for each slide of the folds: its mean patch token, or its region tokens; the folds without unusable ones"
+    from hipt_nb.evaluate import slides_in, without
+    from hipt_nb.features import load_usable, mean_bag
     used = manifest[manifest.slide_id.isin(slides_in(folds))]
-    return patch_means(run, used, encoder) if tokens=='patch' else load_bags(run, used, encoder)
+    bags, gone = load_usable(run, used, encoder, tokens, classes)
+    return [mean_bag(b) if tokens=='patch' else b for b in bags], without(folds, gone)
 
 # %% ../nbs/16_cli.ipynb #c5902d40
 @app.command()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from .core import HIPTError, logger, quick_hash, save_figure, some_names, write_csv
 from .run import Run
-from .features import load_bags
+from .features import load_usable
 from .comparison import draw_folds, fold_score
 from .decisions import one_class_note
 from .intervals import difference_interval
@@ -84,7 +84,7 @@ def _check_cohort(trained, rows, run):
         there = ', '.join(run.encoder_names()) or 'none'
         raise HIPTError(f"model '{trained.name}' reads features of '{name}', and '{run.root}' holds {there}: embed the "
                         "external cohort with the same pyramid, or name its run with --external-run")
-    trained.check(load_bags(run, rows, name, bags=trained.bag_kind))
+    trained.check(load_usable(run, rows, name, trained.bag_kind)[0])
 
 def _check_leaks(trained, rows, run):
     table = trained.slides
@@ -119,7 +119,7 @@ def external_predictions(
     return {title: _predict(t, rows, cohort.run, device) for title,(t,rows) in cohort.models.items()}
 
 def _predict(trained, rows, run, device):
-    bags = load_bags(run, rows, trained.encoder_name or trained.name, bags=trained.bag_kind)
+    bags, _ = load_usable(run, rows, trained.encoder_name or trained.name, trained.bag_kind)
     table = trained.predict(bags, device, _files(rows, run)).assign(fold=0)
     extra = ['temperature','threshold','agreement','spread','rank_spread','seen_in_training']
     return table.drop(columns=[c for c in extra if c in table])
@@ -136,7 +136,8 @@ def external_baseline(
     first = _mean_bags(run, own, name, 'first: ')
     second = _mean_bags(cohort.run, rows, name, 'second: ')
     test = [b.slide_id for b in second]
-    inner = lambda ids: ['first: '+s for s in ids]
+    have = {b.slide_id for b in first}
+    inner = lambda ids: [f'first: {s}' for s in ids if f'first: {s}' in have]
     folds = [dict(train=inner(f['train']), val=inner(f.get('val', [])), test=test)
              for f in match_splits(trained.splits, own)[0]]
     if trained.kind in OUTCOMES:

@@ -33,7 +33,7 @@ from .loop import dino_learner
 from .monitor import CollapseWarning, KNNMonitor, read_log
 from .samples import GridSource, PatchSource, SampleOrder, Sampler, Stream, check_same_tiling
 from .resume import Checkpoint, first_does, fit_to, join_ranks, readers, resume
-from .features import any_in_squares, read_features
+from .features import any_in_squares, first_readable, read_features
 from .embed import embed_cohort, get_model, pyramid_above
 with quiet_imports():
     from fastai.callback.core import Callback
@@ -655,7 +655,7 @@ def _untrained(run, manifest, preset, encoder_name, seed, networks=None, **sizes
     if encoder_name is None: return create_hipt(preset, seed=seed, networks=networks, **sizes)
     paths = [run.features(encoder_name, r.slide_id) for r in manifest.itertuples()]
     there = [p for p in paths if p.exists()]
-    if there: return pyramid_above(read_features(there[0]), preset, seed, networks)
+    if there: return pyramid_above(first_readable(there), preset, seed, networks)
     raise HIPTError(f"no features of '{encoder_name}' for any slide of this cohort in '{run.root}': import them first")
 
 def _record(run, preset, t, plan, kind):
