@@ -1,4 +1,4 @@
-"""The demo by protocol: the table of the README, over seeds.
+"""The demo by protocol: the table of the site's page on it, over seeds.
 
 Each seed makes its own slides, patients, stains, arrangements, lattices and folds; pretraining sees slides of other
 patients (inductive). Seeds 0 to 9 are for development: whatever is chosen is chosen on them. **Seeds 401 to 405 are
@@ -9,7 +9,7 @@ one is printed. A seed that was run has a file, and is not run again.
     python benchmarks/demo.py --seeds 0 1              # development
     python benchmarks/demo.py --seeds 0 1 --aligned    # the lesson: blocks on the grid of patches and regions
     python benchmarks/demo.py --table                  # the table alone
-    python benchmarks/demo.py --write                  # run what is missing; the table into README and home page
+    python benchmarks/demo.py --write                  # run what is missing; the table into docs/pages/demo.md
 
 `--set samples2=24000` changes a size of the demo and is kept in files of their own (development seeds alone)."""
 import argparse, contextlib, json, os, platform, re, subprocess, sys, tempfile, time
@@ -27,7 +27,7 @@ ROWS = {'HIPT, level 2 by hidden patches': 'HIPT, hipt-tiny features',
         'mean of patches, of the pretrained level 1': 'mean of patches, hipt-tiny',
         'patch ABMIL, of the pretrained level 1': 'patch ABMIL, hipt-tiny'}
 
-MARK = '<!-- demo table -->', '<!-- end of demo table -->'   # on the home page
+MARK = '<!-- demo table -->', '<!-- end of demo table -->'   # in docs/pages/demo.md
 
 def processor():
     "Its name, as far as the system tells"
@@ -67,23 +67,17 @@ def table_of(out, seeds, aligned, changes):
     return '\n'.join(lines + (['', f"Not run yet: seeds {', '.join(missing)}."] if missing else []))
 
 def write(table):
-    "Put the table between its marks on the home page, and render the README"
-    root = Path(__file__).resolve().parents[1]
-    page = root/'nbs'/'index.ipynb'
-    nb = json.loads(page.read_text('utf-8'))
-    for cell in nb['cells']:
-        text = ''.join(cell['source'])
-        new = re.sub(f'({MARK[0]}\n).*?({MARK[1]})', lambda m: m[1]+table+'\n'+m[2], text, flags=re.S)
-        if new!=text: cell['source'] = new.splitlines(keepends=True)
-    page.write_text(json.dumps(nb, indent=1, ensure_ascii=False)+'\n', 'utf-8')
-    subprocess.run([sys.executable, str(root/'docs'/'readme.py')], check=True)
+    "Put the table between its marks on the demo's page"
+    page = Path(__file__).resolve().parents[1]/'docs'/'pages'/'demo.md'
+    text = page.read_text('utf-8')
+    page.write_text(re.sub(f'({MARK[0]}\n).*?({MARK[1]})', lambda m: m[1]+table+'\n'+m[2], text, flags=re.S), 'utf-8')
 
 def main(out, seeds, aligned, set, table, write_readme, work):
     changes = {k: json.loads(v) for k,v in (o.split('=') for o in set)}
     if unknown := [k for k in changes if k not in FULL]: raise HIPTError(f"the demo has no size '{unknown[0]}'")
     if (changes or aligned) and any(s>9 for s in seeds):
         raise HIPTError("only development seeds (--seeds 0 to 9) may be run with other sizes, or aligned")
-    if write_readme and tuple(seeds)!=TEST: raise HIPTError("the README has the test seeds: leave out --seeds")
+    if write_readme and tuple(seeds)!=TEST: raise HIPTError("that page has the test seeds: leave out --seeds")
     for seed in [] if table else seeds:
         path = path_of(out, seed, aligned, changes)
         if path.exists(): continue
@@ -103,6 +97,6 @@ if __name__=='__main__':
     p.add_argument('--aligned', action='store_true', help='blocks on the grid of patches and regions')
     p.add_argument('--set', nargs='+', default=[], help='sizes to change, name=value; development alone')
     p.add_argument('--table', action='store_true', help='print the table and run nothing')
-    p.add_argument('--write', dest='write_readme', action='store_true', help='the table into README and home page')
+    p.add_argument('--write', dest='write_readme', action='store_true', help='the table into docs/pages/demo.md')
     p.add_argument('--work', help='keep the runs in this folder, and go on with those that are there')
     main(**vars(p.parse_args()))

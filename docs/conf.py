@@ -20,16 +20,18 @@ myst_enable_extensions = ['amsmath', 'colon_fence', 'dollarmath', 'html_image', 
 myst_heading_anchors = 4
 
 html_theme = 'sphinx_book_theme'
-html_title = 'hipt_nb'
+html_title = f'hipt_nb {release}'
+html_favicon = '_src/_static/favicon.svg'
 html_baseurl = re.search(r'^Documentation = "(.+?)"', about, re.M)[1]
 html_static_path = ['_src/_static']
 html_css_files = ['custom.css']
+html_js_files = [('site.js', dict(defer='defer'))]
 html_extra_path = ['_src/_extra']
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = dict(
     repository_url=url, use_repository_button=True, use_download_button=False, home_page_in_toc=True,
-    show_navbar_depth=1, navbar_persistent=[], show_toc_level=2, pygments_light_style='github-light',
-    pygments_dark_style='github-dark',
+    show_navbar_depth=1, navbar_persistent=[], show_toc_level=2, pygments_light_style='a11y-high-contrast-light',
+    pygments_dark_style='a11y-high-contrast-dark',
 )
 if (here/'_src'/'_static'/'mathjax.js').exists(): mathjax_path = 'mathjax.js'

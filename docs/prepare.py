@@ -1,31 +1,31 @@
 """Turn the notebooks into pages that Sphinx reads: nbdev adds the API sections and the links, this file the rest
 
 Nothing is executed here: pages show the outputs that the notebooks store."""
+import ast
 import base64
 import hashlib
 import html
-import inspect
+import json
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
-import warnings
 from enum import Enum
 from importlib import import_module
-from itertools import groupby
 from pathlib import Path
 
 import yaml
-from fastcore.docments import MarkdownRenderer
 from fastcore.nbio import mk_cell, read_nb, write_nb
 from nbdev.config import get_config, nbpath2html
 from nbdev.doclinks import _get_exps
 from nbdev.process import Processor
-from nbdev.processors import FilterDefaults, _show_docs, add_show_docs, exec_show_docs
+from nbdev.processors import FilterDefaults, _show_docs, _want_doc, add_show_docs, exec_show_docs
 
+import api
 import example
 import licences
+import words
 from book import notebooks
 
 root = Path(__file__).resolve().parents[1]
@@ -34,32 +34,39 @@ cfg = get_config(root)
 lib = cfg.lib_name
 doc_url = cfg.doc_url.rstrip('/')
 
-# Sidebar groups by chapter number, so that a new chapter finds its own place
-groups = [('Slides', 0, 4), ('Model', 5, 7), ('Training', 8, 12), ('Results', 13, 99)]
 mathjax = 'mathjax@3.2.2'
 mathjax_sha512 = 'Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw=='  # npm's own
 
 
 # Pages
 
-def page_name(path): return nbpath2html(path.relative_to(nbs)).with_suffix('').as_posix()
+pages = root/'docs'/'pages'
+contents = pages/'contents.md'
 
 
-def group_of(path):
-    "The sidebar group of a notebook, or None for the home page; pages without a number come first"
-    folder, number = path.relative_to(nbs).parent.as_posix(), re.match(r'\d+', path.name)
-    if folder != '.': return folder.split('/')[0].capitalize()
-    if number: return next(g for g, low, high in groups if low <= int(number[0]) <= high)
-    return None if path.name == 'index.ipynb' else 'Overview'
+def page_name(path):
+    "Address of a page without `.html`: notebooks lose their number, text pages stand beside them"
+    if path.parent == pages: return path.stem
+    return nbpath2html(path.relative_to(nbs)).with_suffix('').as_posix()
 
 
-def toctrees(paths):
-    "Hidden tables of contents, one a sidebar group"
-    found = {}
-    for path in paths: found.setdefault(group_of(path), []).append(page_name(path))
-    found.setdefault('Overview', []).append('licences')
+def depth(path): return page_name(path).count('/')
+
+
+def reading_order():
+    "The groups of the table of contents, in its order: `{group: [path]}`"
+    text = contents.read_text('utf-8')
+    groups = re.split(r'^## (.+)$', text, flags=re.M)[1:]
+    links = [re.findall(r'^\| \[[^\]]+\]\(([^)\s]+)\)', o, flags=re.M) for o in groups[1::2]]
+    return {g: [(pages/o).resolve() for o in found] for g, found in zip(groups[::2], links)}
+
+
+def toctrees(made):
+    "Hidden tables of contents of the pages that are made, one a group of the sidebar"
+    found = {g: [n for n in map(page_name, paths) if n in made] for g, paths in reading_order().items()}
+    if 'contents' in made: found[next(iter(found))].insert(0, 'contents')
     return '\n'.join(f'```{{toctree}}\n:hidden:\n:caption: {g}\n\n' + '\n'.join(names) + '\n```\n'
-                     for g, names in sorted(found.items(), key=lambda o: o[0] != 'Overview') if g)
+                     for g, names in found.items() if names)
 
 
 # API sections
@@ -74,50 +81,42 @@ def source_link(name, module):
     return f'{cfg.git_url}/blob/{cfg.branch}/{lib}/{module}.py' + (f'#L{line}' if line else '')
 
 
-def own_comment_of_kwargs(text, sym):
-    "fastcore gives the comment of `**kwargs` to the return value: put it back where it stands"
-    try: found = re.search(r'^ +(\*\*\w+),?[ \t]*#[ \t]*(.+?)[ \t]*$', inspect.getsource(sym), re.M)
-    except (OSError, TypeError): found = None
-    if not found: return text
-    name, comment = map(re.escape, found.groups())
-    text = re.sub(rf'^(\).*:) # {comment}$', r'\1', text, count=1, flags=re.M)
-    return re.sub(rf'^( +{name}),?$', lambda m: f'{m[1]} # {found[2]}', text, count=1, flags=re.M)
-
-
-def signature(sym):
-    "Signature with its comments, and docstring; from the source where fastcore cannot compare a default (an array)"
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter('always')
-        text = MarkdownRenderer(sym)._repr_markdown_()
-    if not any('docments unavailable' in str(w.message) for w in caught): return own_comment_of_kwargs(text, sym)
-    code = re.split(r'\n    r?"', inspect.getsource(sym))[0]
-    return f'```python\n{code}\n```\n\n*{inspect.getdoc(sym)}*'
-
-
-def verb_help(app):
-    "`--help` of every verb of a typer app: `{name: text}`"
-    import typer
-    group = typer.main.get_command(app)
-    def text(name, command):
-        with command.context_class(command, info_name=f'hipt {name}') as ctx: return command.get_help(ctx)
-    return {name: text(name, command) for name, command in group.commands.items()}
-
-
-def api_section(sym, name, module):
-    "Heading, source link, signature and docstring"
-    text = re.sub(rf'\b{lib}\.\w+\.(?=\w)', '', signature(sym)).replace(':NoneType=', '=')
-    heading = name.replace('_', r'\_')
-    if isinstance(sym, type): text = text.replace('```python\ndef ', '```python\nclass ', 1)
-    return (f'<span id="{anchor(name)}" class="api-anchor"></span>\n\n### {heading}\n\n'
-            f'<a class="api-source" href="{source_link(name, module)}">source</a>\n\n{text}\n')
-
-
 class InOrder(add_show_docs):
-    "nbdev documents the last function of a cell first; here they stand as they are written"
+    "nbdev documents the last function of a cell first; here they stand as they are written, and then their code"
     def begin(self):
         super().begin()
-        runs = groupby(self.nb.cells, key=lambda c: getattr(c, 'has_sd', False))
-        self.nb.cells = [c for is_doc, run in runs for c in (reversed(list(run)) if is_doc else run)]
+        cells, exported, waiting = [], None, []
+        for cell in [*self.nb.cells, None]:
+            if cell is not None and getattr(cell, 'has_sd', False):
+                waiting.insert(0, cell)
+                continue
+            for o in waiting: o.code_ = exported.source
+            if waiting: waiting[-1].last_ = True
+            elif exported is not None: cells.append(self.helper(exported))
+            cells += waiting
+            exported, waiting = None, []
+            if cell is None: break
+            cells.append(cell)
+            if self.is_code(cell): exported = cell
+        self.nb.cells = cells
+
+    def is_code(self, cell):
+        "Whether a cell is exported and more than imports"
+        if not _want_doc(cell) and not {'export', 'exporti'} & set(cell.directives_ or {}): return False
+        return any(not isinstance(o, (ast.Import, ast.ImportFrom)) for o in cell.parsed_() or [])
+
+    def helper(self, cell):
+        "Code that has no section of its own: helpers and constants"
+        names = [o.name for o in cell.parsed_() or [] if hasattr(o, 'name')]
+        anchors = ''.join(f'<span id="{anchor(n)}" class="api-anchor"></span>' for n in names)
+        names += [t.id for o in cell.parsed_() or [] if isinstance(o, ast.Assign) for t in o.targets if hasattr(t, 'id')]
+        shown = ', '.join(f'<code>{n}</code>' for n in names[:4]) + (' …' if len(names) > 4 else '')
+        res = mk_cell('', 'markdown')
+        res.helper_ = anchors + '\n\n' + api.fold(f'Code of {shown}' if names else 'Code', api.fence(clean(cell.source)))
+        return res
+
+
+def clean(code): return re.sub(r'^#\|.*\n?', '', code, flags=re.M).strip('\n')
 
 
 class ApiSections(Processor):
@@ -126,9 +125,10 @@ class ApiSections(Processor):
         exps = [c.directives_['default_exp'] for c in self.nb.cells if 'default_exp' in c.directives_]
         self.module = exps[0] if exps else None
         self.ns = vars(import_module(f'{lib}.{self.module}')) if exps else {}
-        self.verbs = verb_help(self.ns['app']) if 'app' in self.ns else {}
+        self.verbs = api.verbs(self.ns['app']) if 'app' in self.ns else {}
 
     def cell(self, cell):
+        if getattr(cell, 'helper_', None): cell.source = cell.helper_
         found = _show_docs(cell.parsed_() or []) if cell.cell_type == 'code' else None
         if not found: return
         name = cell.source.strip().splitlines()[-1].split('show_doc(')[1].split(',')[0].rstrip(' );')
@@ -137,15 +137,19 @@ class ApiSections(Processor):
         for a in attrs: sym = getattr(sym, a)
         if isinstance(sym, property): sym = sym.fget
         is_data = not callable(sym) or isinstance(sym, type) and issubclass(sym, Enum)
-        cell.cell_type, cell.source = 'markdown', '' if is_data else self.section(sym, name)
+        code = clean(getattr(cell, 'code_', ''))
+        text = '' if is_data else self.section(sym, name, code)
+        if getattr(cell, 'last_', False) and name not in self.verbs:
+            text += '\n' + (api.fold(f'Code of <code>{name}</code>', api.fence(code)) if is_data
+                            else api.code_of(code, self.module))
+        cell.cell_type, cell.source = 'markdown', text
         cell.pop('outputs', None)
 
-    def section(self, sym, name):
-        "A function is shown by its signature, a verb of the command by its `--help`"
-        text = api_section(sym, name, self.module)
-        if name not in self.verbs: return text
-        head = text.split('```python')[0].replace(f'### {name}', f'### hipt {name}')
-        return f'{head}```text\n{self.verbs[name]}\n```\n'
+    def section(self, sym, name, code):
+        "A function or class with its parameters, or a command with its options"
+        link = source_link(name, self.module)
+        if name in self.verbs: return api.command_section(*self.verbs[name], code, anchor(name), link)
+        return api.section(name, sym, code, self.module, anchor(name), link)
 
 
 class Pages(FilterDefaults):
@@ -170,20 +174,21 @@ def to_html(text):
 
 def fix_links(text, path):
     "Links between notebooks, and those that nbdev made of backticks, become HTML links between pages"
-    up = '../' * (len(path.relative_to(nbs).parts) - 1)
+    up = '../' * depth(path)
 
     def to_page(m):
         "`04_tiling.ipynb`, `tiling.ipynb` and `tiling.html` all mean the same page"
         label, target, frag = m[1], Path(m[2]), m[3] or ''
-        name = nbpath2html((path.parent/target).resolve().relative_to(nbs)).as_posix()
-        return f'<a href="{up}{name}{frag}">{to_html(label)}</a>'
+        to = (path.parent/target).resolve()
+        name = page_name(to.with_suffix('')) if to.parent == pages else nbpath2html(to.relative_to(nbs)).with_suffix('')
+        return f'<a href="{up}{name}.html{frag}">{to_html(label)}</a>'
 
     def to_symbol(m):
         label, page, frag = m[1], m[2], m[3] or ''
         if frag: frag = '#' + anchor(frag[1:])
         return f'<a href="{up}{page}{frag}">{to_html(label)}</a>'
 
-    text = re.sub(r'\[([^\]\n]+)\]\((?!https?:)([^)\s#]+\.(?:ipynb|html))(#[^)\s]*)?\)', to_page, text)
+    text = re.sub(r'\[([^\]\n]+)\]\((?!https?:)([^)\s#]+\.(?:ipynb|html|md))(#[^)\s]*)?\)', to_page, text)
     return re.sub(r'\[([^\]\n]+)\]\(' + re.escape(doc_url) + r'/([^)\s#]*\.html)(#[^)\s]*)?\)', to_symbol, text)
 
 
@@ -214,6 +219,8 @@ def fix_code(cell):
     "Directives become cell tags; outputs that a static page cannot show, and memory addresses, go"
     pairs = re.findall(r'^#\|\s*([\w-]+):?[ \t]*(.*)$', cell.source, flags=re.M)
     cell.metadata = {'tags': [tags[k, v.strip()] for k, v in pairs if (k, v.strip()) in tags]}
+    said = dict(pairs).get('fig-cap', '').strip()
+    if said: cell.metadata['mystnb'] = {'figure': {'caption': said}, 'image': {'alt': re.sub('[`*$]', '', said)}}
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip('\n')
     for o in cell.get('outputs', []):
         data = o.get('data', {})
@@ -237,27 +244,41 @@ def split_title(nb):
 
 
 def convert(path, toc=''):
-    "One page"
+    "One page from a notebook: its cells, title and summary"
     nb = read_nb(path)
     Pages()(nb)
     title, summary = split_title(nb)
     for cell in nb.cells:
         if cell.cell_type == 'code': fix_code(cell)
         else: cell.source = fix_markdown(cell.source, path)
-    head = f'# {title}\n\n:::{{div}} lead\n{fix_markdown(summary, path)}\n:::\n\n{top_links(path)}\n\n'
+    head = (f'# {title}\n\n{words.entries(page_name(path))}:::{{div}} lead\n{fix_markdown(summary, path)}\n:::\n\n'
+            f'{top_links(path)}\n\n')
     nb.cells = [mk_cell(head, 'markdown')] + [c for c in nb.cells if c.source.strip()]
+    text = plain_text(nb)
     if toc: nb.cells.append(mk_cell(toc, 'markdown'))
     nb.metadata = {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}
     out = (src/page_name(path)).with_suffix('.ipynb')
     out.parent.mkdir(parents=True, exist_ok=True)
     write_nb(nb, out)
-    return nb
+    return title, summary, text
+
+
+def text_page(name, text):
+    "A page of text: title, summary after `>`, the rest"
+    title, summary = re.match(r'# (.+)\n+(?:> (.+)\n)?', text).groups()
+    body = re.sub(r'^# .+\n+(?:> .+\n)?', '', text)
+    body = fix_markdown(body, pages/f'{name}.md')
+    head = f'# {title}\n\n{words.entries(name)}' + (f':::{{div}} lead\n{summary}\n:::\n\n' if summary else '')
+    listed = {page_name(o) for paths in reading_order().values() for o in paths} | {'contents'}
+    front = '' if name in listed else '---\norphan: true\n---\n'
+    (src/f'{name}.md').write_text(front + head + body, 'utf-8')
+    return title, summary or title, f'# {title}\n\n{body}'
 
 
 def plain_text(nb):
     "The page as plain markdown, for readers that are programs: `slide.html.md` beside `slide.html`"
     def show(c):
-        if c.cell_type != 'code': return re.sub(r'<span id=.*?</span>\n\n', '', c.source)
+        if c.cell_type != 'code': return re.sub(r'<span id=.*?</span>\n\n|```\{index\}.*?```\n\n', '', c.source, flags=re.S)
         texts = [''.join(o.get('text', o.get('data', {}).get('text/plain', ''))) for o in c.get('outputs', [])]
         return '\n\n'.join([f'```python\n{c.source}\n```', *(f'```\n{t.rstrip()}\n```' for t in texts if t.strip())])
     return '\n\n'.join(show(c) for c in nb.cells) + '\n'
@@ -286,25 +307,40 @@ def fetch_mathjax(cache):
     return found
 
 
-def main():
+def changelog():
+    text = (root/'CHANGELOG.md').read_text('utf-8')
+    return text.replace('# Changelog\n', '# Changelog\n\n> What a user sees of every version, and old names with their new ones\n', 1)
+
+
+def main(only=()):
     shutil.rmtree(src, ignore_errors=True)
     extra, static = src/'_extra', src/'_static'
     for o in (extra, static): o.mkdir(parents=True)
-    shutil.copy(root/'docs'/'custom.css', static)
-    paths = notebooks()
-    toc = toctrees(paths)
-    for path in paths:
-        nb = convert(path, toc if page_name(path) == 'index' else '')
-        text = extra/f'{page_name(path)}.html.md'
-        text.parent.mkdir(parents=True, exist_ok=True)
-        text.write_text(plain_text(nb), 'utf-8')
+    for o in ('custom.css', 'site.js', 'favicon.svg'): shutil.copy(root/'docs'/o, static)
+    shutil.copy(root/'docs'/'images'/'index-1.jpeg', static/'card.jpg')
+    paths = {page_name(o): o for o in [*notebooks(), *sorted(pages.glob('*.md'))]}
+    if only: paths = {k: v for k, v in paths.items() if k in {'index', *only}}
+    texts = {} if only else dict(changelog=changelog(), licences=licences.page())
+    made, toc = {}, toctrees({*paths, *texts})
+    for name, path in paths.items():
+        made[name] = (text_page(name, path.read_text('utf-8')) if path.parent == pages
+                      else convert(path, toc if name == 'index' else ''))
+    for name, text in texts.items(): made[name] = text_page(name, text)
+    for name, (*_, text) in made.items():
+        out = extra/f'{name}.html.md'
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, 'utf-8')
+    groups = {g: [n for n in map(page_name, o) if n in made] for g, o in reading_order().items()}
+    title, summary, _ = made['index']
+    about = dict(title=title, summary=summary, url=doc_url + '/', groups=groups,
+                 pages={k: (title, summary) for k, (title, summary, _) in made.items()})
+    (src/'about.json').write_text(json.dumps(about), 'utf-8')
     if (nbs/'images').exists(): shutil.copytree(nbs/'images', src/'images')
-    (src/'licences.md').write_text(licences.page(), 'utf-8')
     example.cached(extra/'viewer-example')
     script = fetch_mathjax(root/'docs'/'_build'/'npm')
     if script: shutil.copy(script, static/'mathjax.js')
     else: print('npm is not here: formulas on the pages will need a network')
-    print(f'{len(paths)} pages prepared')
+    print(f'{len(made)} pages prepared')
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__': main(sys.argv[1:])

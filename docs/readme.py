@@ -2,6 +2,7 @@
 
 Pictures go to docs/images; links between notebooks become links to the files in the repository."""
 import base64
+import posixpath
 import re
 import sys
 from pathlib import Path
@@ -20,7 +21,8 @@ def fix_markdown(text):
     "Callouts become quotes, notebook links lead into the repository"
     quote = lambda m: '\n'.join('> ' + l for l in re.sub(r'^#+ (.+)\n', r'**\1.** ', m[1].strip()).splitlines())
     text = re.sub(r'^:::\s*\{\.callout[^}]*\}\s*\n(.*?)^:::\s*$', quote, text, flags=re.M | re.S)
-    return re.sub(r'\]\((?!https?:)([^)\s]+\.ipynb)\)', r'](nbs/\1)', text)
+    here = lambda m: '](' + posixpath.normpath('nbs/' + m[1]) + ')'
+    return re.sub(r'\]\((?!https?:|#)([^)\s]+)\)', here, text)
 
 
 def render(nb):
@@ -41,8 +43,8 @@ def render(nb):
 
 
 def alt_text(cell):
-    "What the picture shows: the cell's `fig-alt`"
-    found = re.search(r'^#\|\s*fig-alt:\s*(.+)$', cell.source, flags=re.M)
+    "What the picture shows: the cell's `fig-cap`"
+    found = re.search(r'^#\|\s*fig-cap:\s*(.+)$', cell.source, flags=re.M)
     return found[1].strip() if found else 'figure'
 
 

@@ -135,9 +135,20 @@ def test_readme_in_step():
     assert res.returncode == 0, res.stderr
 
 
-def test_home_page_lists_all_chapters():
-    text = (nbs/'index.ipynb').read_text('utf-8')
-    assert set(re.findall(r'\((\d+\w*\.ipynb)\)', text)) == {p.name for p in chapters}
+def test_contents_list_every_page_once():
+    "By the title that it has: the table of contents is what the sidebar is made of"
+    prepare = load('prepare')
+    listed = [p for paths in prepare.reading_order().values() for p in paths]
+    made = {prepare.pages/f'{o}.md' for o in ('changelog', 'licences')}
+    text = [p for p in prepare.pages.glob('*.md') if p.stem not in ('contents', '404')]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {p.resolve() for p in [*notebooks, *text, *made] if p.name != 'index.ipynb'}
+    links = re.findall(r'^\| \[([^\]]+)\]\(([^)\s]+)\)', prepare.contents.read_text('utf-8'), re.M)
+    for label, link in links:
+        path = (prepare.pages/link).resolve()
+        if path in made: continue
+        first = source(cells(path)[0]) if path.suffix == '.ipynb' else path.read_text('utf-8')
+        assert label == re.match(r'# (.+)', first)[1].strip(), path.name
 
 
 # The rules of the house
@@ -376,10 +387,10 @@ def test_changelog_is_made_of_bullets():
 def hipt(*args): return python('-c', 'from hipt_nb.cli import main; main()', *args)
 
 
-def test_readme_names_every_verb():
+def test_page_on_use_names_every_verb():
     res = hipt('--help')
     assert res.returncode == 0, res.stderr[-2000:]
-    told = re.findall(r'^\| `hipt (\w+)` \|', (root/'README.md').read_text('utf-8'), re.M)
+    told = re.findall(r'^\| `hipt (\w+)` \|', (root/'docs'/'pages'/'use.md').read_text('utf-8'), re.M)
     there = re.findall(r'^[\s│]+([a-z]+)\s{2,}\S', res.stdout, re.M)
     assert set(told) == set(there)
 
@@ -419,16 +430,43 @@ def test_pages_link_to_pages():
     assert fix('::: {.callout-note}\n## Say\nwhat\n:::', page) == ':::{admonition} Say\n:class: note\nwhat\n:::'
 
 
-def test_every_chapter_has_its_place_in_the_sidebar():
-    prepare = load('prepare')
-    assert all(prepare.group_of(p) for p in chapters)
-    assert prepare.group_of(nbs/'index.ipynb') is None and prepare.group_of(nbs/'architecture.ipynb') == 'Overview'
+def test_sections_say_what_the_code_says():
+    "Signature, parameters and comments of a function, a class, a dataclass and a patched method"
+    describe = load('api').describe
+    code = """def f(a:int,  # pixels
+      b=2, c=3,  # both sides
+      *args,  # what is left
+      d:str='x|y',  # one of `x`, `y`
+)->list:  # of names
+    'doc'
+    return [a]"""
+    text, rows = describe(code, 'f')
+    assert text == "f(a, b=2, c=3, *args, d='x|y')"
+    told = [(['a'], 'int', 'pixels'), (['b', 'c'], '', 'both sides'), (['*args'], '', 'what is left')]
+    assert [(r.names, r.type, r.doc) for r in rows[:3]] == told
+    assert (rows[-1].names, rows[-1].type, rows[-1].doc) == (['returns'], 'list', 'of names')
+    assert r'`x\|y`' not in (shown := load('api').table(rows)) and r"one of `x`, `y`" in shown
+    assert describe('class E(ValueError): "one"', 'E') == ('class E(ValueError)', [])
+    assert describe('@dataclass\nclass D:\n    a:int  # one\n    b:int=2', 'D')[0] == 'class D(a, b=2)'
+    assert describe('@patch\ndef read(self:Slide, x):  # array\n    "doc"', 'Slide.read')[0] == 'read(x)'
 
 
-def test_comment_of_kwargs_stays_with_kwargs():
-    "fastcore gives it to the return value"
-    from hipt_nb.tissue import segment
-    from hipt_nb.vit import grid_vit
-    text = load('prepare').signature
-    assert '    **kwargs # to `ViT`\n' in text(grid_vit) and not re.search(r'^\).*#', text(grid_vit), re.M)
-    assert '    **settings # numbers that differ' in text(segment)
+def test_every_command_has_an_example():
+    "The command's own parser reads it, and every other line with `hipt` on the pages"
+    import shlex
+
+    import typer
+
+    from hipt_nb.cli import app
+    examples, group = load('commands').EXAMPLES, typer.main.get_command(app)
+    assert set(examples) == set(group.commands)
+    said = [(verb, line) for verb, text in examples.items() for line in text.splitlines()]
+    for p in sorted((root/'docs'/'pages').glob('*.md')):
+        said += [(None, line) for block in re.findall(r'```bash\n(.*?)```', p.read_text('utf-8'), re.S)
+                 for line in re.split(r'\n| && ', block) if re.match('hipt [a-z]', line)]
+    for verb, line in said:
+        name, first, *args = shlex.split(line, comments=True)
+        assert name == 'hipt' and verb in (None, first), line
+        group.commands[first].make_context(first, args)
+
+
