@@ -25,7 +25,7 @@ from .tiling import Tiles, read_tiles
 from .hipt import HIPT
 from .encoders import NamedEncoder, TimmEncoder
 from .colour import AS_STORED
-from .features import Features, as_bag, differences, first_readable, from_schema1, outdated, read_features
+from .features import Features, as_bag, differences, first_readable, from_schema1, outdated
 from .features import read_made_by
 from .embed import get_model, model_name, known_pyramid
 from .catalogue import known

@@ -64,7 +64,7 @@ def class_auc_metric(
 # %% ../nbs/08g_decisions.ipynb #5bfc3dac
 def class_table(
     models:dict,  # name → predictions
-):                # DataFrame: model, class, share (of its patients), metric, value, low, high, of, of_patients, patients, note
+):                # DataFrame: model, class, share (of its patients), metric, value, low, high, of, of_patients, note ...
     "Sensitivity, specificity, PPV and NPV of every class, with the threshold as it was chosen"
     rows = []
     for model,t in models.items():
@@ -155,7 +155,7 @@ def draw_decision_curve(
     top = max(c.treat_all.iloc[0], c.high.max())
     ax.set(xlim=(0,1), ylim=(-.25*top-.01, 1.1*top+.01), xlabel=f'threshold probability of {c["class"][0]}')
     ax.set_ylabel('net benefit')
-    ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1.02, 1), borderaxespad=0)  # many models would hide the curves
+    ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1.02, 1), borderaxespad=0)  # beside the curves
     return ax
 
 # %% ../nbs/08g_decisions.ipynb #f1681a3b

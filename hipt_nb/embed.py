@@ -46,9 +46,9 @@ def get_model(
     what = f'unknown model {name!r}' if name else 'no model given'
     own = f"{', '.join(there)}, " if there else ''
     untrained = ' or '.join(f'{p}:random' for p in PRESETS)
-    raise HIPTError(f"{what}: use --model with {own}an encoder ({', '.join(ENCODERS)}), timm:NAME, the folder of a saved "
-                    "model, or owner/name on the Hugging Face hub; 'hipt pretrain' trains a pyramid on your own slides; "
-                    f"{untrained} are untrained, and for trying things out")
+    raise HIPTError(f"{what}: use --model with {own}an encoder ({', '.join(ENCODERS)}), timm:NAME, the folder of a "
+                    "saved model, or owner/name on the Hugging Face hub; 'hipt pretrain' trains a pyramid on your own "
+                    f"slides; {untrained} are untrained, and for trying things out")
 
 def _named_model(name, run, there, weights):
     preset, random = name.removesuffix(':random'), name.endswith(':random')

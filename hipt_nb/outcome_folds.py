@@ -27,8 +27,8 @@ def label_texts(
     texts = [None if v is None else read(v) for v in known]
     wrong = [f'{s} ({v})' for s,v,t in zip(slide_ids, known, texts) if v is not None and t is None]
     if wrong:
-        raise HIPTError(f"column '{column}' holds no finite number for {len(wrong)} slides: {some_names(wrong)}. Correct "
-                        f"them or leave the rows out; for classes use the task 'classify', for grades 'ordinal'")
+        raise HIPTError(f"column '{column}' holds no finite number for {len(wrong)} slides: {some_names(wrong)}. "
+                        f"Correct them or leave the rows out; for classes use the task 'classify', for grades 'ordinal'")
     return texts
 
 def _number(text):
@@ -91,7 +91,8 @@ def outcome_problems(
     absent = [c for c in ('slide_id','patient','label',*['site']*by_site) if c not in df]
     if absent: return [f"the table has no column {', '.join(absent)}"]
     empty, double = df.slide_id[df.label.isna()].tolist(), df.slide_id[df.slide_id.duplicated()].unique().tolist()
-    res = [f"no label for slide {some_names(empty)}"]*bool(empty) + [f"slide {some_names(double)} is listed twice"]*bool(double)
+    res = ([f"no label for slide {some_names(empty)}"]*bool(empty)
+           + [f"slide {some_names(double)} is listed twice"]*bool(double))
     known = df[df.label.notna()]
     if not len(known): return ["no slide has a label"]
     return res + _PROBLEMS[task](known, n_folds, order) + (_few_sites(df, n_folds) if by_site else [])

@@ -291,7 +291,8 @@ def add_rows(self:Run,
     with locked(path):
         if path.exists():
             remedy = 'delete it, and start the command again'
-            old = read_table(path, remedy, ['slide_id'], dtype=str, keep_default_na=False)  # as written, to the last digit
+            # as written, to the last digit
+            old = read_table(path, remedy, ['slide_id'], dtype=str, keep_default_na=False)
             old = old[~old.slide_id.isin(rows.slide_id)]
             if len(old): rows = pd.concat([old, rows], ignore_index=True)[[*rows]]
         in_order = rows.slide_id.map(place).fillna(len(place)).argsort(kind='stable')
@@ -463,7 +464,8 @@ def _merged(paths):
             noted[key] = status, reason, when
             continue
         said = noted.pop(key, None) if status!='skipped' or not reason else None
-        if status=='skipped' and not reason:   # it is there: finished now, or by a process that was killed before it said so
+        # it is there: finished now, or by a process that was killed before it said so
+        if status=='skipped' and not reason:
             if said is None and res.get(key, ('',))[0]=='done': continue
             status, reason = 'done', said[1] if said else ''
         elif status=='skipped' and res.get(key, ('',))[0]=='done': continue

@@ -114,7 +114,8 @@ def match_splits(
         raise HIPTError(f"{'; '.join(empty)}: the splits name other slides than the manifest, "
                         f"such as {listed(lost[:3])} (the manifest has {listed(df.slide_id[:3])})")
     notes = []
-    if lost: notes.append(f'{len(lost)} of {len(named)} ids of the splits are not in the manifest ({some_names(lost, 5)})')
+    if lost: notes.append(f'{len(lost)} of {len(named)} ids of the splits are not in the manifest '
+                          f'({some_names(lost, 5)})')
     if unused: notes.append(f'{len(unused)} slides of the manifest are in no split ({some_names(unused, 5)})')
     return res, '; '.join(notes)
 

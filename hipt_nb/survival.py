@@ -75,8 +75,8 @@ def _strata(df, n_folds):
     event = pd.to_numeric(df.event)==1
     censored = df.patient[~event].nunique()
     if not _too_few(censored, n_folds): return np.where(event, 'event', 'censored')
-    logger.info(f"note: {censored} patient{'s'*(censored!=1)} censored, too few for every fold: folds are stratified by "
-                "length of follow-up, not by event")
+    logger.info(f"note: {censored} patient{'s'*(censored!=1)} censored, too few for every fold: folds are stratified "
+                "by length of follow-up, not by event")
     first = df.drop_duplicates('patient')
     short = first.patient[pd.to_numeric(first.time).rank(method='first')<=len(first)//2]
     return np.where(df.patient.isin(short), 'short', 'long')

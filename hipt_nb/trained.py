@@ -21,7 +21,7 @@ from .cohort import map_paths, read_events, read_manifest
 from .run import Run, at_work, each_slide
 from .tiling import read_tiles
 from .features import by_patient, check_kind, describe_bags, differences, first_readable, has_regions
-from .features import label_classes, load_bags, load_usable
+from .features import label_classes, load_usable
 from .evaluate import slides_in, without
 from .metrics import decided, kind_of, prediction_table, read_predictions
 from .outcomes import OUTCOMES

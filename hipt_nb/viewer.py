@@ -823,7 +823,8 @@ def run_pages(
             listed.append(dict(slide_id=row.slide_id) | said | found)
     if gone:
         logger.warning(f"note: no picture of {some_names(gone)}, whose file is not there: their pages show where the "
-                       f"patches are, as far as slides are tiled; where it has moved, correct the path in {run.table('manifest')}")
+                       f"patches are, as far as slides are tiled; where it has moved, correct the path in "
+                       f"{run.table('manifest')}")
     if sources: list_viewers(out, listed, f'Slides of {run.root.resolve().name}', about, warning)
     return sources
 
