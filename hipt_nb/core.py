@@ -7,10 +7,10 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 # %% auto #0
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'DamagedError', 'DiskError', 'StaleError', 'not_now',
            'is_running', 'atomic', 'clear_unfinished', 'locked', 'as_plain', 'write_json', 'create_json', 'read_json',
-           'write_csv', 'save_figure', 'check_schema', 'new_h5', 'write_h5', 'some_names', 'safe_name', 'memory_share',
-           'reading', 'read_table', 'check_arrays', 'check_kinds', 'open_h5', 'read_h5', 'params_hash', 'quick_hash',
-           'touched_since', 'content_of', 'same_file', 'changed', 'renamed', 'progress', 'remember_interrupt',
-           'check_interrupt', 'prefetch', 'set_seed', 'pick_device', 'show_as']
+           'write_csv', 'as_text', 'from_text', 'save_figure', 'check_schema', 'new_h5', 'write_h5', 'some_names',
+           'safe_name', 'memory_share', 'reading', 'read_table', 'check_arrays', 'check_kinds', 'open_h5', 'read_h5',
+           'params_hash', 'quick_hash', 'touched_since', 'content_of', 'same_file', 'changed', 'renamed', 'progress',
+           'remember_interrupt', 'check_interrupt', 'prefetch', 'set_seed', 'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import errno, hashlib, importlib, io, json, logging, os, random, re, secrets, socket, sys, warnings
@@ -219,8 +219,28 @@ def write_csv(
     path,  # file to write, atomically
     df,    # DataFrame
 ):
-    "Write a table without its index"
-    with atomic(path) as tmp: df.to_csv(tmp, index=False)
+    "Write a table without its index; text that a spreadsheet would take for a formula gets an apostrophe before it"
+    with atomic(path) as tmp: _each_text(df, as_text).to_csv(tmp, index=False)
+
+_formula = re.compile(r"(?:[=@\t\r]|[+-](?![\d.,]*%?$))")
+
+def as_text(
+    cell,  # of a table
+):
+    "What no spreadsheet computes: `=1+1` with an apostrophe before it, which `from_text` takes away; numbers stay"
+    return f"'{cell}" if isinstance(cell, str) and _formula.match(cell.lstrip("'")) else cell
+
+def from_text(
+    cell,  # of a table
+):
+    "What `as_text` was given"
+    return cell[1:] if isinstance(cell, str) and cell[:1]=="'" and _formula.match(cell.lstrip("'")) else cell
+
+def _each_text(df, fn):
+    "A table with its texts and the names of its columns changed"
+    from pandas.api.types import is_numeric_dtype
+    columns = [df[c] if is_numeric_dtype(df[c]) else df[c].astype(object).map(fn) for c in df]
+    return df.assign(**dict(zip(df, columns))).rename(columns=fn) if len(columns) else df
 
 # %% ../nbs/00_core.ipynb #4462f7f1
 def save_figure(
@@ -329,7 +349,7 @@ def read_table(
 ):                       # DataFrame
     "Read a table"
     import pandas as pd
-    with reading(path, 'CSV', remedy): table = pd.read_csv(path, **options)
+    with reading(path, 'CSV', remedy): table = _each_text(pd.read_csv(path, **options), from_text)
     missing = [c for c in require if c not in table]
     text = [c for c in numbers if c in table and len(table) and not pd.api.types.is_numeric_dtype(table[c])]
     fault = f"no column '{missing[0]}'" if missing else f"no numbers in column '{text[0]}'" if text else ''
@@ -446,7 +466,7 @@ def same_file(
     product,   # that product
 )->bool:
     "Whether a file is still the one that a product was made from; its content is read only where it may have changed"
-    if os.path.getsize(path)!=int(was.split('-')[0]): return False
+    if str(os.path.getsize(path))!=was.split('-')[0]: return False
     return not touched_since(path, product) or content_of(path)==was
 
 # %% ../nbs/00_core.ipynb #a19336de

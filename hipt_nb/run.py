@@ -19,7 +19,7 @@ from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, clear_unfinished
 from .core import is_running, locked, logger, params_hash, progress, quick_hash, read_json, safe_name, write_csv
-from .core import _machine, read_table, some_names, write_json
+from .core import _machine, as_text, read_table, some_names, write_json
 from .cohort import find_slides, map_paths, read_manifest, slide_id_of
 from .stage import copies_ahead, staging, with_copy
 
@@ -401,7 +401,7 @@ def log(self:Run,
     row, now = io.StringIO(newline=''), max(time.time(), self.logged_until)
     self.logged_until = now+2e-6
     when = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now)) + f'.{int(now%1*1e6):06}Z'
-    csv.writer(row).writerow((slide_id, verb, status, ' '.join(str(reason).split()), when))
+    csv.writer(row).writerow((slide_id, verb, status, as_text(' '.join(str(reason).split())), when))
     with open(self.root/self.own_log, 'ab') as f: f.write(row.getvalue().encode())
 
 @patch(as_prop=True)

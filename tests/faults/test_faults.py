@@ -70,6 +70,9 @@ def work_on(small, name, seed, folder):
     return how, commands
 
 
+def one_of(commands, seed): return [random.Random(seed).choice(commands)]
+
+
 INTERNAL = re.compile(r'\b[A-Za-z]+(Error|Exception): ')
 
 
@@ -121,7 +124,8 @@ def test_a_share_of_broken_inputs(hipt, small, tmp_path, name):
 def test_broken_inputs(hipt, small, tmp_path, name, seed):
     folder = tmp_path/'work'/'here'
     folder.mkdir(parents=True)
-    judge(hipt, folder, *work_on(small, name, seed, folder))
+    how, commands = work_on(small, name, seed, folder)
+    judge(hipt, folder, how, one_of(commands, seed))
 
 
 # ---- a whole run, in which one file is changed
@@ -173,9 +177,6 @@ def work_on_run(finished, name, seed):
     chosen.write_bytes(data)
     how = 'nothing' if seed is None else mutate(chosen, seed)
     return folder, f'{how} in {os.path.relpath(chosen, folder)}', commands
-
-
-def one_of(commands, seed): return [random.Random(seed).choice(commands)]
 
 
 @pytest.mark.parametrize('name', FINISHED)
