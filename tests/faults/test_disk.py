@@ -95,7 +95,7 @@ def test_a_folder_that_is_read_only(hipt, finished, name):
 
 
 READ = {  # file that must not be read, what is taken away first, command
-    'cohort/P01-1.tif': (['tiles/P01-1.h5', 'features/hipt-tiny/P01-1.h5'], ('tile', *ONE, *RETILE[-4:])),
+    'cohort/P01-1.tif': (['tiles/P01-1.h5', 'features/hipt-tiny/P01-1.h5'], RETILE),
     'tiles/P01-1.h5': (['features/hipt-tiny/P01-1.h5'], EMBED),
     'features/hipt-tiny/P01-1.h5': ([], ('knn', *ALL, *ENCODER, '--folds', 2)),
     'models/hipt-tiny/model.safetensors': (['features/hipt-tiny/P01-1.h5'], EMBED),
