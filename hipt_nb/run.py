@@ -290,8 +290,8 @@ def add_rows(self:Run,
     place = {s: i for i,s in enumerate(self.manifest().slide_id if order is None else order)}
     with locked(path):
         if path.exists():
-            remedy = 'delete it, and start the command again'
-            old = read_table(path, remedy, ['slide_id'], dtype=str, keep_default_na=False)  # as written, to the last digit
+            again, as_written = 'delete it, and start the command again', dict(dtype=str, keep_default_na=False)
+            old = read_table(path, again, ['slide_id'], **as_written)
             old = old[~old.slide_id.isin(rows.slide_id)]
             if len(old): rows = pd.concat([old, rows], ignore_index=True)[[*rows]]
         in_order = rows.slide_id.map(place).fillna(len(place)).argsort(kind='stable')
@@ -463,7 +463,7 @@ def _merged(paths):
             noted[key] = status, reason, when
             continue
         said = noted.pop(key, None) if status!='skipped' or not reason else None
-        if status=='skipped' and not reason:   # it is there: finished now, or by a process that was killed before it said so
+        if status=='skipped' and not reason:   # it is there, perhaps from a process that was killed before it said so
             if said is None and res.get(key, ('',))[0]=='done': continue
             status, reason = 'done', said[1] if said else ''
         elif status=='skipped' and res.get(key, ('',))[0]=='done': continue

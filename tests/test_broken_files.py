@@ -46,7 +46,8 @@ def test_a_slide_that_tiles_cannot_have_been_made_from(tmp_path):
                                     dict(folds=[dict(train='a')]), dict(n_folds='2')])
 def test_settings_of_a_slide_model(tmp_path, change):
     from hipt_nb.finetune import read_config
-    whole = dict(schema=2, n_folds=1, columns=dict(label='grade'), made_by=MADE_BY, folds=[dict(train=['a'], test=['b'])])
+    folds = [dict(train=['a'], test=['b'])]
+    whole = dict(schema=2, n_folds=1, columns=dict(label='grade'), made_by=MADE_BY, folds=folds)
     path = tmp_path/'config.json'
     path.write_text(json.dumps(whole))
     read_config(path)
