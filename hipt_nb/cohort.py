@@ -14,7 +14,8 @@ from collections import Counter
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path, PurePath, PureWindowsPath
-from .core import HIPTError, logger, not_now, safe_name, some_names
+from .core import HIPTError, from_text, logger, not_now, safe_name, some_names
+
 
 # %% ../nbs/00a_cohort.ipynb #c7d6e525
 _magic = {b'II*\0': 'TIFF', b'MM\0*': 'TIFF', b'II+\0': 'TIFF', b'MM\0+': 'TIFF', b'ZISRAWFILE': 'CZI',
@@ -188,7 +189,8 @@ def _rows(text):
     "The cells of a table without blanks around them, separated by whatever the first row has most of"
     first = re.sub('"[^"]*"', '', text.lstrip('\n\r').split('\n', 1)[0])
     separator = max(',;\t', key=first.count)
-    return [[c.strip() for c in row] for row in csv.reader(io.StringIO(text, newline=''), delimiter=separator)]
+    rows = csv.reader(io.StringIO(text, newline=''), delimiter=separator)
+    return [[from_text(c.strip()) for c in row] for row in rows]
 
 def _sheet(path):
     "The cells of the first sheet of an Excel file"

@@ -6,14 +6,15 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 
 # %% auto #0
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'DamagedError', 'DiskError', 'StaleError', 'not_now',
-           'is_running', 'prefetch', 'atomic', 'clear_unfinished', 'locked', 'as_plain', 'write_json', 'create_json',
-           'read_json', 'write_csv', 'save_figure', 'check_schema', 'new_h5', 'write_h5', 'some_names', 'safe_name',
-           'memory_share', 'reading', 'read_table', 'check_arrays', 'check_kinds', 'open_h5', 'read_h5', 'params_hash',
-           'quick_hash', 'touched_since', 'content_of', 'same_file', 'changed', 'renamed', 'progress',
-           'remember_interrupt', 'check_interrupt', 'set_seed', 'pick_device', 'show_as']
+           'is_running', 'prefetch', 'atomic', 'unfinished', 'writing', 'clear_unfinished', 'locked', 'as_plain',
+           'write_json', 'create_json', 'read_json', 'write_csv', 'as_text', 'from_text', 'save_figure', 'check_schema',
+           'new_h5', 'write_h5', 'some_names', 'safe_name', 'memory_share', 'reading', 'read_table', 'check_arrays',
+           'check_kinds', 'open_h5', 'read_h5', 'params_hash', 'quick_hash', 'touched_since', 'content_of', 'same_file',
+           'changed', 'renamed', 'progress', 'remember_interrupt', 'check_interrupt', 'set_seed', 'pick_device',
+           'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
-import errno, hashlib, importlib, io, json, logging, os, random, re, secrets, socket, sys, warnings
+import errno, hashlib, importlib, io, json, logging, os, random, re, secrets, shutil, socket, sys, warnings
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -128,8 +129,7 @@ def atomic(
 ):                      # yields the temporary path to write to
     "Write to a temporary file beside `path`, and rename it into place only when the block ended well"
     path = Path(path)
-    # threads share a process number
-    tmp = path.with_name(f'.tmp-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}')
+    tmp = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear(path.parent, os.getpid())
@@ -144,6 +144,13 @@ def atomic(
     finally:
         with suppress(OSError): tmp.unlink(missing_ok=True)
 
+def unfinished(
+    path,  # of a file or a folder
+)->Path:   # beside it
+    "What it is called until it is complete; if its process is killed, the next one that writes there removes it"
+    path = Path(path)  # threads share a process number
+    return path.with_name(f'.tmp-{_machine()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}')
+
 _umask = os.umask(0)
 os.umask(_umask)
 
@@ -155,9 +162,21 @@ def _sync(path):
 
 def _is_of_disk(error, tmp):
     "Whether an error comes from writing, and not from something else that is done meanwhile"
-    if _code(error) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS): return True
+    if _code(error) in _of_disk: return True
     named = getattr(error, 'filename', None)
     return isinstance(error, PermissionError) and named in (str(tmp), str(tmp.parent), tmp, tmp.parent)
+
+_of_disk = errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS
+
+@contextmanager
+def writing(
+    path,  # a folder that gets several files
+):
+    "Name what could not be written where the disk is full: the system does not"
+    try: yield
+    except OSError as e:
+        if _code(e) not in _of_disk: raise
+        raise DiskError(f"'{path}' cannot be written: {not_now(e)}") from None
 
 @lru_cache
 def _machine():
@@ -176,8 +195,11 @@ def clear_unfinished(
 ):
     "Remove what processes of this machine were writing by `atomic` when they were killed"
     pattern = f'.tmp-{_machine()}-*'
+    folder = Path(folder)
     for p in (folder.rglob if deep else folder.glob)(pattern):
-        if not is_running(int(p.name.split('-')[2])): p.unlink(missing_ok=True)
+        if is_running(int(p.name.split('-')[2])): continue
+        if p.is_dir(): shutil.rmtree(p, ignore_errors=True)
+        else: p.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #0657d4a0
 @contextmanager
@@ -241,8 +263,28 @@ def write_csv(
     path,  # file to write, atomically
     df,    # DataFrame
 ):
-    "Write a table without its index"
-    with atomic(path) as tmp: df.to_csv(tmp, index=False)
+    "Write a table without its index; text that a spreadsheet would take for a formula gets an apostrophe before it"
+    with atomic(path) as tmp: _each_text(df, as_text).to_csv(tmp, index=False)
+
+_formula = re.compile(r"(?:[=@\t\r]|[+-](?![\d.,]*%?$))")
+
+def as_text(
+    cell,  # of a table
+):
+    "What no spreadsheet computes: `=1+1` with an apostrophe before it, which `from_text` takes away; numbers stay"
+    return f"'{cell}" if isinstance(cell, str) and _formula.match(cell.lstrip("'")) else cell
+
+def from_text(
+    cell,  # of a table
+):
+    "What `as_text` was given"
+    return cell[1:] if isinstance(cell, str) and cell[:1]=="'" and _formula.match(cell.lstrip("'")) else cell
+
+def _each_text(df, fn):
+    "A table with its texts and the names of its columns changed"
+    from pandas.api.types import is_numeric_dtype
+    columns = [df[c] if is_numeric_dtype(df[c]) else df[c].astype(object).map(fn) for c in df]
+    return df.assign(**dict(zip(df, columns))).rename(columns=fn) if len(columns) else df
 
 # %% ../nbs/00_core.ipynb #4462f7f1
 def save_figure(
@@ -349,8 +391,15 @@ def reading(
         message = f"'{path}' holds or claims more than fits into memory ({e}): if it is damaged, {remedy}"
         raise HIPTError(message) from None
     except Exception as e:
-        if why := not_now(e): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
+        if why := not_now(e) or _cannot_open(path): raise HIPTError(f"'{path}' cannot be opened: {why}") from None
         raise DamagedError(f"'{path}' is damaged, or is not a {what} file: {remedy}") from None
+
+def _cannot_open(path):
+    "Why a file cannot be opened, where a library says only that it could not"
+    if not Path(path).is_file(): return ''
+    try: open(path, 'rb').close()
+    except OSError as e: return not_now(e)
+    return ''
 
 # %% ../nbs/00_core.ipynb #705ab3c8
 def read_table(
@@ -362,7 +411,7 @@ def read_table(
 ):                       # DataFrame
     "Read a table"
     import pandas as pd
-    with reading(path, 'CSV', remedy): table = pd.read_csv(path, **options)
+    with reading(path, 'CSV', remedy): table = _each_text(pd.read_csv(path, **options), from_text)
     missing = [c for c in require if c not in table]
     text = [c for c in numbers if c in table and len(table) and not pd.api.types.is_numeric_dtype(table[c])]
     fault = f"no column '{missing[0]}'" if missing else f"no numbers in column '{text[0]}'" if text else ''
@@ -479,7 +528,7 @@ def same_file(
     product,   # that product
 )->bool:
     "Whether a file is still the one that a product was made from; its content is read only where it may have changed"
-    if os.path.getsize(path)!=int(was.split('-')[0]): return False
+    if str(os.path.getsize(path))!=was.split('-')[0]: return False
     return not touched_since(path, product) or content_of(path)==was
 
 # %% ../nbs/00_core.ipynb #a19336de

@@ -140,7 +140,7 @@ def draw_losses(
     for ax,(name,log) in zip(axs[0], logs.items()):
         ax.plot(log.samples, log.loss, lw=.6, alpha=.5, color='C0')
         ax.plot(log.samples, log.loss.rolling(20, min_periods=1).mean(), color='C0')
-        ax.set(title=f'{name}: {log.samples.iloc[-1]:,.0f} samples', xlabel='samples seen', ylabel='loss')
+        ax.set(title=f'{name}: {log.samples.max() if len(log) else 0:,.0f} samples', xlabel='samples seen', ylabel='loss')
         ax.grid(alpha=.3)
     return fig
 
@@ -151,7 +151,8 @@ def training_section(
 )->dict:            # losses; level → inductive or transductive; None where nothing was pretrained
     "Loss curves of every pretraining, and whether it saw the patients of the evaluation"
     pattern = (run.level('*', '*')/'log.csv').relative_to(run.root).as_posix()
-    logs = {p.parent.name: read_table(p) for p in sorted(run.root.glob(pattern))}
+    again, columns = "delete its folder and run 'hipt pretrain' again", ('samples','loss')
+    logs = {p.parent.name: read_table(p, again, columns, columns) for p in sorted(run.root.glob(pattern))}
     if not logs: return None
     kinds = {} if manifest is None else seen_in_pretraining(run, manifest)
     return dict(losses=plot(draw_losses(logs), 'loss curves'), kinds=kinds)

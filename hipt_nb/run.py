@@ -19,7 +19,7 @@ from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, clear_unfinished
 from .core import is_running, locked, logger, params_hash, progress, quick_hash, read_json, safe_name, write_csv
-from .core import _machine, read_table, some_names, write_json
+from .core import _machine, as_text, read_table, some_names, write_json
 from .cohort import find_slides, map_paths, read_manifest, slide_id_of
 from .stage import copies_ahead, staging, with_copy
 
@@ -290,9 +290,8 @@ def add_rows(self:Run,
     place = {s: i for i,s in enumerate(self.manifest().slide_id if order is None else order)}
     with locked(path):
         if path.exists():
-            remedy = 'delete it, and start the command again'
-            # as written, to the last digit
-            old = read_table(path, remedy, ['slide_id'], dtype=str, keep_default_na=False)
+            again, as_written = 'delete it, and start the command again', dict(dtype=str, keep_default_na=False)
+            old = read_table(path, again, ['slide_id'], **as_written)
             old = old[~old.slide_id.isin(rows.slide_id)]
             if len(old): rows = pd.concat([old, rows], ignore_index=True)[[*rows]]
         in_order = rows.slide_id.map(place).fillna(len(place)).argsort(kind='stable')
@@ -402,7 +401,7 @@ def log(self:Run,
     row, now = io.StringIO(newline=''), max(time.time(), self.logged_until)
     self.logged_until = now+2e-6
     when = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now)) + f'.{int(now%1*1e6):06}Z'
-    csv.writer(row).writerow((slide_id, verb, status, ' '.join(str(reason).split()), when))
+    csv.writer(row).writerow((slide_id, verb, status, as_text(' '.join(str(reason).split())), when))
     with open(self.root/self.own_log, 'ab') as f: f.write(row.getvalue().encode())
 
 @patch(as_prop=True)
@@ -464,8 +463,7 @@ def _merged(paths):
             noted[key] = status, reason, when
             continue
         said = noted.pop(key, None) if status!='skipped' or not reason else None
-        # it is there: finished now, or by a process that was killed before it said so
-        if status=='skipped' and not reason:
+        if status=='skipped' and not reason:   # it is there, perhaps from a process that was killed before it said so
             if said is None and res.get(key, ('',))[0]=='done': continue
             status, reason = 'done', said[1] if said else ''
         elif status=='skipped' and res.get(key, ('',))[0]=='done': continue

@@ -9,14 +9,14 @@ __all__ = ['BLUR', 'grid_starts', 'patch_corners_of', 'Tiles', 'Tiling', 'usual_
            'iter_regions', 'write_tiles', 'read_tiles', 'open_row', 'tile_cohort', 'tile_table', 'with_regions']
 
 # %% ../nbs/04_tiling.ipynb #ded2f2db
-import hashlib, re
+import hashlib
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, StaleError, atomic, check_arrays, content_of, logger, params_hash, prefetch
-from .core import read_h5, reading, renamed, some_names, write_h5
+from .core import check_kinds, read_h5, reading, renamed, some_names, write_h5
 from .stage import is_address
 from .run import UNRECORDED, Case, each_slide, made_with
 from .slide import Slide, UnreadablePlace
@@ -389,8 +389,7 @@ def _check_tiles(t):
     counts = [t.params.get(k) or 0 for k in ('min_tissue', 'min_region', 'kept', 'unreadable')]
     if not all(isinstance(v, (int,float)) for v in counts): raise ValueError(f'parameters {counts}')
     if not isinstance(t.made_by, dict) or not isinstance(t.slide_id, str): raise ValueError('made from nothing')
-    slide = t.made_by.get('slide')
-    if slide and not re.fullmatch(r'\d+-[0-9a-f]{16}', str(slide)): raise ValueError(f'made from {slide!r}')
+    check_kinds(t.made_by, dict(slide=str))
     if {t.region_size//t.patch_size} != {*t.tissue.shape[1:]}: raise ValueError('the grid does not fit its patches')
 
 # %% ../nbs/04_tiling.ipynb #b1a496c9

@@ -18,7 +18,8 @@ from html import escape
 from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 from . import __version__
-from .core import HIPTError, atomic, logger, read_json, renamed, some_names, write_json
+from .core import HIPTError, atomic, clear_unfinished, logger, read_json, renamed, some_names, unfinished
+from .core import write_json, writing
 from .slide import Slide
 from .tiling import read_tiles
 from .notes import CLASSES, MOST_BYTES, add_notes, agreement, check_changes, count_notes, merge_notes, read_notes
@@ -225,12 +226,14 @@ def build_viewer(
     page |= said | dict(live=live, listed=listed, regions=list(regions), tokens=tokens)
     about = dict(slide_id=slide.name, **said, layers=[m['name'] for m in maps], made_from=made_from)
     out.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f'.tmp-{out.name}-', dir=out.parent))
-    new.chmod(0o755)
+    clear_unfinished(out.parent)
+    new = unfinished(out)
     try:
-        if not live: write_deepzoom(slide, new/'tiles', tile, max_side)
-        _write_page(new, page, about, maps)
-        _replace(new, out)
+        with writing(out):
+            new.mkdir()
+            if not live: write_deepzoom(slide, new/'tiles', tile, max_side)
+            _write_page(new, page, about, maps)
+            _replace(new, out)
     finally: shutil.rmtree(new, ignore_errors=True)
     return out if live else out/'index.html'
 
@@ -690,7 +693,7 @@ def list_viewers(
     listed = sorted(map(_listed, slides), key=_errors_first)
     text = templates().get_template('slides.html').render(slides=listed, title=title, about=about, warning=warning)
     with atomic(folder/'slides.js') as tmp: tmp.write_text(_data_js(listed, 'window.HIPT_SLIDES'), encoding='utf-8')
-    shutil.copyfile(_static/'slides-list.js', folder/'slides-list.js')
+    with atomic(folder/'slides-list.js') as tmp: shutil.copyfile(_static/'slides-list.js', tmp)
     with atomic(folder/'index.html') as tmp: tmp.write_text(text, encoding='utf-8')
     return folder/'index.html'
 

@@ -13,7 +13,7 @@ import argparse, hashlib, pickle, re
 from pathlib import Path
 import numpy as np, torch
 from torch import nn, Tensor
-from .core import HIPTError, atomic
+from .core import HIPTError, atomic, reading
 from .cohort import file_kind
 from .catalogue import Encoder
 from .encoders import KnownEncoder
@@ -204,12 +204,9 @@ def read_weights(
     "The tensors of a file, read without running anything in it"
     path = Path(path)
     if path.suffix!='.safetensors': return backbone_weights(read_checkpoint(path))
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
     if not path.exists(): raise HIPTError(f"no file {path}")
-    try: return load_file(path)
-    except SafetensorError as e:
-        raise HIPTError(f"{path.name} is not a safetensors file ({e}): copy it again") from None
+    with reading(path, 'safetensors', 'copy it again'): return load_file(path)
 
 # %% ../nbs/05b_weights.ipynb #05b0a008
 def hub_weights(

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hipt_nb.core import DamagedError, HIPTError, write_h5
+from hipt_nb.core import DamagedError, HIPTError, same_file, write_h5
 
 MADE_BY = dict(encoder_name='toy', level1_sha256='0'*64, mean=[.5]*3, std=[.5]*3, min_tissue=.1, mpp=.5, patch_size=256,
                region_size=512, sizes=[256], slide_mpp=.5, precision='float32', tiles='a50d8e96ff52')
@@ -37,15 +37,17 @@ def test_a_slide_that_tiles_cannot_have_been_made_from(tmp_path):
         write_tiles(tmp_path/'a.h5', tiles)
         return read_tiles(tmp_path/'a.h5')
     written('253591-b64d6d632871fcfa')
-    for slide in ('../x', 7, '-b64d6d632871fcfa'):
+    for slide in (7, ['../x'], True):
         with pytest.raises(DamagedError, match='a.h5'): written(slide)
+    for slide in ('../x', '-1', '1e400'): assert not same_file(tmp_path/'a.h5', slide, tmp_path/'a.h5')
 
 
 @pytest.mark.parametrize('change', [dict(columns=dict(label=3)), dict(columns=['label']), dict(made_by=dict(mpp='x')),
                                     dict(folds=[dict(train='a')]), dict(n_folds='2')])
 def test_settings_of_a_slide_model(tmp_path, change):
     from hipt_nb.finetune import read_config
-    whole = dict(schema=2, n_folds=1, columns=dict(label='grade'), made_by=MADE_BY, folds=[dict(train=['a'], test=['b'])])
+    folds = [dict(train=['a'], test=['b'])]
+    whole = dict(schema=2, n_folds=1, columns=dict(label='grade'), made_by=MADE_BY, folds=folds)
     path = tmp_path/'config.json'
     path.write_text(json.dumps(whole))
     read_config(path)
@@ -88,9 +90,17 @@ def test_tables_of_the_report(tmp_path, head):
 
 def test_logs_and_tables(tmp_path):
     from hipt_nb.monitor import read_log
+    from hipt_nb.report import training_section
     from hipt_nb.run import Run
     (tmp_path/'log.csv').write_text('step,loss\n0,1.5\n1,<script>\n')
     with pytest.raises(DamagedError, match="log.csv.*run 'hipt pretrain' again"): read_log(tmp_path/'log.csv')
+    log = Run(tmp_path).level('toy', 1)/'log.csv'
+    log.parent.mkdir(parents=True)
+    for text in ('samples,x\n4,1.5\n', 'samples,loss\n4,<script>\n'):
+        log.write_text(text)
+        with pytest.raises(DamagedError, match="log.csv.*run 'hipt pretrain' again"): training_section(Run(tmp_path))
+    log.write_text('samples,loss\n')   # cut off after its head
+    assert training_section(Run(tmp_path))
     (tmp_path/'tiles.csv').write_bytes(b'\x89PNG\r\n\x1a\n\0\xff')
     with pytest.raises(DamagedError, match='tiles.csv.*delete it, and start the command again'):
         Run(tmp_path).add_rows('tiles', pd.DataFrame(dict(slide_id=['a'], regions=[1])))

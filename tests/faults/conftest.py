@@ -29,6 +29,7 @@ def hipt():
                     seconds=seconds, memory=MEMORY, **more)
         print(json.dumps(call), file=server.stdin, flush=True)
         res = json.loads(server.stdout.readline())
+        run.memory = res.get('memory')   # the most that it took, MB
         return res['rc'], out.read_text(errors='replace')+err.read_text(errors='replace')
 
     yield run

@@ -25,7 +25,8 @@ def make_run(folder, hipt):
     rows = (folder/'run'/'evaluation.csv').read_text().splitlines()
     other = folder/'run'/'evaluation'/'external-other'
     other.mkdir()
-    (other/'scores.csv').write_text('\n'.join(['cohort,'+rows[0], *(f'{c},{r}' for r in rows[1:] for c in ('cross-validation', 'other', 'difference')), '']))
+    both = [f'{c},{r}' for r in rows[1:] for c in ('cross-validation', 'other', 'difference')]
+    (other/'scores.csv').write_text('\n'.join(['cohort,'+rows[0], *both, '']))
     (folder/'splits').mkdir()
     for k in range(2):
         sides = [f'{i},P0{i+1+4*k}-1,P0{i+5-4*k}-1,P0{i+7-4*k}-1' for i in range(2)]
@@ -49,7 +50,9 @@ def fresh(finished):
 def _copy(source, target):
     "Small text files and whatever may be appended to are copied; the rest is linked"
     if Path(source).suffix in ('.csv', '.json', '.geojson'): shutil.copy(source, target)
-    else: os.link(source, target)
+    else:
+        try: os.link(source, target)
+        except OSError: shutil.copy(source, target)   # on another disk
 
 
 def keep(how, args, rc, fault, text):
