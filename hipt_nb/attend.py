@@ -24,9 +24,7 @@ from .slide import Slide
 from .tiling import Tiles, read_tiles
 from .hipt import HIPT
 from .encoders import NamedEncoder, TimmEncoder
-from .colour import AS_STORED
-from .features import Features, as_bag, differences, first_readable, from_schema1, outdated
-from .features import read_made_by
+from .features import Features, as_bag, first_readable, from_schema1, maps_outdated, read_made_by
 from .embed import get_model, model_name, known_pyramid
 from .catalogue import known
 from .grids import cut_patches
@@ -456,11 +454,9 @@ def outdated_maps(
     "Why the maps of a slide are out of date; empty if they are not, as far as they say what they were made from"
     made = read_made_by(run.maps(encoder_name, row.slide_id), 'maps', 'attend')
     tiles, features = run.tiles(row.slide_id), run.features(encoder_name, row.slide_id)
-    why = outdated(made, read_tiles(tiles)) if tiles.exists() else ''
+    why = maps_outdated(made, read_tiles(tiles) if tiles.exists() else None,
+                        read_made_by(features) if features.exists() else {})
     if why: return why
-    now = read_made_by(features) if features.exists() else {}
-    if now and differences(now, {k: v for k,v in made.items() if k in (*now, *AS_STORED, 'schema')}):
-        return 'were made of other features than the run has now'
     now = dict(asked or {})
     if model is not False: now |= _made_by_model(model, row.slide_id, getattr(row, 'patient', None))
     other = [k for k,v in now.items() if made.get(k, v)!=v]

@@ -423,7 +423,8 @@ def embed(
     "Turn tiled slides into features. Writes features/{model}/{slide}.h5."
     from hipt_nb.embed import embed_cohort, get_model
     run = _existing(out)
-    hipt = get_model(model, run, _own_device(device), weights)
+    elsewhere = slurm or dask or (gpus or 1)>1   # here the model is only looked for
+    hipt = get_model(model, run, 'cpu' if elsewhere else _own_device(device), weights)
     manifest = _read(slides, opened=hipt.held)
     if slurm or dask: return _submit(out, slurm, jobs, dry_run, dask=dask)
     if gpus and gpus>1: return _on_devices(gpus, device, shard)
@@ -445,6 +446,9 @@ def _on_devices(n, device, shard):
     args = _without(sys.argv[1:], '--gpus', '--shard', '--device')
     jobs = [subprocess.Popen([sys.executable, '-m', 'hipt_nb.cli', *args, '--shard', f'{i*n+k}/{of*n}', '--device',
                               'cpu' if device=='cpu' else f'cuda:{k}']) for k in range(n)]
+    def pass_on(number, _):   # a scheduler ends this process alone
+        for p in jobs: p.send_signal(number)
+    signal.signal(signal.SIGTERM, pass_on)
     _end_as([p.wait() for p in jobs])
 
 def _own_device(name):

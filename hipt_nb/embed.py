@@ -39,6 +39,8 @@ def get_model(
     "Find a model by name; without a name the run's only one"
     there = run.pyramids() if run else []
     if not name and len(there)==1: name = there[0]
+    preset = name and name.removesuffix('-random')
+    if preset!=name and name not in there and (preset in PRESETS or known(preset)): name = f'{preset}:random'
     if weights and not (name and known(name)):
         raise HIPTError(f"--weights is for an encoder of the catalogue, such as uni2-h; the model is {name!r}")
     model = _named_model(name, run, there, weights) if name else None

@@ -7,23 +7,25 @@ Docs: https://hipt-nb.github.io/hipt_nb/features.html.md"""
 # %% auto #0
 __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'BAG_KINDS', 'KIND_OF_LEVEL', 'Features', 'any_in_squares', 'write_features',
            'from_schema1', 'check_made_by', 'read_features', 'open_tokens', 'linked_to', 'differences', 'read_made_by',
-           'outdated', 'outdated_features', 'check_kind', 'Bag', 'below', 'as_bag', 'patch_array', 'StoredTokens',
-           'NotFinite', 'check_finite', 'StoredGrids', 'StoredPatches', 'sample_patches', 'mean_bag', 'check_alike',
-           'load_features', 'check_tiles', 'bag_memory', 'load_bags', 'describe_bags', 'unusable', 'load_usable',
-           'first_readable', 'has_regions', 'label_classes', 'by_patient', 'draw_features']
+           'outdated', 'outdated_features', 'known_made_by', 'whys', 'maps_outdated', 'check_kind', 'Bag', 'below',
+           'as_bag', 'patch_array', 'StoredTokens', 'NotFinite', 'check_finite', 'StoredGrids', 'StoredPatches',
+           'sample_patches', 'mean_bag', 'check_alike', 'load_features', 'check_tiles', 'bag_memory', 'load_bags',
+           'describe_bags', 'unusable', 'load_usable', 'first_readable', 'has_regions', 'label_classes', 'by_patient',
+           'draw_features']
 
 # %% ../nbs/07_features.ipynb #dcdee6d1
 import json, os, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
 from fastcore.basics import patch
 from .core import DamagedError, HIPTError, StaleError, changed, check_arrays, check_kinds, logger, open_h5
 from .core import read_h5, reading, some_names, touched_since, write_h5
 from .cohort import check_filled
-from .run import Case, made_with
-from .tiling import read_tiles
+from .run import Case, known_files, made_with
+from .tiling import known_tiles, read_tiles
 from .colour import AS_STORED
 from .inplace import LinkedGrids
 
@@ -225,13 +227,48 @@ def outdated_features(
     run,               # the `Run` that holds them
     encoder_name:str,  # folder below `features/`
     slide_ids,         # of slides that have features
+    damaged=False,     # files that cannot be read are among them, instead of an error
 )->dict:               # slide id → why, of those that are
     "Which features are out of date"
+    many = len(slide_ids)>1
     def why(s):
         path, tiles = run.features(encoder_name, s), run.tiles(s)
         if not tiles.exists() or not touched_since(tiles, path): return ''
-        return outdated(read_made_by(path), read_tiles(tiles))
-    return {s: w for s in slide_ids if (w := why(s))}
+        return outdated(made_by(path), SimpleNamespace(**tiles_of(tiles)))
+    with known_tiles(run, many) as tiles_of, known_made_by(run, encoder_name, many) as made_by:
+        return whys(why, slide_ids, damaged)
+
+def known_made_by(
+    run,                # the `Run` that holds the files
+    encoder_name:str,   # folder below `features/`
+    many=True,          # of its slides are asked for
+):                      # yields path → what it was made by
+    "What features were made by, of which only those are opened that have changed since the last command"
+    return known_files(run.root/'features'/encoder_name, read_made_by, many)
+
+def whys(
+    why,            # slide id → why its file is out of date; empty if it is not
+    slide_ids,      # of slides that have the file
+    damaged=False,  # files that cannot be read are among them, instead of an error
+)->dict:            # slide id → why, of those that are
+    "Which files are out of date"
+    def said(s):
+        try: return why(s)
+        except HIPTError as e:
+            if damaged: return str(e)
+            raise
+    return {s: w for s in slide_ids if (w := said(s))}
+
+def maps_outdated(
+    made:dict,      # what maps were made by
+    tiles,          # the `Tiles` of the slide; None where there are none
+    features:dict,  # what its features were made by; empty where there are none
+)->str:
+    "Why maps are out of date, as far as tiles and features say; empty if they are not"
+    if tiles and (why := outdated(made, tiles)): return why
+    if features and differences(features, {k: v for k,v in made.items() if k in (*features, *AS_STORED, 'schema')}):
+        return 'were made of other features than the run has now'
+    return ''
 
 # %% ../nbs/07_features.ipynb #7ca06765
 BAG_KINDS = 'patch','grid','region'

@@ -19,6 +19,7 @@ from .core import HIPTError, atomic, logger, progress, read_json, read_table, re
 from .run import Run, commit, versions
 from .answer import answer, controls, findings, per_slide, seen_in_pretraining, shown, warnings_of
 from .methods import cohort_counts, dates, left_out, methods_text, timeline
+from .tiling import known_tiles
 from .viewer import templates
 
 # %% ../nbs/15_report.ipynb #4f1d31d0
@@ -79,6 +80,7 @@ def slide_card(
     run:Run,      # the run folder
     row,          # the slide's row of the manifest
     inside=True,  # the picture is part of the page; else it is the file that tiling left, if there is one
+    known=None,   # path of tiles → regions and patches, from `known_tiles`; read from its file if not given
 )->dict:          # slide_id, patient, label; image, regions and patches, the image None where the slide has no tiles
     "One slide, small, with the grid of its regions"
     label = getattr(row, 'label', None)
@@ -87,8 +89,9 @@ def slide_card(
     path = _file(run.root/'tiles', row.slide_id, '.jpg')
     alt = f'{row.slide_id} with its grid'
     try:
-        with run.case(row) as case:
-            card |= dict(regions=len(case.tiles), patches=int(case.tiles.mask().sum()))
+        with run.case(row) as case, known_tiles(run, many=False) as one:
+            found = (known or one)(run.tiles(row.slide_id))
+            card |= dict(regions=found['regions'], patches=found['patches'])
             if inside: card['image'] = photo(_small(path) if path else _with_grid(case), alt)
             elif path: card['image'] = _beside(run, path, alt)
     except HIPTError as e:
@@ -119,8 +122,9 @@ def slides_section(
     order = {s: i for i,s in enumerate(first)}
     at = {r.slide_id: f'slide-{i}' for i,r in enumerate(rows)}
     rows.sort(key=lambda r: min(order.get(r.slide_id, len(order)), order.get(r.patient, len(order))))
-    cards = [slide_card(run, r, i<MOST_INSIDE) | dict(at=at[r.slide_id])
-             for i,r in enumerate(progress(rows, desc='report'))]
+    with known_tiles(run) as known:
+        cards = [slide_card(run, r, i<MOST_INSIDE, known) | dict(at=at[r.slide_id])
+                 for i,r in enumerate(progress(rows, desc='report'))]
     _say_no_picture([c for c in cards if 'no_picture' in c])
     return dict(cards=cards[:MOST_INSIDE], more=cards[MOST_INSIDE:], patients=manifest.patient.nunique())
 

@@ -12,12 +12,13 @@ import os
 from datetime import datetime, timezone
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from fastcore.basics import patch
 from .core import HIPTError, read_json, touched_since
 from .cohort import read_manifest
-from .run import Run
-from .tiling import Tiling, read_tiles
-from .features import outdated_features
+from .run import Run, known_files
+from .tiling import Tiling, known_tiles, read_tiles
+from .features import known_made_by, maps_outdated, outdated_features, read_made_by, whys
 
 # %% ../nbs/14b_status.ipynb #837b7c2a
 @dataclass
@@ -86,38 +87,38 @@ def _slide_step(run, step, rows, path_of, why_of, otherwise):
                 per_hour=speed(run.log_times(step)), command=_typed(run, step, otherwise))
 
 # %% ../nbs/14b_status.ipynb #207e9b2a
-def _why(fn, slide_ids):
-    "Slide id → what `fn` says is wrong with its file"
-    def said(s):
-        try: return fn(s) or ''
-        except HIPTError as e: return str(e)
-    return {s: why for s in slide_ids if (why := said(s))}
-
 def _tiles_step(run):
     rows = _cohort(run, 'tile')
     path_of, imported = dict(zip(rows.slide_id, map(Path, rows.path))), 'imported' in run.recorded('tile')
     wanted = None if imported or not run.recorded('tile') else Tiling.of(run).hash
-    def why(s):
-        tiles = read_tiles(run.tiles(s))
-        if tiles.made_by.get('tiling', wanted)!=wanted: return 'was tiled with other settings'
-        slide = path_of[s]
+    def why(s, known):
+        made_by, slide = known(run.tiles(s))['made_by'], path_of[s]
+        if made_by.get('tiling', wanted)!=wanted: return 'was tiled with other settings'
         has_changed = slide.is_file() and touched_since(slide, run.tiles(s))
-        if has_changed and tiles.made_by.get('slide'): tiles.check_slide(slide)
-    return _slide_step(run, 'import' if imported else 'tile', rows, run.tiles, lambda ids: _why(why, ids),
+        if has_changed and made_by.get('slide'): read_tiles(run.tiles(s)).check_slide(slide)
+    def why_of(ids):
+        with known_tiles(run) as known: return whys(lambda s: why(s, known), ids, damaged=True)
+    return _slide_step(run, 'import' if imported else 'tile', rows, run.tiles, why_of,
                        f"hipt tile {run.table('manifest')} --out {run.root}")
 
 def _features_step(run, name):
     step, path_of = f'embed/{name}', lambda s: run.features(name, s)
-    def why(ids): return _why(lambda s: outdated_features(run, name, [s]).get(s), ids)
+    def why(ids): return outdated_features(run, name, ids, damaged=True)
     return _slide_step(run, step, _cohort(run, step), path_of, why,
                        f"hipt embed {run.table('manifest')} --out {run.root} --model {name}")
 
 def _maps_step(run, name):
-    from hipt_nb.attend import outdated_maps
     step, path_of = f'attend/{name}', lambda s: run.maps(name, s)
-    rows = _cohort(run, step)
-    by_id = {r.slide_id: r for r in rows.itertuples()}
-    return _slide_step(run, step, rows, path_of, lambda ids: _why(lambda s: outdated_maps(run, by_id[s], name), ids),
+    def made_by_maps(path): return read_made_by(path, 'maps', 'attend')
+    def why_of(ids):
+        with (known_files(run.root/'maps'/name, made_by_maps) as made_by, known_tiles(run) as tiles_of,
+              known_made_by(run, name) as features_of):
+            def why(s):
+                tiles, features = run.tiles(s), run.features(name, s)
+                tiles = SimpleNamespace(**tiles_of(tiles)) if tiles.exists() else None
+                return maps_outdated(made_by(run.maps(name, s)), tiles, features_of(features) if features.exists() else {})
+            return whys(why, ids, damaged=True)
+    return _slide_step(run, step, _cohort(run, step), path_of, why_of,
                        f"hipt attend {run.table('manifest')} --out {run.root} --encoder {name}")
 
 # %% ../nbs/14b_status.ipynb #d1dccd2c

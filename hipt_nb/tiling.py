@@ -6,7 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/tiling.html.md"""
 
 # %% auto #0
 __all__ = ['BLUR', 'grid_starts', 'patch_corners_of', 'Tiles', 'Tiling', 'usual_preset', 'tile_slide', 'preview', 'draw_tiles',
-           'iter_regions', 'write_tiles', 'read_tiles', 'open_row', 'tile_cohort', 'tile_table', 'with_regions']
+           'iter_regions', 'write_tiles', 'read_tiles', 'open_row', 'tile_cohort', 'known_tiles', 'tile_table',
+           'with_regions']
 
 # %% ../nbs/04_tiling.ipynb #ded2f2db
 import hashlib
@@ -18,7 +19,7 @@ from fastcore.basics import patch
 from .core import HIPTError, StaleError, atomic, check_arrays, content_of, logger, params_hash, prefetch
 from .core import check_kinds, read_h5, reading, renamed, some_names, write_h5
 from .stage import is_address
-from .run import UNRECORDED, Case, each_slide, made_with
+from .run import UNRECORDED, Case, each_slide, known_files, made_with
 from .slide import Slide, UnreadablePlace
 from .areas import find_tissue, write_geojson
 from .artefacts import blur_mask, pen_mask
@@ -598,6 +599,14 @@ def _why_empty(tiles, path):
             f"Look at {picture}; another --tissue preset, a --mask or a smaller --region-size may find some")
 
 # %% ../nbs/04_tiling.ipynb #8b523a60
+def known_tiles(
+    run,        # the `Run` that holds the tiles
+    many=True,  # of its slides are asked for
+):              # yields path of tiles → hash, made_by, regions, patches and the like
+    "What is in the tiles of a run, of which only those are opened that have changed since the last command"
+    def facts(path): return dict(hash=(t := read_tiles(path)).hash, made_by=t.made_by, **_found(t))
+    return known_files(run.root/'tiles', facts, many)
+
 def tile_table(
     run,       # the `Run` that holds the tiles
     manifest,  # table from `read_manifest`
@@ -605,11 +614,12 @@ def tile_table(
     "What tiling found: regions, patches, tissue in mm² and the shares of it kept, under pen and blurred"
     import pandas as pd
     log, rows = run.read_log(), []
-    for sid in manifest.slide_id:
-        status, note = log.get((sid, 'tile'), ('', ''))
-        tiled = status!='failed' and run.tiles(sid).exists()
-        found = _found(read_tiles(run.tiles(sid))) if tiled else {}
-        rows.append(dict(slide_id=sid, status=status, **found, note=note))
+    with known_tiles(run) as known:
+        for sid in manifest.slide_id:
+            status, note = log.get((sid, 'tile'), ('', ''))
+            tiled = status!='failed' and run.tiles(sid).exists()
+            found = {k: v for k,v in known(run.tiles(sid)).items() if k in _columns} if tiled else {}
+            rows.append(dict(slide_id=sid, status=status, **found, note=note))
     table = pd.DataFrame(rows, columns=['slide_id', 'status', *_columns, 'note'])
     return table.astype(dict(regions='Int64', patches='Int64'))
 
@@ -627,16 +637,14 @@ def with_regions(
     manifest,  # table from `read_manifest`
 ):             # the manifest without slides that were tiled and have no region
     "Leave out slides without tissue, and say which"
-    none = [s for s in manifest.slide_id if _is_empty(run.tiles(s))]
+    with known_tiles(run) as known:
+        none = [s for s in manifest.slide_id if _is_empty(run.tiles(s), known)]
     if none: logger.info(f"note: left out, because they have no regions: {some_names(none)}")
     return manifest[~manifest.slide_id.isin(none)].reset_index(drop=True)
 
-def _is_empty(path):
-    import h5py
-    if not path.exists(): return False
-    try:
-        with h5py.File(path) as f: return not len(f['coords'])
-    except (OSError, KeyError): return False
+def _is_empty(path, known):
+    try: return path.exists() and not known(path)['regions']
+    except HIPTError: return False   # whoever reads it next says what is wrong with it
 
 # %% ../nbs/04_tiling.ipynb #cf2ab899
 __getattr__ = renamed(__name__, {'SCHEMA': 'core.SCHEMA'})

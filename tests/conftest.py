@@ -1,7 +1,11 @@
 "What every test needs: one thread a process, no window, and the real images where there are any"
 import os
 import shutil
+import signal
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 # before anything imports numpy or torch; two test processes share the cores
@@ -52,3 +56,68 @@ def accessible():
         assert not bad, '\n'.join(bad)
         return found
     return check
+
+
+SLURM_CONF = """ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/none
+CredType=cred/none
+CryptoType=crypto/none
+SlurmctldPort={port}
+SlurmdPort={port2}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4000 State=UNKNOWN
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES
+"""
+
+
+def _free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def _nodes(): return subprocess.run(['sinfo', '-h', '-o', '%T'], capture_output=True, text=True, timeout=60).stdout
+
+
+@pytest.fixture(scope='session')
+def slurm(tmp_path_factory):
+    """A Slurm of one node, started for the tests with ports and a configuration of its own
+
+    A cluster that this machine may belong to gets no jobs."""
+    missing = [p for p in ('slurmctld', 'slurmd', 'sbatch') if not shutil.which(p)]
+    if missing: pytest.skip(f'no Slurm can be started here (no {missing[0]}): apt-get install slurm-wlm')
+    pytest.importorskip('submitit', reason="needs submitit: pip install 'hipt_nb[cluster]'")
+    import getpass
+    folder, before = tmp_path_factory.mktemp('slurm'), os.environ.get('SLURM_CONF')
+    for name in ('state', 'spool'): (folder/name).mkdir()
+    host = socket.gethostname().split('.')[0]
+    (folder/'slurm.conf').write_text(SLURM_CONF.format(
+        host=host, user=getpass.getuser(), folder=folder, port=_free_port(), port2=_free_port(), cpus=os.cpu_count()))
+    os.environ['SLURM_CONF'] = str(folder/'slurm.conf')
+    log = open(folder/'log.txt', 'ab')
+    daemons = [subprocess.Popen([p, '-D'], stdout=log, stderr=log) for p in ('slurmctld', 'slurmd')]
+    try:
+        for _ in range(60):
+            if 'idle' in _nodes(): break
+            time.sleep(.5)
+        else: pytest.skip(f"a Slurm was started, and its node does not come up: {(folder/'log.txt').read_text()[-300:]}")
+        yield
+    finally:
+        for p in daemons: p.send_signal(signal.SIGTERM)
+        for p in daemons: p.wait(30)
+        if before is None: del os.environ['SLURM_CONF']
+        else: os.environ['SLURM_CONF'] = before

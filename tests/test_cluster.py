@@ -1,6 +1,5 @@
 "Commands as jobs of Slurm: what is submitted, what is refused, and, where there is a Slurm, what it makes"
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -49,14 +48,7 @@ def test_what_is_refused(slides, tmp_path):
     assert 'no command sbatch' in refused('--slurm', 'time=9', env=dict(PATH=str(tmp_path)))
 
 
-def has_slurm():
-    "Whether a Slurm answers here"
-    if not shutil.which('sinfo'): return False
-    return subprocess.run(['sinfo', '-h'], capture_output=True, timeout=60).stdout != b''
-
-
-@pytest.mark.skipif(not has_slurm(), reason='no Slurm answers on this machine')
-def test_an_array_on_a_real_slurm(slides, tmp_path):
+def test_an_array_on_a_real_slurm(slurm, slides, tmp_path):
     run = tmp_path/'run'
     code, out, err = hipt('tile', slides, '--out', run, '--region-size', 512, '--slurm', 'time=10', '--jobs', 2)
     assert code == 0 and 'submitted, 2 tasks' in out, err

@@ -1,6 +1,7 @@
 "A cohort in shares: the same files as from one process, whoever is killed, whatever is broken"
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def test_two_shares_with_different_settings(slides, alone, tmp_path):
 
 @pytest.mark.faults
 def test_predictions_attention_and_exports_in_shares(slides, alone, tmp_path):
-    import shutil
+
     cohort = tmp_path/'m.csv'
     pd.DataFrame([dict(path=slides/f'S{i}.tif', label='ab'[i%2], patient=f'p{i}') for i in range(8)]
                  + [dict(path=slides/'broken.tif', label='a', patient='b')]).to_csv(cohort, index=False)
@@ -149,3 +150,31 @@ def test_ranks_of_torchrun_embed_disjoint_shares(slides, alone, tmp_path):
     assert r.returncode == 0, r.stderr[-2000:]
     assert sorted(line.split(': ')[1] for line in r.stdout.splitlines()) == ['1 done', '2 done']
     for p in run.glob('features/*/*.h5'): assert p.read_bytes() == (alone/p.relative_to(run)).read_bytes()
+
+
+def test_a_process_for_each_device(slides, alone, tmp_path):
+    "`--gpus`, with processors in place of GPUs, and more of these than the machine has"
+    run = tmp_path/'run'
+    shutil.copytree(alone/'tiles', run/'tiles')
+    few = [slides/f'S{i}.tif' for i in (1, 2, 3)]
+    code, said = hipt('embed', *few, '--out', run, *EMBED, '--gpus', 2, '--device', 'cpu')
+    assert code == 0 and said.count('done') == 2, said
+    for p in run.glob('features/*/*.h5'): assert p.read_bytes() == (alone/p.relative_to(run)).read_bytes()
+    assert len([*run.glob('features/*/*.h5')]) == 3
+    code, said = hipt('embed', *few, '--out', run, *EMBED, '--gpus', 99)
+    assert code == 1 and 'give fewer' in said and 'Traceback' not in said, said
+
+
+def test_a_slide_that_vanished(slides, tmp_path):
+    "Between submitting and running: it alone fails, and the shares stay what they were"
+    mine, run = tmp_path/'slides', tmp_path/'run'
+    mine.mkdir()
+    for i in range(4): shutil.copy(slides/f'S{i}.tif', mine/f'S{i}.tif')
+    pd.DataFrame(dict(path=[f'slides/S{i}.tif' for i in range(4)])).to_csv(tmp_path/'m.csv', index=False)
+    assert hipt('tile', tmp_path/'m.csv', '--out', run, *TILE, '--shard', '1/2')[0] == 0
+    done = {p.stem for p in run.glob('tiles/*.h5')}
+    gone = sorted({'S0', 'S1', 'S2', 'S3'}-done)[0]
+    (mine/f'{gone}.tif').unlink()
+    code, said = hipt('tile', tmp_path/'m.csv', '--out', run, *TILE, '--shard', '2/2')
+    assert code == 3 and f"{gone}.tif' does not exist" in said and len(done) == 2, said
+    assert len([*run.glob('tiles/*.h5')]) == 3
