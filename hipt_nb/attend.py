@@ -473,6 +473,7 @@ def attending_pyramid(
     device:str='auto',  # where to put it
 )->HIPT:                # of level 1 alone, named and not held, where there are only features
     "The pyramid that made some features, as far as there is one"
+    if name is None and not run.pyramids() and len(there := run.encoder_names())==1: name = there[0]
     stored = str(name).replace(':random', '-random')
     named = stored in run.encoder_names() and stored not in run.pyramids() and known(stored.removesuffix('-random'))
     if named: name = stored

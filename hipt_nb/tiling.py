@@ -462,6 +462,139 @@ def _write_jpeg(path, image):
     jpeg = cv2.imencode('.jpg', image[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     with atomic(path) as tmp: tmp.write_bytes(jpeg.tobytes())
 
+# %% ../nbs/04_tiling.ipynb #921a5845
+_kinds = 'mask', 'include', 'exclude'
+
+def _outdated(tiles, slide, own, tiling):
+    "Why the tiles of a slide are out of date, and what else to do; empty if they are not. Older tiles say less"
+    made, areas = tiles.made_by, {kind: content_of(p) for kind,p in own.items()}
+    if 'slide' in made and made['slide']!=content_of(slide.path):
+        return 'is another file than the one that was tiled: put that one back'
+    if abs(tiles.slide_mpp/slide.mpp-1)>1e-6:
+        return (f'was tiled as having {tiles.slide_mpp:g} µm per pixel, now it has {slide.mpp:g} '
+                f'({slide.mpp_source}): use --slide-mpp {tiles.slide_mpp:g} as before')
+    if 'slide' in made:
+        for kind in _kinds:
+            if made.get(kind)!=areas.get(kind): return _area_changed(kind, made, areas)
+    return '' if _tiled_alike(tiles, tiling) else 'was tiled with other settings: use these'
+
+def _area_changed(kind, made, now):
+    what = dict(mask='mask', include='area to include', exclude='area to exclude')[kind]
+    if kind not in made: return f'was tiled without a {what}, and has one now: leave it out'
+    if kind not in now: return f'was tiled with a {what}, and none is given now: give it'
+    return f'was tiled with another {what}: put that one back'
+
+# %% ../nbs/04_tiling.ipynb #35e211cb
+def _tiled_alike(tiles, tiling):
+    "Whether tiles were made with the same settings, as far as they tell"
+    if 'tiling' in tiles.made_by: return tiles.made_by['tiling']==tiling.hash
+    if 'source' in tiles.params: return False    # imported
+    asked = dict(region_size=tiling.region_size, patch_size=tiling.patch_size, overlap=tiling.overlap, mpp=tiling.mpp)
+    return all(tiles.params.get(k, v)==v for k,v in asked.items())
+
+def _as_it_was(slide_id, tiles, tiling):
+    "A tiled slide whose copy is gone is compared by its settings alone"
+    if _tiled_alike(tiles, tiling): return 'skipped'
+    raise StaleError(f"slide '{slide_id}' was tiled with other settings: use these, or tile it again with 'hipt tile "
+                     "--redo'")
+
+# %% ../nbs/04_tiling.ipynb #aa6bc0f9
+def _unreadable(tiles):
+    n = tiles.params.get('unreadable')
+    return n and (f"slide '{tiles.slide_id}' has parts that cannot be read ({n} of the windows checked for blur): "
+                  "copy it again, or embed it with --skip-bad-regions")
+
+def _spoilt(tiles):
+    "What was left out for pen or blur, or what is under them and stays"
+    if n := tiles.params.get('spoilt'):
+        yield f"slide '{tiles.slide_id}': {n} patches under pen or blurred are left out"
+    mask = tiles.mask()
+    for shares,option,what in ((tiles.pen, '--max-pen', 'under pen'), (tiles.blur, '--max-blur', 'blurred')):
+        n = int((mask & (shares>.5)).sum())
+        if n>.02*mask.sum() and 'spoilt' not in tiles.params:
+            yield (f"slide '{tiles.slide_id}': {n} of {int(mask.sum())} patches are {what} and stay in: "
+                   f"{option} 0.5 --redo leaves them out")
+
+def _mpp_note(slide):
+    other, given = slide.other_mpp, f'{slide.mpp:g} µm per pixel as given'
+    return other and f"slide '{slide.name}' is read with {given}, although its file says {other}"
+
+# %% ../nbs/04_tiling.ipynb #bab31b34
+def _mask_notes(own, tissue):
+    "What to say of a mask that marks all or nothing"
+    share, names = tissue.mask.mean(), ', '.join(Path(p).name for kind,p in own.items() if kind!='exclude')
+    if not names or .001<share<.999: return []
+    marks = 'nothing' if share<=.001 else 'the whole slide'
+    return [f"{names} marks {'almost '*bool(0<share<1)}{marks} as tissue of slide '{tissue.slide_id}': "
+            "is it the right mask, with the right values?"]
+
+def _tissue_notes(tissue, path):
+    "What was too small to count as tissue, and what makes the mask uncertain"
+    pieces, mm2 = tissue.params.get('dropped', (0, 0))
+    found, least = tissue.mask.sum()*(tissue.params.get('mpp', 0)/1000)**2, tissue.params.get('min_area', 0)
+    if mm2>max(.01*found, least/1e6):
+        yield (f"slide '{tissue.slide_id}': {pieces} pieces, {mm2:.2g} mm², smaller than min_area are left out: "
+               f"--setting min_area={min(least/10, 2e4):.0f} (µm²) --redo keeps more")
+    if unsure := tissue.params.get('unsure'):
+        yield (f"slide '{tissue.slide_id}': its tissue is uncertain, {', and '.join(unsure)}. Look at "
+               f"{path.with_suffix('.jpg').name}, and give a --mask with --redo if it is wrong")
+
+def _why_empty(tiles, path):
+    share, size, picture = tiles.params['min_region'], tiles.region_size, path.with_suffix('.jpg').name
+    return (f"slide '{tiles.slide_id}' gets no regions: no tissue fills {share:.0%} of a {size}-px region. "
+            f"Look at {picture}; another --tissue preset, a --mask or a smaller --region-size may find some, "
+            "given with --redo")
+
+# %% ../nbs/04_tiling.ipynb #7bdf7519
+def _notes(slide, own, tissue, tiles, path):
+    "What is worth saying of the tiles of a slide"
+    yield _mpp_note(slide)
+    yield _unreadable(tiles)
+    yield from _spoilt(tiles)
+    yield from _mask_notes(own, tissue)
+    yield from _tissue_notes(tissue, path)
+    if not len(tiles): yield _why_empty(tiles, path)
+
+# %% ../nbs/04_tiling.ipynb #14d32e93
+def _check_recorded(run, tiling):
+    "Refuse to add to tiles that another process has begun with other settings meanwhile"
+    if not run.recorded('tile') or Tiling.of(run).hash==tiling.hash: return
+    raise HIPTError(f"another process tiles into '{run.root}' with other settings: start this one again with the same")
+
+def _say_unmasked(manifest, tiling):
+    "Slides without a mask beside others that have one"
+    if 'mask' not in manifest or 'mask' in tiling.areas: return
+    n = int(manifest['mask'].isna().sum())
+    if 0<n<len(manifest):
+        logger.warning(f"note: {n} of {len(manifest)} slides have no mask in the manifest; their tissue is found with "
+                       f"the preset {tiling.preset}")
+
+# %% ../nbs/04_tiling.ipynb #f79275aa
+def _tile_row(run, tiling, slide_mpp, previews, redo, row):
+    path = run.tiles(row.slide_id)
+    if is_address(row.path) and path.exists(): return _as_it_was(row.slide_id, read_tiles(path), tiling)
+    with open_row(row, slide_mpp, tiling.upsample) as slide:
+        own = _own_areas(row, tiling.areas)
+        if path.exists():
+            why = _outdated(read_tiles(path), slide, own, tiling)
+            if not why: return 'skipped'
+            if not redo: raise StaleError(f"slide '{slide.name}' {why}, or tile it again with 'hipt tile --redo'")
+        tissue, tiles = _tile_anew(run, slide, own, tiling, path, previews)
+    return 'done', '; '.join(filter(None, _notes(slide, own, tissue, tiles, path)))
+
+def _tile_anew(run, slide, own, tiling, path, previews):
+    "Find the tissue of a slide, lay the grid and write what shows and holds both"
+    view = overview(slide, tiling.settings.get('mpp', 8.))
+    tissue = find_tissue(slide, tiling.preset, view=view, mask_value=tiling.mask_value, **own, **tiling.settings)
+    tiles = tile_slide(slide, tissue, tiling, view)
+    tiles.params['preset'] = tiling.preset
+    tiles.made_by |= {kind: content_of(p) for kind,p in own.items()} | dict(tiling=tiling.hash)
+    _check_recorded(run, tiling)
+    write_geojson(path.with_suffix('.geojson'), tissue, slide)
+    if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
+    write_tiles(path, tiles)
+    return tissue, tiles
+
 # %% ../nbs/04_tiling.ipynb #a9a88eb0
 def tile_cohort(
     run,                  # the `Run` to write into
@@ -480,120 +613,6 @@ def tile_cohort(
     _say_unmasked(manifest, tiling)
     def needs(row): return redo or not run.tiles(row.slide_id).exists()
     return each_slide(manifest, partial(_tile_row, run, tiling, slide_mpp, previews, redo), run, 'tile', workers, needs)
-
-def _tile_row(run, tiling, slide_mpp, previews, redo, row):
-    path = run.tiles(row.slide_id)
-    if is_address(row.path) and path.exists(): return _as_it_was(row.slide_id, read_tiles(path), tiling)
-    with open_row(row, slide_mpp, tiling.upsample) as slide:
-        own = _own_areas(row, tiling.areas)
-        if path.exists():
-            why = _outdated(read_tiles(path), slide, own, tiling)
-            if not why: return 'skipped'
-            if not redo: raise StaleError(f"slide '{slide.name}' {why}, or tile it again with 'hipt tile --redo'")
-        view = overview(slide, tiling.settings.get('mpp', 8.))
-        tissue = find_tissue(slide, tiling.preset, view=view, mask_value=tiling.mask_value, **own, **tiling.settings)
-        tiles = tile_slide(slide, tissue, tiling, view)
-        tiles.params['preset'] = tiling.preset
-        tiles.made_by |= {kind: content_of(p) for kind,p in own.items()} | dict(tiling=tiling.hash)
-        _check_recorded(run, tiling)
-        write_geojson(path.with_suffix('.geojson'), tissue, slide)
-        if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
-        write_tiles(path, tiles)
-    notes = [_mpp_note(slide), _unreadable(tiles), *_spoilt(tiles), *_mask_notes(own, tissue),
-             *_tissue_notes(tissue, path)]
-    if not len(tiles): notes.append(_why_empty(tiles, path))
-    return 'done', '; '.join(filter(None, notes))
-
-def _as_it_was(slide_id, tiles, tiling):
-    "A tiled slide whose copy is gone is compared by its settings alone"
-    if _tiled_alike(tiles, tiling): return 'skipped'
-    raise StaleError(f"slide '{slide_id}' was tiled with other settings: use these, or tile it again with 'hipt tile "
-                     "--redo'")
-
-def _check_recorded(run, tiling):
-    "Refuse to add to tiles that another process has begun with other settings meanwhile"
-    if not run.recorded('tile') or Tiling.of(run).hash==tiling.hash: return
-    raise HIPTError(f"another process tiles into '{run.root}' with other settings: start this one again with the same")
-
-def _say_unmasked(manifest, tiling):
-    "Slides without a mask beside others that have one"
-    if 'mask' not in manifest or 'mask' in tiling.areas: return
-    n = int(manifest['mask'].isna().sum())
-    if 0<n<len(manifest):
-        logger.warning(f"note: {n} of {len(manifest)} slides have no mask in the manifest; their tissue is found with "
-                       f"the preset {tiling.preset}")
-
-def _unreadable(tiles):
-    n = tiles.params.get('unreadable')
-    return n and (f"slide '{tiles.slide_id}' has parts that cannot be read ({n} of the windows checked for blur): "
-                  "copy it again, or embed it with --skip-bad-regions")
-
-def _spoilt(tiles):
-    "What was left out for pen or blur, or what is under them and stays"
-    if n := tiles.params.get('spoilt'):
-        yield f"slide '{tiles.slide_id}': {n} patches under pen or blurred are left out"
-    mask = tiles.mask()
-    for shares,option,what in ((tiles.pen, '--max-pen', 'under pen'), (tiles.blur, '--max-blur', 'blurred')):
-        n = int((mask & (shares>.5)).sum())
-        if n>.02*mask.sum() and 'spoilt' not in tiles.params:
-            yield (f"slide '{tiles.slide_id}': {n} of {int(mask.sum())} patches are {what} and stay in: "
-                   f"{option} 0.5 leaves them out")
-
-def _mpp_note(slide):
-    other, given = slide.other_mpp, f'{slide.mpp:g} µm per pixel as given'
-    return other and f"slide '{slide.name}' is read with {given}, although its file says {other}"
-
-def _mask_notes(own, tissue):
-    "What to say of a mask that marks all or nothing"
-    share, names = tissue.mask.mean(), ', '.join(Path(p).name for kind,p in own.items() if kind!='exclude')
-    if not names or .001<share<.999: return []
-    marks = 'nothing' if share<=.001 else 'the whole slide'
-    return [f"{names} marks {'almost '*bool(0<share<1)}{marks} as tissue of slide '{tissue.slide_id}': "
-            "is it the right mask, with the right values?"]
-
-def _tissue_notes(tissue, path):
-    "What was too small to count as tissue, and what makes the mask uncertain"
-    pieces, mm2 = tissue.params.get('dropped', (0, 0))
-    found, least = tissue.mask.sum()*(tissue.params.get('mpp', 0)/1000)**2, tissue.params.get('min_area', 0)
-    if mm2>max(.01*found, least/1e6):
-        yield (f"slide '{tissue.slide_id}': {pieces} pieces, {mm2:.2g} mm², smaller than min_area are left out: "
-               f"--setting min_area={min(least/10, 2e4):.0f} (µm²) keeps more")
-    if unsure := tissue.params.get('unsure'):
-        yield (f"slide '{tissue.slide_id}': its tissue is uncertain, {', and '.join(unsure)}. Look at "
-               f"{path.with_suffix('.jpg').name}, and give a --mask if it is wrong")
-
-def _outdated(tiles, slide, own, tiling):
-    "Why the tiles of a slide are out of date, and what else to do; empty if they are not. Older tiles say less"
-    made, areas = tiles.made_by, {kind: content_of(p) for kind,p in own.items()}
-    if 'slide' in made and made['slide']!=content_of(slide.path):
-        return 'is another file than the one that was tiled: put that one back'
-    if abs(tiles.slide_mpp/slide.mpp-1)>1e-6:
-        return (f'was tiled as having {tiles.slide_mpp:g} µm per pixel, now it has {slide.mpp:g} '
-                f'({slide.mpp_source}): use --slide-mpp {tiles.slide_mpp:g} as before')
-    if 'slide' in made:
-        for kind in _kinds:
-            if made.get(kind)!=areas.get(kind): return _area_changed(kind, made, areas)
-    return '' if _tiled_alike(tiles, tiling) else 'was tiled with other settings: use these'
-
-_kinds = 'mask', 'include', 'exclude'
-
-def _area_changed(kind, made, now):
-    what = dict(mask='mask', include='area to include', exclude='area to exclude')[kind]
-    if kind not in made: return f'was tiled without a {what}, and has one now: leave it out'
-    if kind not in now: return f'was tiled with a {what}, and none is given now: give it'
-    return f'was tiled with another {what}: put that one back'
-
-def _tiled_alike(tiles, tiling):
-    "Whether tiles were made with the same settings, as far as they tell"
-    if 'tiling' in tiles.made_by: return tiles.made_by['tiling']==tiling.hash
-    if 'source' in tiles.params: return False    # imported
-    asked = dict(region_size=tiling.region_size, patch_size=tiling.patch_size, overlap=tiling.overlap, mpp=tiling.mpp)
-    return all(tiles.params.get(k, v)==v for k,v in asked.items())
-
-def _why_empty(tiles, path):
-    share, size, picture = tiles.params['min_region'], tiles.region_size, path.with_suffix('.jpg').name
-    return (f"slide '{tiles.slide_id}' gets no regions: no tissue fills {share:.0%} of a {size}-px region. "
-            f"Look at {picture}; another --tissue preset, a --mask or a smaller --region-size may find some")
 
 # %% ../nbs/04_tiling.ipynb #8b523a60
 def tile_table(
