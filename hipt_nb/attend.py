@@ -21,12 +21,11 @@ from .core import HIPTError, StaleError, check_arrays, content_of, logger, pick_
 from .core import save_figure, write_h5
 from .run import Case, each_slide
 from .slide import Slide
-from .tiling import Tiles, read_tiles
+from .tiling import Tiles, check_tiled, read_tiles
 from .hipt import HIPT
 from .encoders import NamedEncoder, TimmEncoder
 from .colour import AS_STORED
-from .features import Features, as_bag, differences, first_readable, from_schema1, outdated, read_features
-from .features import read_made_by
+from .features import Features, as_bag, differences, first_readable, from_schema1, outdated, read_made_by
 from .embed import get_model, model_name, known_pyramid
 from .catalogue import known
 from .grids import cut_patches
@@ -411,6 +410,7 @@ def _as_embedded(run, hipt):
 
 def _attend_row(run, row, hipt, model, top, offsets, encoder, redo=False):
     path = run.maps(hipt.name, row.slide_id)
+    check_tiled(run, row)
     drawn, note = hipt.held or Path(row.path).exists(), ''
     made = path.exists()
     why = outdated_maps(run, row, hipt.name, model, dict(top=top, offsets=list(offsets))) if made else ''
@@ -461,6 +461,7 @@ def outdated_maps(
     if now and differences(now, {k: v for k,v in made.items() if k in (*now, *AS_STORED, 'schema')}):
         return 'were made of other features than the run has now'
     now = dict(asked or {})
+    if model is False and made.get('slide_model') in run.slide_models(): model = run.trained(made['slide_model'])
     if model is not False: now |= _made_by_model(model, row.slide_id, getattr(row, 'patient', None))
     other = [k for k,v in now.items() if made.get(k, v)!=v]
     if other==['network']: return 'were made with a slide model that has been trained again'

@@ -33,7 +33,7 @@ from .loop import dino_learner
 from .monitor import CollapseWarning, KNNMonitor, read_log
 from .samples import GridSource, PatchSource, SampleOrder, Sampler, Stream, check_same_tiling
 from .resume import Checkpoint, first_does, fit_to, join_ranks, readers, resume
-from .features import any_in_squares, first_readable, read_features
+from .features import any_in_squares, first_readable
 from .embed import embed_cohort, get_model, pyramid_above
 with quiet_imports():
     from fastai.callback.core import Callback

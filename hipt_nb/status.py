@@ -16,8 +16,9 @@ from fastcore.basics import patch
 from .core import HIPTError, read_json, touched_since
 from .cohort import read_manifest
 from .run import Run
-from .tiling import Tiling, read_tiles
+from .tiling import Tiling, outdated_tiles, read_tiles
 from .features import outdated_features
+from .trained import Trained
 
 # %% ../nbs/14b_status.ipynb #837b7c2a
 @dataclass
@@ -97,7 +98,9 @@ def _tiles_step(run):
     rows = _cohort(run, 'tile')
     path_of, imported = dict(zip(rows.slide_id, map(Path, rows.path))), 'imported' in run.recorded('tile')
     wanted = None if imported or not run.recorded('tile') else Tiling.of(run).hash
+    changed = outdated_tiles(run, rows.itertuples())
     def why(s):
+        if s in changed: return changed[s]
         tiles = read_tiles(run.tiles(s))
         if tiles.made_by.get('tiling', wanted)!=wanted: return 'was tiled with other settings'
         slide = path_of[s]
@@ -137,7 +140,15 @@ def _model_step(run, folder):
     n = read_json(folder/'config.json').get('n_folds', 0)
     done = sum((folder/f'fold{k}'/'predictions.csv').exists() for k in range(n))
     name = folder.relative_to(run.root/'models'/'slide').as_posix()
-    return _training(run, f'train/{name}', Step(f'train/{name}', n, done, 'folds'))
+    step = _training(run, f'train/{name}', Step(f'train/{name}', n, done, 'folds'))
+    if why := _why_outdated(run, folder): step.outdated, step.command = {name: why}, ''
+    return step
+
+def _why_outdated(run, folder):
+    "Why a slide model is out of date, and what to do"
+    try: why = Trained(folder).outdated(run)
+    except HIPTError: return ''
+    return why and f"model '{Trained(folder).name}' {why}: train it again, with another --name"
 
 def _training(run, name, step):
     working = [w for w in run.workers() if w['step']==name]

@@ -6,7 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/tiling.html.md"""
 
 # %% auto #0
 __all__ = ['BLUR', 'grid_starts', 'patch_corners_of', 'Tiles', 'Tiling', 'usual_preset', 'tile_slide', 'preview', 'draw_tiles',
-           'iter_regions', 'write_tiles', 'read_tiles', 'open_row', 'tile_cohort', 'tile_table', 'with_regions']
+           'iter_regions', 'write_tiles', 'read_tiles', 'open_row', 'tile_cohort', 'outdated_tiles', 'check_tiled',
+           'tile_table', 'with_regions']
 
 # %% ../nbs/04_tiling.ipynb #ded2f2db
 import hashlib
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, StaleError, atomic, check_arrays, content_of, logger, params_hash, prefetch
-from .core import read_h5, reading, renamed, some_names, write_h5
+from .core import read_h5, reading, renamed, some_names, touched_since, write_h5
 from .stage import is_address
 from .run import UNRECORDED, Case, each_slide, made_with
 from .slide import Slide, UnreadablePlace
@@ -613,6 +614,39 @@ def tile_cohort(
     _say_unmasked(manifest, tiling)
     def needs(row): return redo or not run.tiles(row.slide_id).exists()
     return each_slide(manifest, partial(_tile_row, run, tiling, slide_mpp, previews, redo), run, 'tile', workers, needs)
+
+# %% ../nbs/04_tiling.ipynb #7484acc3
+def outdated_tiles(
+    run,   # the `Run` that holds the tiles
+    rows,  # of a manifest
+)->dict:   # slide id → why, of those that are
+    "Which tiles were made from another file of the slide, or from another mask, than there is now"
+    recorded, made = run.recorded('tile'), {}
+    areas = {k: recorded[k] for k in _kinds if k in recorded}
+    for row in rows:
+        path = run.tiles(row.slide_id)
+        if path.exists() and (why := _changed_since(path, row, areas)): made[row.slide_id] = why
+    return made
+
+def _changed_since(path, row, areas):
+    "What of a slide has changed since it was tiled"
+    try: own = _own_areas(row, areas)
+    except HIPTError: own = {}
+    sources = {kind: Path(p) for kind,p in (own | dict(slide=getattr(row, 'path', '') or '.')).items()}
+    touched = {kind: p for kind,p in sources.items() if p.is_file() and touched_since(p, path)}
+    if not touched: return ''
+    made = read_tiles(path).made_by
+    other = [kind for kind,p in touched.items() if kind in made and made[kind]!=content_of(p)]
+    if 'slide' in other: return 'is another file than the one that was tiled'
+    return f"was tiled with another {dict(mask='mask').get(other[0], f'area to {other[0]}')}" if other else ''
+
+def check_tiled(
+    run,  # the `Run` that holds the tiles
+    row,  # of a manifest
+):
+    "Refuse a slide whose file or mask is another than when it was tiled"
+    for why in outdated_tiles(run, [row]).values():
+        raise StaleError(f"slide '{row.slide_id}' {why}: tile it again with 'hipt tile --redo'")
 
 # %% ../nbs/04_tiling.ipynb #8b523a60
 def tile_table(
