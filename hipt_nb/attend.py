@@ -21,7 +21,7 @@ from .core import HIPTError, StaleError, check_arrays, content_of, logger, pick_
 from .core import save_figure, write_h5
 from .run import Case, each_slide
 from .slide import Slide
-from .tiling import Tiles, read_tiles
+from .tiling import Tiles, check_tiled, read_tiles
 from .hipt import HIPT
 from .encoders import NamedEncoder, TimmEncoder
 from .features import Features, as_bag, first_readable, from_schema1, maps_outdated, read_made_by
@@ -409,6 +409,7 @@ def _as_embedded(run, hipt):
 
 def _attend_row(run, row, hipt, model, top, offsets, encoder, redo=False):
     path = run.maps(hipt.name, row.slide_id)
+    check_tiled(run, row)
     drawn, note = hipt.held or Path(row.path).exists(), ''
     made = path.exists()
     why = outdated_maps(run, row, hipt.name, model, dict(top=top, offsets=list(offsets))) if made else ''
@@ -458,6 +459,7 @@ def outdated_maps(
                         read_made_by(features) if features.exists() else {})
     if why: return why
     now = dict(asked or {})
+    if model is False and made.get('slide_model') in run.slide_models(): model = run.trained(made['slide_model'])
     if model is not False: now |= _made_by_model(model, row.slide_id, getattr(row, 'patient', None))
     other = [k for k,v in now.items() if made.get(k, v)!=v]
     if other==['network']: return 'were made with a slide model that has been trained again'
@@ -470,6 +472,7 @@ def attending_pyramid(
     device:str='auto',  # where to put it
 )->HIPT:                # of level 1 alone, named and not held, where there are only features
     "The pyramid that made some features, as far as there is one"
+    if name is None and not run.pyramids() and len(there := run.encoder_names())==1: name = there[0]
     stored = str(name).replace(':random', '-random')
     named = stored in run.encoder_names() and stored not in run.pyramids() and known(stored.removesuffix('-random'))
     if named: name = stored

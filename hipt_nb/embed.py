@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .core import DamagedError, HIPTError, StaleError, changed, logger, pick_device, prefetch, renamed, same_file
+from .core import DamagedError, HIPTError, StaleError, changed, logger, pick_device, prefetch, renamed
 from .grids import cut_patches
 from .stage import at_hand, staging
 from .run import Case, each_slide
 from .slide import Slide, UnreadablePlace
-from .tiling import Tiles, read_tiles
+from .tiling import Tiles, check_tiled, read_tiles
 from .colour import AS_STORED, check_stain
 from .catalogue import ENCODERS, known
 from .encoders import KnownEncoder, NamedEncoder, TimmEncoder
@@ -241,7 +241,7 @@ def _fresh(f, run, row, hipt, sha, source, redo, colour):
     "Features that are there as far as they are up to date; if they are not, an error unless they are made again"
     tiles = run.tiles(row.slide_id)
     tiles = read_tiles(tiles) if tiles.exists() else None
-    if tiles: _check_slide(tiles, row.path, run.tiles(row.slide_id))
+    check_tiled(run, row)
     if f is None: return None
     why, level = _outdated(f, tiles, hipt, sha, source, colour)
     if not why: return f
@@ -249,10 +249,6 @@ def _fresh(f, run, row, hipt, sha, source, redo, colour):
     if level<2: return None
     kept = {k: v for k,v in f.made_by.items() if k not in [f'level{i}_sha256' for i in range(level, 10)]}
     return replace(f, region=None, made_by=kept)
-
-def _check_slide(tiles, path, tiles_path):
-    was = tiles.made_by.get('slide')
-    if was and Path(path).is_file() and not same_file(path, was, tiles_path): tiles.check_slide(path)
 
 def _outdated(f, tiles, hipt, sha, source, colour):
     "Why features are out of date, and from which level on"

@@ -9,9 +9,9 @@ __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'BAG_KINDS', 'KIND_OF_LEVEL', 'Fe
            'from_schema1', 'check_made_by', 'read_features', 'open_tokens', 'linked_to', 'differences', 'read_made_by',
            'outdated', 'outdated_features', 'known_made_by', 'whys', 'maps_outdated', 'check_kind', 'Bag', 'below',
            'as_bag', 'patch_array', 'StoredTokens', 'NotFinite', 'check_finite', 'StoredGrids', 'StoredPatches',
-           'sample_patches', 'mean_bag', 'check_alike', 'load_features', 'check_tiles', 'bag_memory', 'load_bags',
-           'describe_bags', 'unusable', 'load_usable', 'first_readable', 'has_regions', 'label_classes', 'by_patient',
-           'draw_features']
+           'sample_patches', 'mean_bag', 'check_alike', 'load_features', 'check_unchanged', 'check_tiles', 'bag_memory',
+           'load_bags', 'describe_bags', 'unusable', 'load_usable', 'first_readable', 'has_regions', 'label_classes',
+           'by_patient', 'draw_features']
 
 # %% ../nbs/07_features.ipynb #dcdee6d1
 import json, os, zlib
@@ -25,7 +25,7 @@ from .core import DamagedError, HIPTError, StaleError, changed, check_arrays, ch
 from .core import read_h5, reading, some_names, touched_since, write_h5
 from .cohort import check_filled
 from .run import Case, known_files, made_with
-from .tiling import known_tiles, read_tiles
+from .tiling import known_tiles, outdated_tiles
 from .colour import AS_STORED
 from .inplace import LinkedGrids
 
@@ -204,9 +204,10 @@ def differences(
 def read_made_by(
     path,                # of features or maps
     what:str='features', # as for `read_h5`
-    verb:str='embed',    # likewise
+    verb:str=None,       # likewise; what made the features if not given
 )->dict:
     "What features or maps were made by, without reading them"
+    verb = verb or made_with(path)
     meta = read_h5(path, what, verb, skip=None)[1]
     with reading(path, what, f"delete it and run 'hipt {verb}' again"):
         made_by = from_schema1(meta) if meta['schema']==1 else meta['made_by']
@@ -491,11 +492,24 @@ def load_features(
     "Read the features of a cohort; slides without any are named all at once"
     missing = [s for s in manifest.slide_id if not run.features(encoder_name, s).exists()]
     if missing: raise HIPTError(_without_features(run, manifest, encoder_name, missing))
+    check_unchanged(run, manifest)
     stale = outdated_features(run, encoder_name, manifest.slide_id)
     if stale: raise StaleError(_say_stale(run, stale, len(manifest), encoder_name))
     res = [read_features(run.features(encoder_name, s), patches) for s in manifest.slide_id]
     check_alike(res)
     return res
+
+def check_unchanged(
+    run,       # the `Run` that holds the tiles
+    manifest,  # table from `read_manifest`
+):
+    "Refuse slides whose file or mask changed after they were tiled"
+    changed = outdated_tiles(run, manifest.itertuples())
+    if not changed: return
+    first, why = next(iter(changed.items()))
+    raise StaleError(f"{len(changed)} of {len(manifest)} slides changed after they were tiled "
+                     f"({some_names([*changed])}): slide '{first}' {why}. 'hipt tile --redo' and then "
+                     "'hipt embed --redo' make theirs again")
 
 def _say_stale(run, stale, n, encoder_name):
     return (f"the features '{encoder_name}' of {len(stale)} of {n} slides {next(iter(stale.values()))} "

@@ -367,8 +367,8 @@ def _check_memory(path, w, h, what):
     need = w*h*4*2
     if need<=memory_share(): return
     raise TooLarge(f"slide '{path}' claims {what}s of {w} × {h} px, which take {need/2**30:.1f} GB to decode: if that "
-                    "is right, save it as a tiled TIFF on a machine with more memory, such as with 'vips tiffsave "
-                    "--tile --pyramid'; if not, copy it again from its source")
+                    "is right, save it as a tiled TIFF on a machine with more memory, such as with libvips (vips "
+                    "tiffsave IN OUT --tile --pyramid); if not, copy it again from its source")
 
 # %% ../nbs/00c_readers.ipynb #88b6900b
 class ImageFile:

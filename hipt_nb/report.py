@@ -453,7 +453,7 @@ def _region(run, row, k, weight, cell=None):
 def _attended(run, rows, trained, maps=False):
     "Command and slides of one trained model, with their maps if asked for; None where training kept no attention"
     seen = trained.per_fold('attention')
-    if seen is None: return None
+    if seen is None or trained.outdated(run): return None   # places on a grid that is no more
     def regions(slide_id):
         most = seen[seen.slide_id==slide_id].itertuples()
         there = [r for r in most if r.slide in rows and Path(rows[r.slide].path).exists()]

@@ -14,7 +14,7 @@ __all__ = ['trained_models', 'model_predictions', 'same_classes', 'same_labels',
 import numpy as np, pandas as pd
 from .core import HIPTError, logger, params_hash, read_table, renamed, save_figure, some_names, write_csv
 from .run import Run
-from .features import below, by_patient, label_classes, load_usable, mean_bag, sample_patches
+from .features import below, by_patient, check_unchanged, label_classes, load_usable, mean_bag, sample_patches
 from .evaluate import check_folds, without
 from .comparison import METRICS, compare, draw_folds, score_table
 from .metrics import classes_of, draw_confusion, draw_roc, kind_of, likeliest, pool_patients
@@ -419,6 +419,7 @@ def evaluate_run(
 ):                        # the table of `evaluation.csv`
     "Evaluate every trained model of a run beside its baseline and controls, and write the results"
     trained, out = trained_models(run), run.evaluation
+    check_unchanged(run, manifest)
     for column in by: groups_of(manifest, column)   # refuses one that is not there
     beside = run_controls(run, trained, manifest, device) if controls else {}
     found = {name: model_predictions(t) for name,t in (trained | beside).items()}
@@ -433,7 +434,8 @@ def evaluate_run(
               for name,p in models.items()}
     counts = {name: _slides_of(p, who[name], manifest) for name,p in models.items()}
     times = _horizons(models, who, times)
-    table = _score(scored, leak_notes(manifest, who), left_out_notes(who), times, units, counts)
+    notes = leak_notes(manifest, who), left_out_notes(who), _old_notes(run, trained)
+    table = _score(scored, notes, times, units, counts)
     write_csv(run.table('evaluation'), table)
     write_csv(out/'comparisons.csv', comparisons(scored, [*baselines, *beside]))
     chosen = [used.assign(model=name) for name,(_,used) in found.items() if len(used)]
@@ -443,13 +445,21 @@ def evaluate_run(
     _write_models(models, _plots(models, who), out)
     return table
 
-def _score(models, leaks, left, times, units, counts):
-    "One table of all metrics; leaks and left-out slides are noted at every metric of their model and its baseline"
+def _old_notes(run, trained):
+    "Models whose predictions are of other features than the run has now, said and noted"
+    old = {name: why for name,t in trained.items() if (why := t.outdated(run))}
+    for name,why in old.items():
+        logger.warning(f"note: {name} {why}: its predictions are of those, and baselines and controls of the new ones. "
+                       "Train it again, with another --name")
+    return old
+
+def _score(models, notes, times, units, counts):
+    "One table of all metrics; what is to be known of a model is noted at each of its metrics"
     tables = [score_table({name: p}, metrics_of(p, times.get(name))) for name,p in models.items()]
     table = pd.concat(tables, ignore_index=True)
     table['slides'], table['unit'] = table.model.map(counts), table.model.map(units)
-    notes = [[r.note, leaks.get(r.model, ''), left.get(r.model, ''), _below_chance(r)] for r in table.itertuples()]
-    return table.assign(note=['; '.join(filter(None, n)) for n in notes])
+    said = [[r.note, *(n.get(r.model, '') for n in notes), _below_chance(r)] for r in table.itertuples()]
+    return table.assign(note=['; '.join(filter(None, n)) for n in said])
 
 def _below_chance(row):
     "Why a metric whose chance is 0.5 is below it"

@@ -52,7 +52,7 @@ def _believed(x, y, source, name):
         raise HIPTError(f"slide '{name}' has pixels that are not square ({x:g} × {y:g} µm): if the file is wrong, give "
                         f"their side with --slide-mpp or in the manifest's column slide_mpp; --slide-mpp {side:.3g} "
                         f"reads them as square, with shapes off by {abs(x/y-1):.0%}. To keep shapes, stretch it first "
-                        f"(vips resize IN OUT 1 --vscale {y/x:.4f}) and give --slide-mpp {x:g}")
+                        f"with libvips (vips resize IN OUT 1 --vscale {y/x:.4f}) and give --slide-mpp {x:g}")
     return True
 
 # %% ../nbs/01_slide.ipynb #bf4d30b8

@@ -11,14 +11,17 @@ __all__ = ['Step', 'speed', 'status_lines']
 import os
 from datetime import datetime, timezone
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
-from .core import HIPTError, read_json, touched_since
+from .core import HIPTError, content_of, read_json, touched_since
 from .cohort import read_manifest
 from .run import Run, known_files
-from .tiling import Tiling, known_tiles, read_tiles
+from .tiling import Tiling, known_tiles, outdated_tiles, read_tiles
 from .features import known_made_by, maps_outdated, outdated_features, read_made_by, whys
+from .trained import Trained
+
 
 # %% ../nbs/14b_status.ipynb #837b7c2a
 @dataclass
@@ -91,7 +94,9 @@ def _tiles_step(run):
     rows = _cohort(run, 'tile')
     path_of, imported = dict(zip(rows.slide_id, map(Path, rows.path))), 'imported' in run.recorded('tile')
     wanted = None if imported or not run.recorded('tile') else Tiling.of(run).hash
+    changed = outdated_tiles(run, rows.itertuples())
     def why(s, known):
+        if s in changed: return changed[s]
         made_by, slide = known(run.tiles(s))['made_by'], path_of[s]
         if made_by.get('tiling', wanted)!=wanted: return 'was tiled with other settings'
         has_changed = slide.is_file() and touched_since(slide, run.tiles(s))
@@ -107,8 +112,21 @@ def _features_step(run, name):
     return _slide_step(run, step, _cohort(run, step), path_of, why,
                        f"hipt embed {run.table('manifest')} --out {run.root} --model {name}")
 
+def _retrained(run, patient_of):
+    "A function that says whether the slide model of some maps has been trained again since; each network is read once"
+    there = set(run.slide_models())
+    model, network = cache(run.trained), cache(lambda folder: content_of(folder/'model.safetensors'))
+    def why(made, slide_id):
+        if made.get('slide_model') not in there or 'network' not in made: return ''
+        folder = model(made['slide_model']).network_folder(slide_id, patient_of.get(slide_id))
+        same = network(folder)==made['network']
+        return '' if same else 'were made with a slide model that has been trained again'
+    return why
+
 def _maps_step(run, name):
     step, path_of = f'attend/{name}', lambda s: run.maps(name, s)
+    rows = _cohort(run, step)
+    retrained = _retrained(run, dict(zip(rows.slide_id, rows.patient)))
     def made_by_maps(path): return read_made_by(path, 'maps', 'attend')
     def why_of(ids):
         with (known_files(run.root/'maps'/name, made_by_maps) as made_by, known_tiles(run) as tiles_of,
@@ -116,9 +134,11 @@ def _maps_step(run, name):
             def why(s):
                 tiles, features = run.tiles(s), run.features(name, s)
                 tiles = SimpleNamespace(**tiles_of(tiles)) if tiles.exists() else None
-                return maps_outdated(made_by(run.maps(name, s)), tiles, features_of(features) if features.exists() else {})
+                made = made_by(run.maps(name, s))
+                return maps_outdated(made, tiles, features_of(features) if features.exists() else {}) \
+                    or retrained(made, s)
             return whys(why, ids, damaged=True)
-    return _slide_step(run, step, _cohort(run, step), path_of, why_of,
+    return _slide_step(run, step, rows, path_of, why_of,
                        f"hipt attend {run.table('manifest')} --out {run.root} --encoder {name}")
 
 # %% ../nbs/14b_status.ipynb #d1dccd2c
@@ -138,7 +158,15 @@ def _model_step(run, folder):
     n = read_json(folder/'config.json').get('n_folds', 0)
     done = sum((folder/f'fold{k}'/'predictions.csv').exists() for k in range(n))
     name = folder.relative_to(run.root/'models'/'slide').as_posix()
-    return _training(run, f'train/{name}', Step(f'train/{name}', n, done, 'folds'))
+    step = _training(run, f'train/{name}', Step(f'train/{name}', n, done, 'folds'))
+    if why := _why_outdated(run, folder): step.outdated, step.command = {name: why}, ''
+    return step
+
+def _why_outdated(run, folder):
+    "Why a slide model is out of date, and what to do"
+    try: why = Trained(folder).outdated(run)
+    except HIPTError: return ''
+    return why and f"model '{Trained(folder).name}' {why}: train it again, with another --name"
 
 def _training(run, name, step):
     working = [w for w in run.workers() if w['step']==name]

@@ -6,8 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/tiling.html.md"""
 
 # %% auto #0
 __all__ = ['BLUR', 'grid_starts', 'patch_corners_of', 'Tiles', 'Tiling', 'usual_preset', 'tile_slide', 'preview', 'draw_tiles',
-           'iter_regions', 'write_tiles', 'read_tiles', 'open_row', 'tile_cohort', 'known_tiles', 'tile_table',
-           'with_regions']
+           'iter_regions', 'write_tiles', 'read_tiles', 'open_row', 'tile_cohort', 'outdated_tiles', 'check_tiled',
+           'known_tiles', 'tile_table', 'with_regions']
 
 # %% ../nbs/04_tiling.ipynb #ded2f2db
 import hashlib
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError, StaleError, atomic, check_arrays, content_of, logger, params_hash, prefetch
-from .core import check_kinds, read_h5, reading, renamed, some_names, write_h5
+from .core import check_kinds, read_h5, reading, renamed, some_names, touched_since, write_h5
 from .stage import is_address
 from .run import UNRECORDED, Case, each_slide, known_files, made_with
 from .slide import Slide, UnreadablePlace
@@ -464,6 +464,141 @@ def _write_jpeg(path, image):
     jpeg = cv2.imencode('.jpg', image[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     with atomic(path) as tmp: tmp.write_bytes(jpeg.tobytes())
 
+# %% ../nbs/04_tiling.ipynb #921a5845
+_kinds = 'mask', 'include', 'exclude'
+
+def _outdated(tiles, slide, own, tiling):
+    "Why the tiles of a slide are out of date, and what else to do; empty if they are not. Older tiles say less"
+    made, areas = tiles.made_by, {kind: content_of(p) for kind,p in own.items()}
+    if 'slide' in made and made['slide']!=content_of(slide.path):
+        return 'is another file than the one that was tiled: put that one back'
+    if abs(tiles.slide_mpp/slide.mpp-1)>1e-6:
+        return (f'was tiled as having {tiles.slide_mpp:g} µm per pixel, now it has {slide.mpp:g} '
+                f'({slide.mpp_source}): use --slide-mpp {tiles.slide_mpp:g} as before')
+    if 'slide' in made:
+        for kind in _kinds:
+            if made.get(kind)!=areas.get(kind): return _area_changed(kind, made, areas)
+    return '' if _tiled_alike(tiles, tiling) else 'was tiled with other settings: use these'
+
+def _area_changed(kind, made, now):
+    what = dict(mask='mask', include='area to include', exclude='area to exclude')[kind]
+    if kind not in made: return f'was tiled without a {what}, and has one now: leave it out'
+    if kind not in now: return f'was tiled with a {what}, and none is given now: give it'
+    return f'was tiled with another {what}: put that one back'
+
+# %% ../nbs/04_tiling.ipynb #35e211cb
+def _tiled_alike(tiles, tiling):
+    "Whether tiles were made with the same settings, as far as they tell"
+    if 'tiling' in tiles.made_by: return tiles.made_by['tiling']==tiling.hash
+    if 'source' in tiles.params: return False    # imported
+    asked = dict(region_size=tiling.region_size, patch_size=tiling.patch_size, overlap=tiling.overlap, mpp=tiling.mpp)
+    return all(tiles.params.get(k, v)==v for k,v in asked.items())
+
+def _as_it_was(slide_id, tiles, tiling):
+    "A tiled slide whose copy is gone is compared by its settings alone"
+    if _tiled_alike(tiles, tiling): return 'skipped'
+    raise StaleError(f"slide '{slide_id}' was tiled with other settings: use these, or tile it again with 'hipt tile "
+                     "--redo'")
+
+# %% ../nbs/04_tiling.ipynb #aa6bc0f9
+def _unreadable(tiles):
+    n = tiles.params.get('unreadable')
+    return n and (f"slide '{tiles.slide_id}' has parts that cannot be read ({n} of the windows checked for blur): "
+                  "copy it again, or embed it with --skip-bad-regions")
+
+def _spoilt(tiles):
+    "What was left out for pen or blur, or what is under them and stays"
+    if n := tiles.params.get('spoilt'):
+        yield f"slide '{tiles.slide_id}': {n} patches under pen or blurred are left out"
+    mask = tiles.mask()
+    for shares,option,what in ((tiles.pen, '--max-pen', 'under pen'), (tiles.blur, '--max-blur', 'blurred')):
+        n = int((mask & (shares>.5)).sum())
+        if n>.02*mask.sum() and 'spoilt' not in tiles.params:
+            yield (f"slide '{tiles.slide_id}': {n} of {int(mask.sum())} patches are {what} and stay in: "
+                   f"{option} 0.5 --redo leaves them out")
+
+def _mpp_note(slide):
+    other, given = slide.other_mpp, f'{slide.mpp:g} µm per pixel as given'
+    return other and f"slide '{slide.name}' is read with {given}, although its file says {other}"
+
+# %% ../nbs/04_tiling.ipynb #bab31b34
+def _mask_notes(own, tissue):
+    "What to say of a mask that marks all or nothing"
+    share, names = tissue.mask.mean(), ', '.join(Path(p).name for kind,p in own.items() if kind!='exclude')
+    if not names or .001<share<.999: return []
+    marks = 'nothing' if share<=.001 else 'the whole slide'
+    return [f"{names} marks {'almost '*bool(0<share<1)}{marks} as tissue of slide '{tissue.slide_id}': "
+            "is it the right mask, with the right values?"]
+
+def _tissue_notes(tissue, path):
+    "What was too small to count as tissue, and what makes the mask uncertain"
+    pieces, mm2 = tissue.params.get('dropped', (0, 0))
+    found, least = tissue.mask.sum()*(tissue.params.get('mpp', 0)/1000)**2, tissue.params.get('min_area', 0)
+    if mm2>max(.01*found, least/1e6):
+        yield (f"slide '{tissue.slide_id}': {pieces} pieces, {mm2:.2g} mm², smaller than min_area are left out: "
+               f"--setting min_area={min(least/10, 2e4):.0f} (µm²) --redo keeps more")
+    if unsure := tissue.params.get('unsure'):
+        yield (f"slide '{tissue.slide_id}': its tissue is uncertain, {', and '.join(unsure)}. Look at "
+               f"{path.with_suffix('.jpg').name}, and give a --mask with --redo if it is wrong")
+
+def _why_empty(tiles, path):
+    share, size, picture = tiles.params['min_region'], tiles.region_size, path.with_suffix('.jpg').name
+    return (f"slide '{tiles.slide_id}' gets no regions: no tissue fills {share:.0%} of a {size}-px region. "
+            f"Look at {picture}; another --tissue preset, a --mask or a smaller --region-size may find some, "
+            "given with --redo")
+
+# %% ../nbs/04_tiling.ipynb #7bdf7519
+def _notes(slide, own, tissue, tiles, path):
+    "What is worth saying of the tiles of a slide"
+    yield _mpp_note(slide)
+    yield _unreadable(tiles)
+    yield from _spoilt(tiles)
+    yield from _mask_notes(own, tissue)
+    yield from _tissue_notes(tissue, path)
+    if not len(tiles): yield _why_empty(tiles, path)
+
+# %% ../nbs/04_tiling.ipynb #14d32e93
+def _check_recorded(run, tiling):
+    "Refuse to add to tiles that another process has begun with other settings meanwhile"
+    if not run.recorded('tile') or Tiling.of(run).hash==tiling.hash: return
+    raise HIPTError(f"another process tiles into '{run.root}' with other settings: start this one again with the same")
+
+def _say_unmasked(manifest, tiling):
+    "Slides without a mask beside others that have one"
+    if 'mask' not in manifest or 'mask' in tiling.areas: return
+    n = int(manifest['mask'].isna().sum())
+    if 0<n<len(manifest):
+        logger.warning(f"note: {n} of {len(manifest)} slides have no mask in the manifest; their tissue is found with "
+                       f"the preset {tiling.preset}")
+
+# %% ../nbs/04_tiling.ipynb #f79275aa
+def _tile_row(run, tiling, slide_mpp, previews, redo, row):
+    path = run.tiles(row.slide_id)
+    if is_address(row.path) and path.exists(): return _as_it_was(row.slide_id, read_tiles(path), tiling)
+    with open_row(row, slide_mpp, tiling.upsample) as slide:
+        own = _own_areas(row, tiling.areas)
+        if path.exists():
+            why = _outdated(read_tiles(path), slide, own, tiling)
+            if not why: return 'skipped'
+            if not redo: raise StaleError(f"slide '{slide.name}' {why}, or tile it again with 'hipt tile --redo'")
+        tissue, tiles = _tile_anew(run, slide, own, tiling, path, previews)
+        note = '; '.join(filter(None, _notes(slide, own, tissue, tiles, path)))
+        run.note_first(row, 'tile', note)
+        write_tiles(path, tiles)
+    return 'done', note
+
+def _tile_anew(run, slide, own, tiling, path, previews):
+    "Find the tissue of a slide, lay the grid and write the pictures of both"
+    view = overview(slide, tiling.settings.get('mpp', 8.))
+    tissue = find_tissue(slide, tiling.preset, view=view, mask_value=tiling.mask_value, **own, **tiling.settings)
+    tiles = tile_slide(slide, tissue, tiling, view)
+    tiles.params['preset'] = tiling.preset
+    tiles.made_by |= {kind: content_of(p) for kind,p in own.items()} | dict(tiling=tiling.hash)
+    _check_recorded(run, tiling)
+    write_geojson(path.with_suffix('.geojson'), tissue, slide)
+    if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
+    return tissue, tiles
+
 # %% ../nbs/04_tiling.ipynb #a9a88eb0
 def tile_cohort(
     run,                  # the `Run` to write into
@@ -483,120 +618,39 @@ def tile_cohort(
     def needs(row): return redo or not run.tiles(row.slide_id).exists()
     return each_slide(manifest, partial(_tile_row, run, tiling, slide_mpp, previews, redo), run, 'tile', workers, needs)
 
-def _tile_row(run, tiling, slide_mpp, previews, redo, row):
-    path = run.tiles(row.slide_id)
-    if is_address(row.path) and path.exists(): return _as_it_was(row.slide_id, read_tiles(path), tiling)
-    with open_row(row, slide_mpp, tiling.upsample) as slide:
-        own = _own_areas(row, tiling.areas)
-        if path.exists():
-            why = _outdated(read_tiles(path), slide, own, tiling)
-            if not why: return 'skipped'
-            if not redo: raise StaleError(f"slide '{slide.name}' {why}, or tile it again with 'hipt tile --redo'")
-        view = overview(slide, tiling.settings.get('mpp', 8.))
-        tissue = find_tissue(slide, tiling.preset, view=view, mask_value=tiling.mask_value, **own, **tiling.settings)
-        tiles = tile_slide(slide, tissue, tiling, view)
-        tiles.params['preset'] = tiling.preset
-        tiles.made_by |= {kind: content_of(p) for kind,p in own.items()} | dict(tiling=tiling.hash)
-        _check_recorded(run, tiling)
-        write_geojson(path.with_suffix('.geojson'), tissue, slide)
-        if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
-        notes = [_mpp_note(slide), _unreadable(tiles), *_spoilt(tiles), *_mask_notes(own, tissue),
-                 *_tissue_notes(tissue, path), '' if len(tiles) else _why_empty(tiles, path)]
-        note = '; '.join(filter(None, notes))
-        run.note_first(row, 'tile', note)
-        write_tiles(path, tiles)
-    return 'done', note
 
-def _as_it_was(slide_id, tiles, tiling):
-    "A tiled slide whose copy is gone is compared by its settings alone"
-    if _tiled_alike(tiles, tiling): return 'skipped'
-    raise StaleError(f"slide '{slide_id}' was tiled with other settings: use these, or tile it again with 'hipt tile "
-                     "--redo'")
+# %% ../nbs/04_tiling.ipynb #7484acc3
+def outdated_tiles(
+    run,   # the `Run` that holds the tiles
+    rows,  # of a manifest
+)->dict:   # slide id → why, of those that are
+    "Which tiles were made from another file of the slide, or from another mask, than there is now"
+    recorded, made = run.recorded('tile'), {}
+    areas = {k: recorded[k] for k in _kinds if k in recorded}
+    for row in rows:
+        path = run.tiles(row.slide_id)
+        if path.exists() and (why := _changed_since(path, row, areas)): made[row.slide_id] = why
+    return made
 
-def _check_recorded(run, tiling):
-    "Refuse to add to tiles that another process has begun with other settings meanwhile"
-    if not run.recorded('tile') or Tiling.of(run).hash==tiling.hash: return
-    raise HIPTError(f"another process tiles into '{run.root}' with other settings: start this one again with the same")
+def _changed_since(path, row, areas):
+    "What of a slide has changed since it was tiled"
+    try: own = _own_areas(row, areas)
+    except HIPTError: own = {}
+    sources = {kind: Path(p) for kind,p in (own | dict(slide=getattr(row, 'path', '') or '.')).items()}
+    touched = {kind: p for kind,p in sources.items() if p.is_file() and touched_since(p, path)}
+    if not touched: return ''
+    made = read_tiles(path).made_by
+    other = [kind for kind,p in touched.items() if kind in made and made[kind]!=content_of(p)]
+    if 'slide' in other: return 'is another file than the one that was tiled'
+    return f"was tiled with another {dict(mask='mask').get(other[0], f'area to {other[0]}')}" if other else ''
 
-def _say_unmasked(manifest, tiling):
-    "Slides without a mask beside others that have one"
-    if 'mask' not in manifest or 'mask' in tiling.areas: return
-    n = int(manifest['mask'].isna().sum())
-    if 0<n<len(manifest):
-        logger.warning(f"note: {n} of {len(manifest)} slides have no mask in the manifest; their tissue is found with "
-                       f"the preset {tiling.preset}")
-
-def _unreadable(tiles):
-    n = tiles.params.get('unreadable')
-    return n and (f"slide '{tiles.slide_id}' has parts that cannot be read ({n} of the windows checked for blur): "
-                  "copy it again, or embed it with --skip-bad-regions")
-
-def _spoilt(tiles):
-    "What was left out for pen or blur, or what is under them and stays"
-    if n := tiles.params.get('spoilt'):
-        yield f"slide '{tiles.slide_id}': {n} patches under pen or blurred are left out"
-    mask = tiles.mask()
-    for shares,option,what in ((tiles.pen, '--max-pen', 'under pen'), (tiles.blur, '--max-blur', 'blurred')):
-        n = int((mask & (shares>.5)).sum())
-        if n>.02*mask.sum() and 'spoilt' not in tiles.params:
-            yield (f"slide '{tiles.slide_id}': {n} of {int(mask.sum())} patches are {what} and stay in: "
-                   f"{option} 0.5 leaves them out")
-
-def _mpp_note(slide):
-    other, given = slide.other_mpp, f'{slide.mpp:g} µm per pixel as given'
-    return other and f"slide '{slide.name}' is read with {given}, although its file says {other}"
-
-def _mask_notes(own, tissue):
-    "What to say of a mask that marks all or nothing"
-    share, names = tissue.mask.mean(), ', '.join(Path(p).name for kind,p in own.items() if kind!='exclude')
-    if not names or .001<share<.999: return []
-    marks = 'nothing' if share<=.001 else 'the whole slide'
-    return [f"{names} marks {'almost '*bool(0<share<1)}{marks} as tissue of slide '{tissue.slide_id}': "
-            "is it the right mask, with the right values?"]
-
-def _tissue_notes(tissue, path):
-    "What was too small to count as tissue, and what makes the mask uncertain"
-    pieces, mm2 = tissue.params.get('dropped', (0, 0))
-    found, least = tissue.mask.sum()*(tissue.params.get('mpp', 0)/1000)**2, tissue.params.get('min_area', 0)
-    if mm2>max(.01*found, least/1e6):
-        yield (f"slide '{tissue.slide_id}': {pieces} pieces, {mm2:.2g} mm², smaller than min_area are left out: "
-               f"--setting min_area={min(least/10, 2e4):.0f} (µm²) keeps more")
-    if unsure := tissue.params.get('unsure'):
-        yield (f"slide '{tissue.slide_id}': its tissue is uncertain, {', and '.join(unsure)}. Look at "
-               f"{path.with_suffix('.jpg').name}, and give a --mask if it is wrong")
-
-def _outdated(tiles, slide, own, tiling):
-    "Why the tiles of a slide are out of date, and what else to do; empty if they are not. Older tiles say less"
-    made, areas = tiles.made_by, {kind: content_of(p) for kind,p in own.items()}
-    if 'slide' in made and made['slide']!=content_of(slide.path):
-        return 'is another file than the one that was tiled: put that one back'
-    if abs(tiles.slide_mpp/slide.mpp-1)>1e-6:
-        return (f'was tiled as having {tiles.slide_mpp:g} µm per pixel, now it has {slide.mpp:g} '
-                f'({slide.mpp_source}): use --slide-mpp {tiles.slide_mpp:g} as before')
-    if 'slide' in made:
-        for kind in _kinds:
-            if made.get(kind)!=areas.get(kind): return _area_changed(kind, made, areas)
-    return '' if _tiled_alike(tiles, tiling) else 'was tiled with other settings: use these'
-
-_kinds = 'mask', 'include', 'exclude'
-
-def _area_changed(kind, made, now):
-    what = dict(mask='mask', include='area to include', exclude='area to exclude')[kind]
-    if kind not in made: return f'was tiled without a {what}, and has one now: leave it out'
-    if kind not in now: return f'was tiled with a {what}, and none is given now: give it'
-    return f'was tiled with another {what}: put that one back'
-
-def _tiled_alike(tiles, tiling):
-    "Whether tiles were made with the same settings, as far as they tell"
-    if 'tiling' in tiles.made_by: return tiles.made_by['tiling']==tiling.hash
-    if 'source' in tiles.params: return False    # imported
-    asked = dict(region_size=tiling.region_size, patch_size=tiling.patch_size, overlap=tiling.overlap, mpp=tiling.mpp)
-    return all(tiles.params.get(k, v)==v for k,v in asked.items())
-
-def _why_empty(tiles, path):
-    share, size, picture = tiles.params['min_region'], tiles.region_size, path.with_suffix('.jpg').name
-    return (f"slide '{tiles.slide_id}' gets no regions: no tissue fills {share:.0%} of a {size}-px region. "
-            f"Look at {picture}; another --tissue preset, a --mask or a smaller --region-size may find some")
+def check_tiled(
+    run,  # the `Run` that holds the tiles
+    row,  # of a manifest
+):
+    "Refuse a slide whose file or mask is another than when it was tiled"
+    for why in outdated_tiles(run, [row]).values():
+        raise StaleError(f"slide '{row.slide_id}' {why}: tile it again with 'hipt tile --redo'")
 
 # %% ../nbs/04_tiling.ipynb #8b523a60
 def known_tiles(

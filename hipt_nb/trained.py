@@ -20,8 +20,8 @@ from .core import DamagedError, some_names
 from .cohort import map_paths, read_events, read_manifest
 from .run import Run, at_work, each_slide
 from .tiling import read_tiles
-from .features import by_patient, check_kind, describe_bags, differences, first_readable, has_regions
-from .features import label_classes, load_usable
+from .features import below, by_patient, check_kind, describe_bags, differences, first_readable, has_regions
+from .features import label_classes, load_usable, outdated_features, read_made_by
 from .evaluate import slides_in, without
 from .metrics import decided, kind_of, prediction_table, read_predictions
 from .outcomes import OUTCOMES
@@ -262,6 +262,32 @@ def _average(table):
     return res.assign(slide_id=res.index)[[*table.columns, *(['agreement'] if 'pred' in res else [])]]
 
 # %% ../nbs/12e_trained.ipynb #07c01a96
+@patch
+def outdated(self:Trained,
+    run,  # the `Run` that holds its features
+)->str:
+    "Why its predictions are of other features than the run has now; empty if they are not, as far as is recorded"
+    name = self.encoder_name
+    there = [s for s in self.slides.slide_id if name and run.features(name, s).exists()]
+    if not there: return ''
+    if stale := outdated_features(run, name, there):
+        return f'was trained on features that are out of date ({some_names([*stale])})'
+    now = below(first_readable([run.features(name, s) for s in there], read_made_by), self.bag_kind)
+    if diff := differences(self.made_by, now, floats=True):
+        return f"was trained on other features of '{name}' than the run has now ({', '.join(diff)})"
+    if other := self._other_tiles(run, there):
+        return f'was trained on features of other tiles than the run has now ({some_names(other)})'
+    return ''
+
+@patch
+def _other_tiles(self:Trained, run, there):
+    path = self.folder/'slides.csv'
+    kept = read_table(path, "run 'hipt train' again", dtype=str, keep_default_na=False) if path.exists() else {}
+    if 'tiles' not in kept: return []
+    was = dict(zip(kept.slide_id, kept.tiles))
+    now = {s: read_made_by(run.features(self.encoder_name, s)).get('tiles') for s in there if was.get(s)}
+    return [s for s,tiles in now.items() if tiles and tiles!=was[s]]
+
 @patch
 def check(self:Trained,
     bags,  # that are to be predicted
@@ -591,7 +617,8 @@ def _begun_before(run, usual, former, classes):
 
 def _keep_slides(run, out, bags):
     files = slide_files(run, [b.slide_id for b in bags])
-    rows = [dict(slide_id=b.slide_id, patient=b.patient, quick_hash=files.get(b.slide_id, '')) for b in bags]
+    rows = [dict(slide_id=b.slide_id, patient=b.patient, quick_hash=files.get(b.slide_id, ''),
+                 tiles=b.made_by.get('tiles', '')) for b in bags]
     write_csv(out/'slides.csv', pd.DataFrame(rows))
 
 def _keep_left_out(run, out, manifest, gone):
