@@ -148,10 +148,8 @@ NEW = dict(
                                        components=True),
                        loss=GridLoss(clusters=1., ibot=1., ibot_dim=10, n_clusters=5, components=3, hidden=(.2,.6),
                                      blocks=True, chosen=.7, augmented=True)),
-    large_views=replace(TINY, loss=part(dino=1., ibot=1., large_views=True, blocks=True, chosen=.5)),
-    grids=replace(RECIPES['grids'], components=6, loss=replace(RECIPES['grids'].loss, n_clusters=5)))
-NETWORKS = dict(everything=GridNetwork('alibi', registers=2, readout='both'), large_views=GridNetwork('alibi'),
-                grids=RECIPES['grids'].network)
+    large_views=replace(TINY, loss=part(dino=1., ibot=1., large_views=True, blocks=True, chosen=.5)))
+NETWORKS = dict(everything=GridNetwork('alibi', registers=2, readout='both'), large_views=GridNetwork('alibi'))
 
 class Stop(Callback):
     order = 70
