@@ -73,8 +73,8 @@ def run(seed, sizes, folder):
     table = table[table.metric=='AUC'].set_index('model')
     auc = {k: [round(float(table.loc[v, c]), 3) for c in ('value', 'low', 'high')] for k,v in ROWS.items()}
     kinds = {k: glands_from_nests(folder, v) for k,v in KINDS.items()}
-    return dict(seed=seed, sizes=sizes, auc=auc, kinds=kinds, seconds=seconds, cpu_seconds=round(time.process_time()-start),
-                load=round(os.getloadavg()[0], 1), processor=processor())
+    return dict(seed=seed, sizes=sizes, auc=auc, kinds=kinds, seconds=seconds,
+                cpu_seconds=round(time.process_time()-start), load=round(os.getloadavg()[0], 1), processor=processor())
 
 def path_of(out, seed, aligned, changes):
     parts = ['aligned']*aligned + [f'{k}-{v}' for k,v in sorted(changes.items())] + [f'seed-{seed}']

@@ -560,10 +560,12 @@ def continue_from(
     load_strict(learn.loss_func, state['dino_loss'], f'{Path(path).name}, centre,')
     return learn
 
-def _heads_of(start, vit, t):
+def _heads_of(start, vit, t, out):
     "The checkpoint whose heads and centre are continued, if there is one"
     if start is None or str(start).startswith('timm:') or Path(start).is_dir(): return None
     if Path(start).suffix=='.safetensors': return None
+    config = Path(out)/'config.json'
+    if config.exists() and not complete(read_json(config))['heads']: return None   # begun without
     why = why_not_whole(read_checkpoint(start), vit, get_recipe(t.recipe))
     if not why: return str(start)
     logger.info(f"{Path(start).name}: only the backbone is taken, since {why}"
@@ -739,7 +741,7 @@ def _pretrain_level(run, manifest, hipt, preset, k, t, samples, start, skip_bad=
     "Train a level of a pyramid"
     if start: start_from(hipt.levels[k-1], start)
     t, out = with_recipe(_asked(t, samples, start), k, run.level(preset, k)), run.level(preset, k)
-    t = replace(t, heads=_heads_of(start, hipt.levels[k-1], t))
+    t = replace(t, heads=_heads_of(start, hipt.levels[k-1], t, out))
     labels = {r.slide_id: (r.label, r.patient) for r in manifest.itertuples()} if 'label' in manifest else None
     if k==1: pretrain_patches(_tiled(run, manifest), hipt, out, t, judge=labels)
     else:
