@@ -14,9 +14,12 @@ one is printed. A seed that was run has a file, and is not run again.
 `--set samples2=24000` changes a size of the demo and is kept in files of their own (development seeds alone)."""
 import argparse, contextlib, json, os, platform, re, subprocess, sys, tempfile, time
 from pathlib import Path
-import numpy as np, pandas as pd
+import cv2, numpy as np, pandas as pd
 from hipt_nb.core import HIPTError, write_json
 from hipt_nb.cli import FULL, _demo_steps
+from hipt_nb.features import read_features
+from hipt_nb.monitor import neighbour_accuracy
+from hipt_nb.phantom import MASK_MPP, mask_path
 
 TEST = 401, 402, 403, 404, 405
 RESULTS = 'benchmarks/results/demo'
@@ -27,6 +30,8 @@ ROWS = {'HIPT, level 2 by hidden patches': 'HIPT, hipt-tiny features',
         'mean of patches, of the pretrained level 1': 'mean of patches, hipt-tiny',
         'patch ABMIL, of the pretrained level 1': 'patch ABMIL, hipt-tiny'}
 
+KINDS = {'pretrained level 1': 'hipt-tiny', 'random level 1': 'hipt-tiny-random'}   # gland or nest, patch by patch
+
 MARK = '<!-- demo table -->', '<!-- end of demo table -->'   # in docs/pages/demo.md
 
 def processor():
@@ -34,6 +39,27 @@ def processor():
     info = Path('/proc/cpuinfo')
     found = re.search(r'model name\s*: (.*)', info.read_text()) if info.exists() else None
     return found[1] if found else platform.processor()
+
+def tissue_of(folder, slide, f, least=.1, most=.7):
+    "(region, row, column) of the patches that are mostly gland or mostly nest by the ground truth, and which"
+    mask = cv2.imread(str(mask_path(f'{folder}/cohort/{slide}.tif')), 0)
+    for i,r,c in np.argwhere(f.mask()):
+        corner = f.coords[i]+f.made_by['patch_size']*np.array([c, r])
+        x, y, end_x, end_y = (np.r_[corner, corner+f.made_by['patch_size']]*.5/MASK_MPP).astype(int)
+        gland, nest = ((mask[y:end_y,x:end_x]==k).mean() for k in (2, 3))
+        if gland+nest>=least and max(gland, nest)>=most*(gland+nest): yield (i, r, c), nest>gland
+
+def glands_from_nests(folder, name):
+    "Share of patches whose five nearest neighbours, among other patients, are of their own kind of tissue"
+    x, kinds, patients = [], [], []
+    for r in pd.read_csv(Path(folder)/'cohort'/'manifest.csv').itertuples():
+        f = read_features(f'{folder}/features/{name}/{r.slide_id}.h5')
+        for at,nest in tissue_of(folder, r.slide_id, f):
+            x.append(f.patch[at].astype(np.float32))
+            kinds.append(nest)
+            patients.append(r.patient)
+    some = np.random.default_rng(0).permutation(len(x))[:2500]
+    return round(neighbour_accuracy(np.stack(x)[some], np.array(kinds)[some], np.array(patients)[some]), 3)
 
 def run(seed, sizes, folder):
     "One demo up to its evaluation: AUC of every row with its interval, seconds of every step"
@@ -46,8 +72,9 @@ def run(seed, sizes, folder):
     table = pd.read_csv(Path(folder)/'evaluation.csv')
     table = table[table.metric=='AUC'].set_index('model')
     auc = {k: [round(float(table.loc[v, c]), 3) for c in ('value', 'low', 'high')] for k,v in ROWS.items()}
-    return dict(seed=seed, sizes=sizes, auc=auc, seconds=seconds, cpu_seconds=round(time.process_time()-start),
-                load=round(os.getloadavg()[0], 1), processor=processor())
+    kinds = {k: glands_from_nests(folder, v) for k,v in KINDS.items()}
+    return dict(seed=seed, sizes=sizes, auc=auc, kinds=kinds, seconds=seconds,
+                cpu_seconds=round(time.process_time()-start), load=round(os.getloadavg()[0], 1), processor=processor())
 
 def path_of(out, seed, aligned, changes):
     parts = ['aligned']*aligned + [f'{k}-{v}' for k,v in sorted(changes.items())] + [f'seed-{seed}']
@@ -63,8 +90,20 @@ def table_of(out, seeds, aligned, changes):
         v = [r['auc'][row][0] for r in there]
         each = ', '.join(f'{x:.2f}' for x in v)
         lines.append(f'| {row} | {np.mean(v):.2f} | {min(v):.2f} to {max(v):.2f} | {each} |')
+    lines += kinds_of(there)
     missing = [str(s) for s in seeds if s in TEST and not path_of(out, s, aligned, changes).exists()]
     return '\n'.join(lines + (['', f"Not run yet: seeds {', '.join(missing)}."] if missing else []))
+
+def kinds_of(there):
+    "What level 1 has learned: rows of the seeds that have it"
+    there = [r for r in there if 'kinds' in r]
+    if not there: return []
+    lines = ['', f"| gland or nest, patch by patch, seeds {', '.join(str(r['seed']) for r in there)} | mean | range |",
+             '|---|---|---|']
+    for k in KINDS:
+        v = [r['kinds'][k] for r in there]
+        lines.append(f'| nearest neighbours, {k} | {np.mean(v):.2f} | {min(v):.2f} to {max(v):.2f} |')
+    return lines
 
 def write(table):
     "Put the table between its marks on the demo's page"

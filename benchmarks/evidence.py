@@ -1,4 +1,5 @@
-"""All evidence that arrangement is learned, by one command: mosaics of real patches, real neighbourhoods, the demo.
+"""All evidence that arrangement is learned, by one command: mosaics of real patches, real neighbourhoods, the
+positive control, the demo.
 Each is run as by its own script, goes on where it was stopped, and runs nothing twice. Prints all tables, and the time
 of each.
 
@@ -7,7 +8,7 @@ of each.
 `--quick` runs one seed of each: the chosen recipe and what is not trained of the mosaics, one seed of the others."""
 import argparse, time
 from pathlib import Path
-import demo, mosaics, neighbourhoods
+import cells, demo, mosaics, neighbourhoods
 
 def main(mosaics_of, sections, cache, quick):
     cache, start, spent = Path(cache), time.time(), {}
@@ -25,6 +26,8 @@ def main(mosaics_of, sections, cache, quick):
     timed('neighbourhoods', neighbourhoods.main, sections, cache/'sections.npz', neighbourhoods.ARMS, seeds,
           mosaics.STEPS)
     neighbourhoods.table()
+    timed('positive control', cells.main, quick)
+    cells.table()
     timed('demo', demo.main, demo.RESULTS, demo.TEST[:1] if quick else demo.TEST, False, [], False, False, None)
     for what,seconds in spent.items(): print(f'{what}: {seconds/60:.0f} min')
     print(f'in all: {(time.time()-start)/60:.0f} min')

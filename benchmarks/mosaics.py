@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from hipt_nb.core import quiet_imports, write_json
-from hipt_nb.dino import RECIPES
+from hipt_nb.dino import FORMER_RECIPES, RECIPES
 from hipt_nb.pretrain import Pretraining, load_level, train_level
 from hipt_nb.samples import GridSource
 from hipt_nb.slide_models import GatedPool, dense_layer
@@ -241,7 +241,7 @@ class Curve(Callback):
         self.spent += time.time()-start
         self.rows.append(dict(step=self.learn.it, **auc))
 
-small, chosen = RECIPES['small'], RECIPES['grids']
+small, chosen = FORMER_RECIPES['small'], RECIPES['grids']   # small as it was when this was run
 grids = replace(chosen, components=96, lr=8e-3, momentum_teacher=.98)   # the recipe as development began with it
 loss = lambda r=grids, **kw: replace(r, loss=replace(r.loss, **kw))
 regression = lambda **kw: replace(loss(clusters=0., **kw), masked_tokens=1.)

@@ -7,6 +7,7 @@ and mean of tokens, fitted on 16 to 100 slides and tested on all others, mean of
 
     python benchmarks/offgrid.py chance                               # features that know nothing, by the demo's folds
     python benchmarks/offgrid.py level2 [--stain 1] [--steps 1500] [--anywhere] [--shift 1]
+    python benchmarks/offgrid.py level2 --within --components 4 --clusters 8   # components of what differs in regions
 
 Values in `results/demo_offgrid.json`; what they say stands in `mosaics.md`."""
 import argparse, tempfile
@@ -19,7 +20,7 @@ from hipt_nb.dino import RECIPES
 from hipt_nb.phantom_cohort import plan_cohort
 from hipt_nb.pretrain import Pretraining, load_level, train_level
 from hipt_nb.probe import mean_of_patches
-from hipt_nb.samples import GridSource
+from hipt_nb.samples import GridSource, _reading
 from hipt_nb.scene import layout_blocks
 from hipt_nb.splits import patient_folds
 from hipt_nb.vit import grid_vit
@@ -60,6 +61,18 @@ class InMemory(GridSource):
     def __call__(self, where):
         return self.scaled(self.x[where[:,0]].permute(0, 3, 1, 2).contiguous(), self.mask[where[:,0]])
 
+class Within(InMemory):
+    "Reads the principal components of what differs *within* regions, all on one scale, instead of standardised ones"
+    def standardise(self, vit, n=1000, components=0):
+        x, mask = self(self.some(n))
+        x, tissue = x.movedim(1, -1), mask[...,None].float()
+        self.mean, self.std = x[mask].mean(0), x[mask].std(0, correction=0).clamp(min=1e-3)
+        z = (x-self.mean)/self.std
+        z = (z-(z*tissue).sum((1, 2), keepdim=True)/tissue.sum((1, 2), keepdim=True))[mask]
+        v = torch.linalg.svd(z[:10_000], full_matrices=False)[2][:components].T
+        self.turn = v/(z@v).square().mean().sqrt()
+        return _reading(vit, vit.phi[0].weight[:,:components])
+
 def probed(z, y, sizes=(16, 36, 60), times=20):
     "AUC by the number of slides that the probe is fitted on"
     rng, res = np.random.default_rng(0), {}
@@ -88,7 +101,7 @@ def described(vit, slides):
     parts = ([torch.from_numpy(o) for o in windows(*s, SIDE)] for s in slides)
     return np.stack([torch.cat(vit.class_and_mean(x.permute(0, 3, 1, 2), m), -1).mean(0).numpy() for x,m in parts])
 
-def level2(stain, noise, steps, anywhere, shift, n_test):
+def level2(stain, noise, steps, anywhere, shift, n_test, within, components, clusters):
     "The demo's level 2 above a perfect level 1"
     torch.set_num_threads(1)
     make = lambda n, seed, start: [features(shares(r), start+i, stain, noise)
@@ -99,13 +112,14 @@ def level2(stain, noise, steps, anywhere, shift, n_test):
     sizes = [n for n in (16, 36, 60) if n<n_test]
     print('cosine of neighbours', probed(cosines(slides, cells.mean(0), cells.std(0)), y, sizes), flush=True)
     recipe = RECIPES['grids']
-    recipe = replace(recipe, grids=replace(recipe.grids, shift=shift))
+    recipe = replace(recipe, grids=replace(recipe.grids, shift=shift), components=components,
+                     loss=replace(recipe.loss, n_clusters=clusters))
     torch.manual_seed(0)
     vit = grid_vit(96, 96, 3, 3, positions='sincos', readout='both').eval()
     print('random', probed(described(vit, slides), y, sizes), flush=True)
     with tempfile.TemporaryDirectory() as out:
         t = Pretraining(recipe, samples=steps*32, batch_size=32, device='cpu', precision='float32', anyway=True)
-        train_level(InMemory(unlabelled, 1 if anywhere else SIDE), vit, out, t)
+        train_level((Within if within else InMemory)(unlabelled, 1 if anywhere else SIDE), vit, out, t)
         load_level(vit, out)
     print('grids', probed(described(vit, slides), y, sizes))
 
@@ -135,5 +149,8 @@ if __name__=='__main__':
     l.add_argument('--anywhere', action='store_true', help='pretrain on windows at every cell, in place of regions')
     l.add_argument('--shift', type=float, default=0., help='augmentation by differences between slides')
     l.add_argument('--n-test', type=int, default=80, help='labelled slides')
+    l.add_argument('--within', action='store_true', help='components of what differs within regions, on one scale')
+    l.add_argument('--components', type=int, default=32)
+    l.add_argument('--clusters', type=int, default=16)
     a = vars(p.parse_args())
     dict(chance=chance, level2=level2)[a.pop('what')](**a)

@@ -348,7 +348,7 @@ _imagenet = dict(mean=(.485,.456,.406), std=(.229,.224,.225))
 RECIPES = dict(
     paper = Recipe(images=ImageViews(**_imagenet), batch_size=256),
     small = Recipe(
-        images=HE_VIEWS, grids=GridViews(n_local=4, turns=True, shift=1.),
+        images=HE_VIEWS, grids=GridViews(n_local=4, turns=True, shift=1., components=True),
         out_dim=256, hidden_dim=512, bottleneck_dim=128, use_bn=True,
         lr=8e-3, warmup=.1, weight_decay_end=.1, momentum_teacher=.98, teacher_temp=.04,
         freeze_last_layer=.02, drop_path=0., masked_tokens=30., standardise=True, batch_size=32,
@@ -366,13 +366,16 @@ RECIPES['grids'] = replace(
     RECIPES['small'], grids=GridViews(n_local=4, turns=True), masked_tokens=0.,
     lr=16e-3, momentum_teacher=.9, components=32,
     loss=GridLoss(dino=0., clusters=1., augmented=True), network=GridNetwork('sincos', readout='both'))
+RECIPES['continue'] = replace(   # with published weights: a tenth of their learning rate, their last weight decay
+    RECIPES['paper'], lr=5e-5, weight_decay=.4, freeze_last_layer=0., batch_size=64)
 
 # recipe → level → sizes at which it was shown to learn, by us or by those who published it: px of a patch, or cells of
 # the side of a grid
 SHOWN = dict(small={1: (256,), 2: (4,)}, grids={2: (4, 8)}, paper={1: (256,), 2: (16,)}, titan={2: (16,)},
              moozy={2: (20,)})
 DEFAULT_RECIPES = {1: 'small', 2: 'grids'}          # by level; those above have the recipe of level 2
-FORMER_RECIPES = dict(paper=Recipe())               # what a name meant once: a training begun so goes on so
+FORMER_RECIPES = dict(                              # what a name meant once: a training begun so goes on so
+    paper=Recipe(), small=replace(RECIPES['small'], grids=replace(RECIPES['small'].grids, components=False)))
 
 def default_recipe(
     level:int,  # of the pyramid

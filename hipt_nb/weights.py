@@ -6,7 +6,8 @@ Docs: https://hipt-nb.github.io/hipt_nb/weights.html.md"""
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'ORIGIN', 'weights_hash', 'save_weights', 'load_strict', 'read_checkpoint', 'backbone_weights',
-           'file_sha256', 'read_backbone', 'timm_names', 'plain_vit', 'read_weights', 'hub_weights', 'load_encoder']
+           'network_weights', 'file_sha256', 'read_backbone', 'timm_names', 'plain_vit', 'read_weights', 'hub_weights',
+           'load_encoder']
 
 # %% ../nbs/05b_weights.ipynb #bd0af514
 import argparse, hashlib, pickle, re
@@ -107,9 +108,18 @@ def backbone_weights(
     state:dict  # a checkpoint, whose teacher is taken, or a dictionary of tensors
 )->dict:        # name to tensor
     "The backbone's tensors in a checkpoint, under their own names"
-    state = state.get('teacher', state)
+    return network_weights(state.get('teacher', state))[0]
+
+def network_weights(
+    state:dict  # name to tensor, of the student or the teacher of a checkpoint
+)->tuple:       # tensors of the backbone, and of the head
+    "A network of DINO in its two parts"
     state = {n.removeprefix('module.').removeprefix('backbone.'):t for n,t in state.items() if isinstance(t, Tensor)}
-    return {n:t for n,t in state.items() if not n.startswith('head.')}
+    head = {n.removeprefix('head.'):t for n,t in state.items() if n.startswith('head.')}
+    for i,part in enumerate('gv'):   # as newer versions of PyTorch call them
+        name = f'last_layer.parametrizations.weight.original{i}'
+        if name in head: head[f'last_layer.weight_{part}'] = head.pop(name)
+    return {n:t for n,t in state.items() if not n.startswith('head.')}, head
 
 # %% ../nbs/05b_weights.ipynb #8ec978c7
 def file_sha256(

@@ -5,11 +5,10 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
-from torch.nn import functional as F
 from fastai.callback.core import Callback
 from hipt_nb.dino import RECIPES, GridLoss, GridNetwork, N_BLOCKS, block_order, random_mask
 from hipt_nb.loop import hidden_cells
-from hipt_nb.pretrain import Pretraining, pretrain_grid
+from hipt_nb.pretrain import pretrain_grid
 from hipt_nb.views import CounterRNG, GridViews
 from hipt_nb.vit import grid_vit
 
@@ -112,7 +111,7 @@ def test_each_part_alone(tmp_path, name):
     assert sum(g is not None and bool(g.any()) for g in grads) > 20
 
 def test_blocks_by_hand():
-    "A grid of 8 × 8: sides are 2 to 4 cells. The first block is 3 × 2 cells at row 1, column 6, the second 2 × 4 at 0, 0"
+    "Of 8 × 8 cells, sides 2 to 4: the first block is 3 × 2 cells at row 1, column 6, the second 2 × 4 at 0, 0"
     u = torch.full((1, N_BLOCKS, 4), .99)
     u[0,0], u[0,1] = torch.tensor([.5, .1, .2, .9]), torch.tensor([.2, .9, .0, .0])
     order = block_order(u.flatten(1), 8, 8)
@@ -148,10 +147,8 @@ NEW = dict(
                                        components=True),
                        loss=GridLoss(clusters=1., ibot=1., ibot_dim=10, n_clusters=5, components=3, hidden=(.2,.6),
                                      blocks=True, chosen=.7, augmented=True)),
-    large_views=replace(TINY, loss=part(dino=1., ibot=1., large_views=True, blocks=True, chosen=.5)),
-    grids=replace(RECIPES['grids'], components=6, loss=replace(RECIPES['grids'].loss, n_clusters=5)))
-NETWORKS = dict(everything=GridNetwork('alibi', registers=2, readout='both'), large_views=GridNetwork('alibi'),
-                grids=RECIPES['grids'].network)
+    large_views=replace(TINY, loss=part(dino=1., ibot=1., large_views=True, blocks=True, chosen=.5)))
+NETWORKS = dict(everything=GridNetwork('alibi', registers=2, readout='both'), large_views=GridNetwork('alibi'))
 
 class Stop(Callback):
     order = 70

@@ -87,13 +87,13 @@ def begun(tmp_path):
     import shutil
     from dataclasses import replace
     from safetensors.torch import load_file
-    from hipt_nb.dino import RECIPES
+    from hipt_nb.dino import FORMER_RECIPES
     from hipt_nb.pretrain import pretrain_grid
     from hipt_nb.vit import grid_vit
     shutil.copytree(OLD/'training', tmp_path/'training')
     vit = grid_vit(4, 6, 1, 2, grid=4)
     vit.load_state_dict(load_file(OLD/'start.safetensors'))
-    recipe = replace(RECIPES['small'], out_dim=8, hidden_dim=8, bottleneck_dim=4, drop_path=.1)
+    recipe = replace(FORMER_RECIPES['small'], out_dim=8, hidden_dim=8, bottleneck_dim=4, drop_path=.1)
     def go_on(samples=10*4, **numbers):
         return pretrain_grid([OLD/'features.h5'], vit, tmp_path/'training', recipe=replace(recipe, **numbers),
                              samples=samples, batch_size=4, device='cpu', every=4)
