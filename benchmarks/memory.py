@@ -61,13 +61,13 @@ def train(root, slides, max_patches):
     return peak_gb()
 
 def of_embedding(folder, regions):
-    "GB by number of regions"
+    "(number of regions, GB)"
     from tiling import build
     path = Path(folder)/'slide.tif'
     p = multiprocessing.get_context('spawn').Process(target=build, args=(path, 4096*math.isqrt(max(regions)-1)+4096, 3))
     p.start()   # in a process of its own: a child's peak memory is counted from its parent's
     p.join()
-    return {n: round(alone(__file__, '--embed', path, n), 2) for n in regions}
+    for n in regions: yield n, round(alone(__file__, '--embed', path, n), 2)
 
 def of_training(folder, slides, patches, dim):
     "GB by number of slides, with patches sampled and with all of them; size of the features"
@@ -81,11 +81,12 @@ def of_training(folder, slides, patches, dim):
                 peak_gb_of_all_patches_by_slides={n: peak(n, 0) for n in slides})
 
 def main(a):
-    res = machine()
+    res = machine() | dict(embedding_peak_gb_by_regions={})
     with tempfile.TemporaryDirectory() as d:
-        res['embedding_peak_gb_by_regions'] = of_embedding(d, a.regions)
-    print(json.dumps(res, indent=1), flush=True)
-    keep(a.out, res)
+        for n,gb in of_embedding(d, a.regions):
+            res['embedding_peak_gb_by_regions'][n] = gb
+            print(f'{n} regions: {gb} GB', flush=True)
+            keep(a.out, res)
     with tempfile.TemporaryDirectory() as d:
         res['training'] = of_training(d, a.slides, 2_560 if a.quick else 25_600, 1536)
     print(json.dumps(res, indent=1))

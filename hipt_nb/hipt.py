@@ -19,8 +19,8 @@ from .vit import ViT, image_vit, grid_vit, vit256, vit4k
 from .encoders import NamedEncoder, make_vit, vit_config
 from .weights import load_strict, read_backbone, save_weights, weights_hash
 from .precision import MAX_ERROR, arithmetic, batch_sizes, cpu_likes_bf16, error_over_spread, fastest
-from .precision import neighbours_kept, pick_dtype, time_of
-from .int8 import has_vnni, in_int8, is_int8
+from .precision import neighbours_kept, pack, pick_dtype, time_of
+from .int8 import cpu_likes_int8, in_int8, is_int8
 from .grids import cut_grid, cut_patches, joined, on_cells, split_attention
 
 # %% ../nbs/06_hipt.ipynb #75e846e8
@@ -219,7 +219,8 @@ def working(self:HIPT)->nn.Module:
     if name=='int8': return self.level1 if is_int8(self.level1) else in_int8(self.level1)
     dtype = getattr(torch, name)
     if next(self.level1.parameters()).dtype==dtype: return self.level1
-    return copy.deepcopy(self.level1).to(dtype)
+    level1 = copy.deepcopy(self.level1).to(dtype)
+    return pack(level1) if name=='bfloat16' and self.device.type=='cpu' and isinstance(level1, ViT) else level1
 
 # %% ../nbs/06_hipt.ipynb #5e1cc8e8
 @patch
@@ -263,7 +264,7 @@ def _tried(hipt):
     "The arithmetics that may be fast here, the coarsest first"
     if hipt.device.type!='cpu': return [n for n in ('bfloat16',) if pick_dtype('auto', hipt.device)==torch.bfloat16]
     wide = max((m.in_features for m in hipt.level1.modules() if isinstance(m, nn.Linear)), default=0)>=384
-    return ['int8']*(has_vnni() and wide) + ['bfloat16']*cpu_likes_bf16()
+    return ['int8']*(wide and cpu_likes_int8()) + ['bfloat16']*cpu_likes_bf16()
 
 def _vectors(hipt, patches):
     return hipt.level1(hipt.as_input(patches).to(next(hipt.level1.parameters()).dtype)).float()

@@ -190,7 +190,9 @@ def biased(
 )->Tensor:
     "Scores with a mask or a bias applied"
     if mask is None: return s
-    return s.masked_fill(~mask, float('-inf')) if mask.dtype==torch.bool else s+mask
+    if mask.dtype!=torch.bool: return s+mask
+    if mask.device.type=='cpu' and mask.all(): return s   # the same numbers, in two passes over them fewer
+    return s + torch.zeros_like(mask, dtype=s.dtype).masked_fill(~mask, float('-inf'))
 
 # %% ../nbs/05_vit.ipynb #65176709
 def attention_weights(
