@@ -122,8 +122,8 @@ def name_text(name): return f'<code>{name}</code>'  # without backticks, so that
 def table(rows):
     "Parameters as a table of markdown; nothing where no parameter has a comment"
     if not any(r.doc for r in rows): return ''
-    lines = [f'| {"*returns*" if r.names == ["returns"] else ", ".join(map(name_text, r.names))} | {code_text(r.type)} | '
-             f'{cell_text(r.doc)} |' for r in rows]
+    name = lambda r: '*returns*' if r.names == ['returns'] else ', '.join(map(name_text, r.names))
+    lines = [f'| {name(r)} | {code_text(r.type)} | {cell_text(r.doc)} |' for r in rows]
     return '\n'.join([':::{div} params', '| parameter | type | what it is |', '|---|---|---|', *lines, ':::'])
 
 

@@ -109,10 +109,12 @@ class InOrder(add_show_docs):
         "Code that has no section of its own: helpers and constants"
         names = [o.name for o in cell.parsed_() or [] if hasattr(o, 'name')]
         anchors = ''.join(f'<span id="{anchor(n)}" class="api-anchor"></span>' for n in names)
-        names += [t.id for o in cell.parsed_() or [] if isinstance(o, ast.Assign) for t in o.targets if hasattr(t, 'id')]
+        given = [o for o in cell.parsed_() or [] if isinstance(o, ast.Assign)]
+        names += [t.id for o in given for t in o.targets if hasattr(t, 'id')]
         shown = ', '.join(f'<code>{n}</code>' for n in names[:4]) + (' …' if len(names) > 4 else '')
         res = mk_cell('', 'markdown')
-        res.helper_ = anchors + '\n\n' + api.fold(f'Code of {shown}' if names else 'Code', api.fence(clean(cell.source)))
+        what = f'Code of {shown}' if names else 'Code'
+        res.helper_ = anchors + '\n\n' + api.fold(what, api.fence(clean(cell.source)))
         return res
 
 
@@ -278,7 +280,8 @@ def text_page(name, text):
 def plain_text(nb):
     "The page as plain markdown, for readers that are programs: `slide.html.md` beside `slide.html`"
     def show(c):
-        if c.cell_type != 'code': return re.sub(r'<span id=.*?</span>\n\n|```\{index\}.*?```\n\n', '', c.source, flags=re.S)
+        if c.cell_type != 'code':
+            return re.sub(r'(<span id=[^\n]*</span>)+\n\n|```\{index\}.*?```\n\n', '', c.source, flags=re.S)
         texts = [''.join(o.get('text', o.get('data', {}).get('text/plain', ''))) for o in c.get('outputs', [])]
         return '\n\n'.join([f'```python\n{c.source}\n```', *(f'```\n{t.rstrip()}\n```' for t in texts if t.strip())])
     return '\n\n'.join(show(c) for c in nb.cells) + '\n'
@@ -309,7 +312,8 @@ def fetch_mathjax(cache):
 
 def changelog():
     text = (root/'CHANGELOG.md').read_text('utf-8')
-    return text.replace('# Changelog\n', '# Changelog\n\n> What a user sees of every version, and old names with their new ones\n', 1)
+    summary = 'What a user sees of every version, and old names with their new ones'
+    return text.replace('# Changelog\n', f'# Changelog\n\n> {summary}\n', 1)
 
 
 def main(only=()):

@@ -419,6 +419,18 @@ def test_link_check_finds_what_is_broken(tmp_path):
     assert any('MB' in o for o in check.problems(tmp_path, limit=10))
 
 
+def test_check_finds_what_readers_miss(tmp_path):
+    "A picture without a caption, and a word that the search does not know"
+    (tmp_path/'_images').mkdir()
+    for name in ('1.png', '2.png'): (tmp_path/'_images'/name).write_bytes(b'')
+    pictures = '<img src="_images/1.png" alt="_images/1.png"><img src="_images/2.png" alt="Nuclei">'
+    (tmp_path/'a.html').write_text(pictures)
+    index = dict(terms={'slide': 0}, titleterms={}, alltitles={}, indexentries={'confidence interval': []})
+    (tmp_path/'searchindex.js').write_text(f'Search.setIndex({json.dumps(index)})')
+    found = list(load('check').problems(tmp_path, must=('confidence interval', 'heatmap')))
+    assert len(found) == 2 and '_images/1.png' in found[0] and 'heatmap' in found[1]
+
+
 def test_pages_link_to_pages():
     fix = load('prepare').fix_markdown
     page = nbs/'01_slide.ipynb'
