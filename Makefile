@@ -1,5 +1,5 @@
-# make demo | test | lab | book | docs | clean. The first of them sets up its own environment in .venv; the next ones find it ready.
-# Settings:  PYTHON=python3.13   PIP_ARGS="--extra-index-url ..."   OUT=demo   JOBS=2
+# make demo | test | lab | book | docs | bench | clean. The first of them sets up its own environment in .venv; the next ones find it ready.
+# Settings:  PYTHON=python3.13   PIP_ARGS="--extra-index-url ..."   OUT=demo   JOBS=2   PARTS="ceilings region"
 PYTHON   ?= python3
 VENV     ?= .venv
 PIP_ARGS ?=
@@ -9,7 +9,7 @@ JOBS     ?= 2
 BIN      := $(VENV)/bin
 STAMP    := $(VENV)/.ready
 
-.PHONY: help setup demo test lab book docs clean
+.PHONY: help setup demo test lab book docs bench clean
 help:
 	@sed -n '1,2s/^# //p' Makefile
 
@@ -44,6 +44,11 @@ book: $(STAMP)
 
 docs: $(STAMP)
 	@$(BIN)/python docs/build.py
+
+# Speed, measured side by side; PARTS names some of it, QUICK=1 takes smaller inputs, CLOCK=cpu suits a busy machine
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/bench.py $(PARTS) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(MACHINE),--machine $(MACHINE))
 
 clean:
 	@rm -rf _proc _docs docs/_src docs/_build build dist .pytest_cache *.egg-info

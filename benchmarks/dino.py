@@ -12,10 +12,9 @@ same arithmetic. Data: the same training on numbers that are there already, and 
 phantom, and `--slide` if given) or grids from features files, nothing kept in memory. With `--published` and a clone
 of facebookresearch/dino, the published functions themselves are timed beside their description, at level 1 with
 steps of 4."""
-import argparse, ast, gc, json, math, platform, resource, subprocess, sys, tempfile, time, types, warnings
+import ast, gc, json, math, tempfile, time, types, warnings
 from functools import partial
 from pathlib import Path
-from statistics import median
 import numpy as np, torch
 from torch import nn
 from torch.nn import functional as F
@@ -32,7 +31,8 @@ from hipt_nb.slide import Slide
 from hipt_nb.tiling import tile_slide, write_tiles
 from hipt_nb.views import grid_views, image_views
 from hipt_nb.vit import flops, vit256, vit4k
-from region import explicit_attention, matrix_rates
+from region import explicit_attention
+from timing import alone, alternate, arguments, ceiling, keep, machine, peak_gb, ratio, share_of_floor
 
 warnings.filterwarnings('ignore', message='.*weight_norm.*')
 PAPER, LEVELS = RECIPES['paper'], {1: vit256, 2: vit4k}
@@ -127,12 +127,6 @@ class Ours:
         self.learn.fit(1)
         return self.learn.clock.ends
 
-def timed(fn, device):
-    "Seconds of one run"
-    wait = torch.cuda.synchronize if device.type=='cuda' else lambda: None
-    wait(); t = time.perf_counter(); fn(); wait()
-    return time.perf_counter()-t
-
 def make_way(name, level, dtype, device, batch, repo=None, graphs=True):
     "A function that takes one step"
     if name.startswith('ours'):
@@ -151,45 +145,44 @@ def needed(level, batch):
     head = 2*sum(p.numel() for p in DINOHead(vit.embed_dim).parameters() if p.ndim>1 and p.shape[1]>1)
     return batch*(3*sum(once.values()) + once[14] + head*(3*10+2))
 
-def steps_of(level, n, device, dtypes, runs, repo, graphs):
-    "Seconds of a step in each way; larger steps than usual in half precision alone, for the memory"
-    batch, times, usual = batch_of(level, n), {}, device.type=='cpu' or n==SIZES['cuda'][level][0]
+def steps_of(level, n, device, dtypes, rounds, repo, graphs):
+    "Seconds of a step in each way, and of ceilings; larger steps than usual in half precision alone, for the memory"
+    batch, usual = batch_of(level, n), device.type=='cpu' or n==SIZES['cuda'][level][0]
     ways = {'published': torch.float32, 'ours in float32': torch.float32} if usual else {}
     if dtypes['half'] is not None: ways.update({'published under autocast': dtypes['half'], 'ours': dtypes['ours']})
     if device.type=='cuda' and usual: ways['ours compiled'] = dtypes['ours']
     if repo and level==1 and n==SIZES[device.type][1][0]:
         ways['published code'] = dtypes['half'] if device.type=='cuda' else torch.float32
     fns, k = {w: make_way(w, level, d, device, batch, repo, graphs) for w,d in ways.items()}, ROUND[device.type](n)
-    for fn in fns.values(): fn(1 if k==1 else 4)           # the first steps make memory, and are recorded
-    for _ in range(runs):
-        for w,fn in fns.items(): times.setdefault(w, []).append(timed(partial(fn, k), device)/k)
-    return {w: median(v) for w,v in times.items()}
+    fns, done = {w: partial(fn, k) for w,fn in fns.items()}, {}
+    for d in dict.fromkeys((torch.float32, dtypes['ours'])): fns[d], done[d] = ceiling(name_of(d), device)
+    times = alternate(fns, rounds, device, warm=1 if k==1 else 2)    # the first steps make memory, and are recorded
+    return {w: [o/k for o in v] if w in ways else v for w,v in times.items()}, done
 
-def told(level, n, t, rates, device):
+def name_of(dtype): return str(dtype).removeprefix('torch.')
+
+def told(level, n, t, done, device):
     "A row of the table"
     best = 'ours compiled' if 'ours compiled' in t else 'ours' if 'ours' in t else 'ours in float32'
-    row, over = dict(level=level, batch=n), lambda a,b: {} if not {a, b}<=t.keys() else round(t[a]/t[b], 2)
+    row, over = dict(level=level, batch=n), lambda a,b: {} if not {a, b}<=t.keys() else ratio(t[a], t[b])
     row |= dict(times_faster_than_published=over('published', best), in_float32=over('published', 'ours in float32'),
                 times_faster_than_autocast=over('published under autocast', best),
         compiled_over_not=over('ours', 'ours compiled'),
         published_code_over_its_description=over('published code',
                                                  'published under autocast' if device.type=='cuda' else 'published'))
-    row['share_of_floor'] = {str(d).removeprefix('torch.'): round(needed(level, n)/rates[d]/t[k], 3)
-                             for k,d in (('ours in float32', torch.float32), (best, list(rates)[-1])) if k in t}
-    if device.type=='cuda': row['images_per_second'] = {k: round(n/v, 1) for k,v in t.items()}
+    row['share_of_floor'] = {name_of(d): share_of_floor((t[d], done[d]), t[k], needed(level, n))
+                             for k,d in (('ours in float32', torch.float32), (best, list(done)[-1])) if k in t}
+    if device.type=='cuda': row['images_per_second'] = {k: round(n/min(v), 1) for k,v in t.items() if k not in done}
     return {k:v for k,v in row.items() if v!={}}
 
 def peak_memory(name, dtype, device, batch):
     "Highest memory of a process that takes steps of level 1, in GB"
-    args = [sys.executable, __file__, '--device', str(device), '--memory', name, str(dtype).removeprefix('torch.'),
-            str(batch)]
-    return float(subprocess.run(args, capture_output=True, text=True, check=True).stdout)
+    return alone(__file__, '--device', device, '--memory', name, name_of(dtype), batch)
 
 def only_steps(device, name, dtype, batch):
     step = make_way(name, 1, getattr(torch, dtype), device, batch_of(1, int(batch)))
     step(3)
-    print(torch.cuda.max_memory_allocated()/1e9 if device.type=='cuda'
-          else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6)
+    print(json.dumps(round(torch.cuda.max_memory_allocated()/1e9 if device.type=='cuda' else peak_gb(), 2)))
 
 def sources(folder, slide):
     "What is streamed at level 1 and 2"
@@ -209,53 +202,57 @@ def share_of_data(level, source, n, device, dtype, rounds, steps):
     *xs, samples = batch_of(level, n)
     own, there = Ours(level, dtype, device), [[*(o.to(device) for o in xs), samples.numpy()]]*(steps+1)
     own.fit(there[:4])
-    stream, gaps = Stream(source, SampleOrder(source.counts), Sampler(10**7, n), steps+1, workers=readers(device),
-                          device=device), {'there': [], 'streamed': []}
+    stream = Stream(source, SampleOrder(source.counts), Sampler(10**7, n), steps+1, workers=readers(device),
+                    device=device)
+    def between(batches):
+        ends = own.fit(batches)
+        return (ends[-1]-ends[0])/steps
+    gaps = {'there': [], 'streamed': []}
     for _ in range(rounds):
-        for k,b in (('there', there), ('streamed', stream)): ends = own.fit(b); gaps[k].append((ends[-1]-ends[0])/steps)
+        gaps['there'].append(between(there))
+        gaps['streamed'].append(between(stream))
         stream.it += steps+1
-    return round(median(gaps['streamed'])/median(gaps['there']), 3)
+    return ratio(gaps['streamed'], gaps['there'])
 
-def main(out, device, runs, slide, published, memory, no_graphs):
-    device = torch.device(device)
-    if memory: return only_steps(device, *memory)
-    start, ours = time.time(), pick_dtype('auto', device)
-    # float16 is what the published code uses on a GPU; a CPU that is slow in bfloat16 is spared it
-    dtypes = dict(ours=ours, half=None if ours==torch.float32 else torch.float16 if device.type=='cuda' else ours)
-    cpu = f'{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads'
-    machine, rates = torch.cuda.get_device_name() if device.type=='cuda' else cpu, {torch.float32: 0, ours: 0}
-    res = dict(machine=machine, torch=torch.__version__, ours_in=str(ours).removeprefix('torch.'),
-               bfloat16_pays_here=ours!=torch.float32, steps=[])
-    def keep(**more):
-        res.update(more, minutes=round((time.time()-start)/60, 1))
-        if out:
-            Path(out).parent.mkdir(parents=True, exist_ok=True); Path(out).write_text(json.dumps(res, indent=1)+'\n')
+def all_steps(a, device, dtypes):
+    "A row for each level and size of step"
     for level,sizes in SIZES[device.type].items():
         for n in sizes:
-            for d in rates: rates[d] = max(rates[d], matrix_rates(d, device)[0])
-            res['steps'].append(told(level, n, steps_of(level, n, device, dtypes, runs, published, not no_graphs),
-                                     rates, device))
-            print(res['steps'][-1], flush=True); keep()
+            if a.only and f'{level}x{n}' not in a.only: continue
+            times, done = steps_of(level, n, device, dtypes, a.rounds, a.published, not a.no_graphs)
+            yield told(level, n, times, done, device)
             gc.collect()
             if device.type=='cuda': torch.cuda.empty_cache()
+
+def main(a):
+    device = torch.device(a.device)
+    if a.memory: return only_steps(device, *a.memory)
+    ours = pick_dtype('auto', device)
+    # float16 is what the published code uses on a GPU; a CPU that is slow in bfloat16 is spared it
+    dtypes = dict(ours=ours, half=None if ours==torch.float32 else torch.float16 if device.type=='cuda' else ours)
+    res = machine(device) | dict(ours_in=name_of(ours), bfloat16_pays_here=ours!=torch.float32, steps=[])
+    for row in all_steps(a, device, dtypes):
+        print(row, flush=True)
+        res['steps'].append(row)
+        keep(a.out, res)
+    if a.quick or a.only: return
     with tempfile.TemporaryDirectory() as d:
-        data, sizes = {}, {'cpu': (4, 16), 'cuda': (64, 64)}[device.type]
-        for level,source in sources(Path(d), slide).items():
-            data[f'level {level}'] = share_of_data(level, source, sizes[level-1], device, ours, 3,
-                                                   6 if device.type=='cpu' else 60)
-        keep(streamed_over_synthetic_step=data)
-    keep(peak_memory_gb={k: round(peak_memory(k, d, device, 8 if device.type=='cpu' else 64), 2)
-                         for k,d in {'published': torch.float32 if device.type=='cpu' else torch.float16,
-                                     'ours': ours}.items()})
+        sizes, steps = {'cpu': ((4, 16), 6), 'cuda': ((64, 64), 60)}[device.type]
+        res['streamed_over_synthetic_step'] = {
+            f'level {level}': share_of_data(level, source, sizes[level-1], device, ours, 3, steps)
+            for level,source in sources(Path(d), a.slide).items()}
+    n, kind = (8, torch.float32) if device.type=='cpu' else (64, torch.float16)
+    res['peak_memory_gb'] = {k: peak_memory(k, d, device, n) for k,d in {'published': kind, 'ours': ours}.items()}
+    keep(a.out, res)
     print(json.dumps(res, indent=1))
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', help='JSON file to write'); p.add_argument('--device', default='cpu')
-    p.add_argument('--runs', type=int, default=2)
+    p = arguments(__doc__, rounds=3)
+    p.add_argument('--device', default='cpu')
     p.add_argument('--slide', help='a real slide to stream from, beside the phantom')
     p.add_argument('--published', help='a clone of facebookresearch/dino, to time its own functions too')
     p.add_argument('--no-graphs', action='store_true', help='do not record passes on a GPU')
+    p.add_argument('--only', nargs='*', help='steps to measure, such as 1x4 and 2x64: level and batch')
     p.add_argument('--memory', nargs=3, metavar=('WAY', 'DTYPE', 'BATCH'),
                    help='only print the peak memory of a process that takes steps')
-    main(**vars(p.parse_args()))
+    main(p.parse_args())

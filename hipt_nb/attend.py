@@ -25,7 +25,8 @@ from .tiling import Tiles, read_tiles
 from .hipt import HIPT
 from .encoders import NamedEncoder, TimmEncoder
 from .colour import AS_STORED
-from .features import Features, as_bag, differences, from_schema1, outdated, read_features, read_made_by
+from .features import Features, as_bag, differences, first_readable, from_schema1, outdated, read_features
+from .features import read_made_by
 from .embed import get_model, model_name, known_pyramid
 from .catalogue import known
 from .grids import cut_patches
@@ -425,6 +426,7 @@ def _attend_row(run, row, hipt, model, top, offsets, encoder, redo=False):
         except OtherEncoder as e:
             if there: return 'skipped', str(e)
             maps, note = _maps_of(case, hipt, model, top, offsets), str(e)
+        run.note_first(row, f'attend/{hipt.name}', note)
         write_maps(path, maps)
         if drawn: save_figure(path.with_suffix('.jpg'), draw_maps(case.slide, case.tiles, maps))
     return 'done', note
@@ -480,7 +482,7 @@ def attending_pyramid(
         except HIPTError:
             if name not in (None, *run.encoder_names()): raise
     encoder_name = run.encoder_name(name)
-    made = read_features(min(run.features(encoder_name, 'any').parent.glob('*.h5')), patches=True)
+    made = first_readable(sorted(run.features(encoder_name, 'any').parent.glob('*.h5')))
     level1 = NamedEncoder(encoder_name, made.patch.shape[-1], made.made_by.get('level1_sha256'))
     size = made.made_by.get('patch_size') or 256
     return HIPT(level1, name=encoder_name, patch_size=size, mpp=made.made_by.get('mpp') or .5, mean=None, std=None)

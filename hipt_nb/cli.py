@@ -413,6 +413,9 @@ def embed(
     icc:Annotated[Optional[bool], _option(
         "Apply the scanner's colour profile where a slide holds one. If not given: as the run was embedded, else "
         "not.", '--icc/--no-icc')]=None,
+    compress:Annotated[bool, typer.Option(
+        '--compress/--no-compress', help="Compress the features. Bags of patches are read faster from files that are "
+                                         "not.")]=True,
     device:Device='auto', redo:Redo=False,
     gpus:Annotated[Optional[int], _option("A process on each of so many GPUs of this machine.", min=1)]=None,
     shard:Shard=None, stage:Stage=None, slurm:Slurm=None, jobs:Jobs=None, dry_run:DryRun=False, dask:Dask=None,
@@ -427,7 +430,7 @@ def embed(
     _use_stage(stage)
     manifest = _share(manifest, shard, run)
     counts = embed_cohort(run, manifest, hipt, batch_size=batch_size, precision=precision,
-                          skip_bad=skip_bad_regions, redo=redo, stain=stain, icc=icc)
+                          skip_bad=skip_bad_regions, redo=redo, stain=stain, icc=icc, compress=compress)
     _say(f'embed {hipt.name}', counts, run, f'embed/{hipt.name}', shard)
     _end(shard, counts)
 
@@ -604,8 +607,11 @@ def train(
                            by_patient, device, workers, columns, order, bags, positive, _folds_of(shard), **settings)
     _say_positive(trained.classes, positive)
     tested = trained.predictions.slide_id.nunique()
-    print(f"train: {tested} {'patients' if trained.pooled else 'slides'} tested in {len(trained.folds)} folds, "
+    left = f" ({_n_slides(trained.left_out)} left out, see left_out.csv)" if trained.left_out else ''
+    print(f"train: {tested} {'patients' if trained.pooled else 'slides'} tested in {len(trained.folds)} folds{left}, "
           f"predictions in {trained.folder}")
+
+def _n_slides(ids): return f"{len(ids)} slide{'s'*(len(ids)>1)}"
 
 def _folds_of(shard):
     from hipt_nb.shares import which_share
@@ -637,8 +643,8 @@ def knn(
     """Score features without training: k nearest slides.
 
     Slides are compared by the mean of their region tokens, or of their patches."""
-    from hipt_nb.evaluate import slides_in
-    from hipt_nb.features import label_classes, load_bags, mean_bag
+    from hipt_nb.evaluate import slides_in, without
+    from hipt_nb.features import label_classes, load_usable, mean_bag
     from hipt_nb.comparison import score_table
     from hipt_nb.probe import knn as nearest, mean_of_patches
     from hipt_nb.trained import class_order, labelled, name_columns
@@ -651,7 +657,8 @@ def knn(
     used = slides_in(dealt)
     some = manifest[manifest.slide_id.isin(used)]
     kind = _mean_of(run, some, encoder, bags)
-    bags = [mean_bag(b) for b in load_bags(run, some, encoder, bags=kind)]
+    bags, gone = load_usable(run, some, encoder, kind, classes=True)
+    bags, dealt = [mean_bag(b) for b in bags], without(dealt, gone)
     classes = class_order(label_classes(bags), positive)
     name = f'{k} nearest neighbours' + ' by patches'*(kind=='patch')
     kw = dict(allow_leakage=allow_leakage)
@@ -664,10 +671,10 @@ def knn(
 # %% ../nbs/16_cli.ipynb #37dfda3b
 def _mean_of(run, manifest, encoder, bags):
     "Whose mean stands for a slide: `patch` or `region`"
-    from hipt_nb.features import has_regions
+    from hipt_nb.features import first_readable, has_regions
     if bags: return 'region' if bags=='region' else 'patch'
     there = [p for s in manifest.slide_id if (p := run.features(encoder, s)).exists()]
-    return 'region' if not there or has_regions(there[0]) else 'patch'
+    return 'region' if not there or first_readable(there, has_regions) else 'patch'
 
 def _curve(run, encoder, bags, folds, fits, seed):
     "Learning curves of ways to score features, as a table and a figure"
@@ -705,7 +712,7 @@ def probe(
     encoder = run.encoder_name(encoder)
     parts = _folds(manifest, folds, seed, survival=task=='cox', repeats=repeats, by_site=by_site, splits=splits,
                    allow_leakage=allow_leakage)
-    bags = _probe_bags(run, manifest, encoder, tokens, parts)
+    bags, parts = _probe_bags(run, manifest, encoder, tokens, parts, classes=task=='classify')
     if by_patient: parts, bags = patient_sides(parts, bags), pooled(bags)
     classes = None if task=='cox' else label_classes(bags)
     predictions, chosen = linear_probe(bags, parts, classes, allow_leakage)
@@ -722,13 +729,13 @@ def probe(
     print(f'probe: table in {path}')
 
 # %% ../nbs/16_cli.ipynb #ed9e578b
-def _probe_bags(run, manifest, encoder, tokens, folds):
-    "One bag for each slide of the folds: its mean patch token, or its region tokens"
-    from hipt_nb.evaluate import slides_in
-    from hipt_nb.features import load_bags
-    from hipt_nb.scores import patch_means
+def _probe_bags(run, manifest, encoder, tokens, folds, classes):
+    "One bag for each slide of the folds: its mean patch token, or its region tokens; the folds without unusable ones"
+    from hipt_nb.evaluate import slides_in, without
+    from hipt_nb.features import load_usable, mean_bag
     used = manifest[manifest.slide_id.isin(slides_in(folds))]
-    return patch_means(run, used, encoder) if tokens=='patch' else load_bags(run, used, encoder)
+    bags, gone = load_usable(run, used, encoder, tokens, classes)
+    return [mean_bag(b) if tokens=='patch' else b for b in bags], without(folds, gone)
 
 # %% ../nbs/16_cli.ipynb #c5902d40
 @app.command()
@@ -1095,7 +1102,7 @@ QUICK = FULL | dict(n_slides=12, n_patients=10, n_unlabelled=4, size=2048, sampl
 def demo(
     out:Annotated[Path, typer.Option(
         '--out', '-o', help="Folder for the phantom cohorts, the run and its report.")]=Path('demo'),
-    quick:Annotated[bool, typer.Option('--quick', help="The same at a smaller size, in about a minute.")]=False,
+    quick:Annotated[bool, typer.Option('--quick', help="The same at a smaller size, in about two minutes.")]=False,
     seed:Seed=0,
 ):
     "Walk the whole road on made-up slides. Phantoms, tile, pretrain, embed, train, evaluate, attend, report."
@@ -1216,6 +1223,12 @@ def _encoding_first(args):
     n = 1 if '=' in args[at] else 2
     return args[at:at+n] + args[:at] + args[at+n:]
 
+def _here():
+    "The folder that the command was typed in"
+    try: return os.getcwd()
+    except FileNotFoundError:
+        raise HIPTError("the folder that you are in has been deleted: change to another one (cd), and try again") from None
+
 def _without(args, *names):
     "The arguments of a command without options that have a value"
     skip = {i+1 for i,a in enumerate(args) if a in names}
@@ -1229,9 +1242,10 @@ def main():
     _show_log()
     _plain_output()
     args = _encoding_first(sys.argv[1:])
-    command.set(dict(text=shlex.join(['hipt', *_without(args, '--shard')]), folder=os.getcwd(), slides=None))
     sys.argv[1:] = [a for a in args if a!='--debug']
-    try: app()
+    try:
+        command.set(dict(text=shlex.join(['hipt', *_without(args, '--shard')]), folder=_here(), slides=None))
+        app()
     except BrokenPipeError: _closed_pipe()
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)

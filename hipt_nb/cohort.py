@@ -14,7 +14,7 @@ from collections import Counter
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path, PurePath, PureWindowsPath
-from .core import HIPTError, logger, not_now, safe_name
+from .core import HIPTError, logger, not_now, safe_name, some_names
 
 # %% ../nbs/00a_cohort.ipynb #c7d6e525
 _magic = {b'II*\0': 'TIFF', b'MM\0*': 'TIFF', b'II+\0': 'TIFF', b'MM\0+': 'TIFF', b'ZISRAWFILE': 'CZI',
@@ -110,7 +110,7 @@ def find_slides(
     return chosen
 
 def _lost_links(links, folder, most=5):
-    names = ', '.join(str(p.relative_to(folder)) for p in links[:most]) + ' ...'*(len(links)>most)
+    names = some_names((p.relative_to(folder) for p in links), most)
     return f"{_count(len(links), 'link')} to files that are not there ({names}: fetch them, or restore the links)"
 
 # %% ../nbs/00a_cohort.ipynb #2dfadeaf
@@ -383,8 +383,8 @@ def check_filled(
         if not empty: continue
         otherwise = dict(patient='or delete the column to count every slide as a patient of its own',
                          site='or leave out --by-site').get(c, 'or delete the column')
-        raise HIPTError(f"column {c} is empty for slide{'s'*(len(empty)>1)} {', '.join(empty[:10])}"
-                        f"{' ...'*(len(empty)>10)}: fill it in, {otherwise}")
+        raise HIPTError(f"column {c} is empty for slide{'s'*(len(empty)>1)} {some_names(empty)}: "
+                        f"fill it in, {otherwise}")
     if 'patient' in columns: _say_alike(manifest.patient)
     return manifest
 
@@ -414,9 +414,9 @@ def split_column(
     wrong = manifest[side.isna()]
     if wrong.empty: return side.astype(object)
     names = [f"{r.slide_id} ({'empty' if r.split!=r.split or r.split is None else repr(str(r.split))})"
-             for r in wrong[:10].itertuples()]
-    raise HIPTError(f"column split is neither train, val nor test for slide{'s'*(len(wrong)>1)} {', '.join(names)}"
-                    f"{' ...'*(len(wrong)>10)}: correct it, or delete the column")
+             for r in wrong.itertuples()]
+    raise HIPTError(f"column split is neither train, val nor test for slide{'s'*(len(wrong)>1)} {some_names(names)}"
+                    ": correct it, or delete the column")
 
 # %% ../nbs/00a_cohort.ipynb #5e11a004
 def for_pretraining(
@@ -430,8 +430,8 @@ def for_pretraining(
     if train.empty: raise HIPTError("column split has no train slides to pretrain on: add some, delete the column, or "
                                     "learn from all slides with --transductive (transductive=True)")
     both = sorted(set(train.patient) & set(others.patient))
-    if both: raise HIPTError(f"column split has slides of patient{'s'*(len(both)>1)} {', '.join(both[:10])}"
-                             f"{' ...'*(len(both)>10)} in train and also in val or test: put each patient on one side, "
+    if both: raise HIPTError(f"column split has slides of patient{'s'*(len(both)>1)} {some_names(both)}"
+                             " in train and also in val or test: put each patient on one side, "
                              "or learn from all slides with --transductive (transductive=True)")
     if len(others): logger.info(f"pretraining on {len(train)} slides; {(side=='val').sum()} val and "
                                 f"{(side=='test').sum()} test slides are left out (column split)")

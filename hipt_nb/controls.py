@@ -15,7 +15,8 @@ from .core import HIPTError, logger, params_hash, pick_device, set_seed
 from .run import Run
 from .weights import weights_hash
 from .encoders import make_vit, vit_config
-from .features import below, load_bags, sample_patches
+from .features import below, load_usable, sample_patches
+from .evaluate import without
 from .embed import get_model, model_name
 from .slide_models import collate
 from .tasks import make_task
@@ -91,12 +92,13 @@ def train_control(
     level2 = random_level2(run, trained, t.seed) if sort=='random level 2' else None
     if sort=='random level 2' and level2 is None: return None
     kind = 'grid' if level2 is not None else 'patch'
-    bags = load_bags(run, trained.trained_on(manifest), trained.encoder_name, bags=kind, memory=0)
-    what = cross_settings(bags, trained.folds, task, t, level2, trained.pooled)
+    rows = trained.trained_on(manifest)
+    bags, gone = load_usable(run, rows, trained.encoder_name, kind, bool(trained.classes), memory=0)
+    what = cross_settings(bags, without(trained.folds, gone), task, t, level2, trained.pooled)
     out = run.control(f"{sort.replace(' ', '-')}-{trained.encoder_name}-{params_hash(what)}")
     if not (out/'predictions.csv').exists():
         if level2 is not None: bags = _random_regions(bags, level2)
-        folds = _folds_of_slides(trained, bags)
+        folds = without(_folds_of_slides(trained, bags), gone)
         logger.info(_cost(title or sort, bags, folds, task, t, out, device))
         cross_validate(bags, folds, out, task, None, device, trained.pooled, columns=trained.columns, **asdict(t))
     return Trained(out)
@@ -112,7 +114,7 @@ def _folds_of_slides(trained, bags):
     if not trained.pooled: return trained.folds
     slides = {}
     for b in bags: slides.setdefault(b.patient, []).append(b.slide_id)
-    return [{side: [s for p in ids for s in slides[p]] for side,ids in f.items()} for f in trained.folds]
+    return [{side: [s for p in ids for s in slides.get(p, [])] for side,ids in f.items()} for f in trained.folds]
 
 # %% ../nbs/12ea_controls.ipynb #12ea0019
 def _cost(title, bags, folds, task, t, out, device):

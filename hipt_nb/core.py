@@ -6,11 +6,11 @@ Docs: https://hipt-nb.github.io/hipt_nb/core.html.md"""
 
 # %% auto #0
 __all__ = ['logger', 'SCHEMA', 'quiet_imports', 'logged', 'HIPTError', 'DamagedError', 'DiskError', 'StaleError', 'not_now',
-           'is_running', 'atomic', 'clear_unfinished', 'locked', 'as_plain', 'write_json', 'create_json', 'read_json',
-           'write_csv', 'save_figure', 'check_schema', 'new_h5', 'write_h5', 'some_names', 'safe_name', 'memory_share',
-           'reading', 'read_table', 'check_arrays', 'check_kinds', 'open_h5', 'read_h5', 'params_hash', 'quick_hash',
-           'touched_since', 'content_of', 'same_file', 'changed', 'renamed', 'progress', 'remember_interrupt',
-           'check_interrupt', 'prefetch', 'set_seed', 'pick_device', 'show_as']
+           'is_running', 'prefetch', 'atomic', 'clear_unfinished', 'locked', 'as_plain', 'write_json', 'create_json',
+           'read_json', 'write_csv', 'save_figure', 'check_schema', 'new_h5', 'write_h5', 'some_names', 'safe_name',
+           'memory_share', 'reading', 'read_table', 'check_arrays', 'check_kinds', 'open_h5', 'read_h5', 'params_hash',
+           'quick_hash', 'touched_since', 'content_of', 'same_file', 'changed', 'renamed', 'progress',
+           'remember_interrupt', 'check_interrupt', 'set_seed', 'pick_device', 'show_as']
 
 # %% ../nbs/00_core.ipynb #e0f6717e
 import errno, hashlib, importlib, io, json, logging, os, random, re, secrets, socket, sys, warnings
@@ -97,6 +97,28 @@ def is_running(
     except ProcessLookupError: return False
     except PermissionError: return True
     return True
+
+# %% ../nbs/00_core.ipynb #95cfbd67
+def prefetch(
+    fn,            # called with each item
+    items,         # what to call it with
+    workers:int=2, # threads; 0 computes each result when it is asked for
+    ahead:int=None,# results computed in advance; `workers`-1 if not given
+):                 # yields results in the order of the items
+    "`map`, computed by threads a little ahead of its use"
+    from collections import deque
+    from concurrent.futures import ThreadPoolExecutor
+    if not workers:
+        yield from map(fn, items)
+        return
+    pool, queue = ThreadPoolExecutor(workers), deque()
+    ahead = workers-1 if ahead is None else ahead
+    try:
+        for o in items:
+            queue.append(pool.submit(fn, o))
+            if len(queue)>ahead: yield queue.popleft().result()
+        while queue: yield queue.popleft().result()
+    finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/00_core.ipynb #8e458c17
 @contextmanager
@@ -262,12 +284,23 @@ def write_h5(
     path,         # file to write, atomically
     arrays:dict,  # name → array; None is left out
     meta:dict,    # whatever else there is to write, as JSON
+    packed=(),    # names of large arrays to compress, each of their rows by itself, so that one is read without others
 ):
     "Write arrays and what they mean; equal content gives equal bytes"
     with new_h5(path) as f:
         for k,v in arrays.items():
-            if v is not None: f[k] = v
+            if k in packed and getattr(v, 'size', 0): _pack(f, k, v)
+            elif v is not None: f[k] = v
         f.attrs['hipt_nb'] = json.dumps(dict(meta, schema=SCHEMA), sort_keys=True, default=as_plain)
+
+def _pack(f, name, a):
+    "A dataset compressed with shuffle and gzip, as HDF5 itself would do it, but in several threads"
+    import numpy as np, zlib
+    d = f.create_dataset(name, a.shape, a.dtype, chunks=(1, *a.shape[1:]), shuffle=True, compression='gzip')
+    def squeeze(row): return zlib.compress(row.reshape(-1, 1).view(np.uint8).T.tobytes(), 1)
+    rows = (np.ascontiguousarray(row) for row in a)
+    for i,row in enumerate(prefetch(squeeze, rows, min(8, os.cpu_count() or 1))):
+        d.id.write_direct_chunk((i, *[0]*(a.ndim-1)), row)
 
 # %% ../nbs/00_core.ipynb #224a8b1d
 def some_names(
@@ -497,28 +530,6 @@ def check_interrupt():
     if not _interrupts: return
     _interrupts.clear()
     raise KeyboardInterrupt
-
-# %% ../nbs/00_core.ipynb #95cfbd67
-def prefetch(
-    fn,            # called with each item
-    items,         # what to call it with
-    workers:int=2, # threads; 0 computes each result when it is asked for
-    ahead:int=None,# results computed in advance; `workers`-1 if not given
-):                 # yields results in the order of the items
-    "`map`, computed by threads a little ahead of its use"
-    from collections import deque
-    from concurrent.futures import ThreadPoolExecutor
-    if not workers:
-        yield from map(fn, items)
-        return
-    pool, queue = ThreadPoolExecutor(workers), deque()
-    ahead = workers-1 if ahead is None else ahead
-    try:
-        for o in items:
-            queue.append(pool.submit(fn, o))
-            if len(queue)>ahead: yield queue.popleft().result()
-        while queue: yield queue.popleft().result()
-    finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/00_core.ipynb #8781d51f
 def set_seed(

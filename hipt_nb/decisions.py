@@ -64,13 +64,13 @@ def class_auc_metric(
 # %% ../nbs/08g_decisions.ipynb #5bfc3dac
 def class_table(
     models:dict,  # name → predictions
-):                # DataFrame: model, class, share (of its patients), metric, value, low, high, of, patients, note
+):                # DataFrame: model, class, share (of its patients), metric, value, low, high, of, of_patients, patients, note
     "Sensitivity, specificity, PPV and NPV of every class, with the threshold as it was chosen"
     rows = []
     for model,t in models.items():
         if kind_of(t)!='classes': continue
         for cls in positive_classes(t): rows += [dict(model=model) | r for r in _class_rows(t, cls)]
-    columns = ['model','class','share','metric','value','low','high','of','patients','note']
+    columns = ['model','class','share','metric','value','low','high','of','of_patients','patients','note']
     return pd.DataFrame(rows, columns=columns)
 
 def _class_rows(t, cls):
@@ -78,18 +78,19 @@ def _class_rows(t, cls):
     metrics = threshold_metrics(cls)
     if len(classes_of(t))>2: metrics = dict(AUC=class_auc_metric(cls)) | metrics
     share = _is('label', cls)(one).mean()
-    return [dict(share=share, metric=name) | {'class': cls} | _row(t, m) | dict(of=_of(name, one, cls))
+    return [dict(share=share, metric=name) | {'class': cls} | _row(t, m) | _of(name, t, cls)
             for name,m in metrics.items()]
 
 def _row(t, metric):
     e = fold_score(t, metric)
     return dict(value=e.value, low=e.low, high=e.high, patients=e.n, note=one_class_note(t, e))
 
-def _of(name, patients, cls):
-    "Patients that a share is of"
+def _of(name, t, cls):
+    "Predictions that a share is of, each slide once, and how many patients these have"
     of = dict(sensitivity=_is('label', cls), specificity=_is_not('label', cls), PPV=_is('pred', cls),
               NPV=_is_not('pred', cls))
-    return int(of[name](patients).sum()) if name in of else len(patients)
+    rows = t[of[name](t).astype(bool)] if name in of else t
+    return dict(of=rows.slide_id.nunique(), of_patients=rows.patient.nunique())
 
 def one_class_note(
     predictions,  # table of predictions
@@ -154,7 +155,7 @@ def draw_decision_curve(
     top = max(c.treat_all.iloc[0], c.high.max())
     ax.set(xlim=(0,1), ylim=(-.25*top-.01, 1.1*top+.01), xlabel=f'threshold probability of {c["class"][0]}')
     ax.set_ylabel('net benefit')
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1.02, 1), borderaxespad=0)  # many models would hide the curves
     return ax
 
 # %% ../nbs/08g_decisions.ipynb #f1681a3b

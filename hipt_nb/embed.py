@@ -44,9 +44,11 @@ def get_model(
     model = _named_model(name, run, there, weights) if name else None
     if model: return model.eval().to(pick_device(device))
     what = f'unknown model {name!r}' if name else 'no model given'
-    others = ', '.join([*there, *(f'{p}:random' for p in PRESETS)])
-    raise HIPTError(f"{what}: use --model with {others}, timm:NAME, the folder of a saved model, "
-                    f"owner/name on the Hugging Face hub, or an encoder ({', '.join(ENCODERS)})")
+    own = f"{', '.join(there)}, " if there else ''
+    untrained = ' or '.join(f'{p}:random' for p in PRESETS)
+    raise HIPTError(f"{what}: use --model with {own}an encoder ({', '.join(ENCODERS)}), timm:NAME, the folder of a saved "
+                    "model, or owner/name on the Hugging Face hub; 'hipt pretrain' trains a pyramid on your own slides; "
+                    f"{untrained} are untrained, and for trying things out")
 
 def _named_model(name, run, there, weights):
     preset, random = name.removesuffix(':random'), name.endswith(':random')
@@ -393,6 +395,7 @@ def embed_cohort(
     redo:bool=False,       # make again what is out of date, which is refused otherwise
     stain:str=None,        # stain normalisation, one of `STAINS`; as the run has it, else none, if not given
     icc:bool=None,         # apply the scanners' colour profiles; as the run has it, else not, if not given
+    compress:bool=True,    # the features files
 )->dict:                   # how many were done, skipped and failed
     "Embed every slide of a cohort"
     name, sha, levels = encoder_name or hipt.name, hipt.weights_sha256, levels or len(hipt.levels)
@@ -414,7 +417,7 @@ def embed_cohort(
         run.record(f'{step}/level{k}', {f'level{k}_sha256': sha[f'level{k}']}, folder, redo=redo)
     def needs(row): return hipt.held and (redo or not run.features(name, row.slide_id).exists())
     with _ReadAhead(run, manifest, name, colour) as ahead:
-        def embed(row): return _embed_row(run, row, hipt, name, levels, sha, skip_bad, redo, ahead, colour)
+        def embed(row): return _embed_row(run, row, hipt, name, levels, sha, skip_bad, redo, ahead, colour, compress)
         return each_slide(manifest, embed, run, step, needs=needs)
 
 def _colours(recorded):
@@ -423,7 +426,8 @@ def _colours(recorded):
     check_stain(colour['stain'])
     return colour
 
-def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False, ahead=None, colour=AS_STORED):
+def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False, ahead=None, colour=AS_STORED,
+               compress=True):
     path, note = run.features(name, row.slide_id), ''
     source = None if hipt.held else run.features(hipt.level1.name, row.slide_id)
     f = _fresh(_kept(path), run, row, hipt, sha, source, redo, colour)
@@ -434,7 +438,8 @@ def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False, ah
         if not len(tiles): return 'skipped', f"slide '{row.slide_id}' has no regions, hence no features"
         f, note = _read_and_embed(row, hipt, tiles, levels, sha, skip_bad, ahead, colour)
     if hipt.held: _check_recorded(run, f'embed/{name}', f.made_by)
-    write_features(path, f, source)
+    run.note_first(row, f'embed/{name}', note)
+    write_features(path, f, source, compress)
     return 'done', note
 
 def _check_recorded(run, step, made_by):

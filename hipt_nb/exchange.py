@@ -596,9 +596,11 @@ def import_cohort(
         with open_row(row, slide_mpp) as slide: p = read_patches(find_coords(found, row.slide_id), slide, side=side)
         laid = lay_out(p, grid)
         _check_overlap(p, laid)
+        note = laid.note if len(p.coords) else f'has no patches in its {p.source} file'
+        note = note and f"slide '{row.slide_id}'{':'*bool(len(p.coords))} {note}"
+        run.note_first(row, 'import', note)
         write_tiles(path, tiles_of(p, laid))
-        if not len(p.coords): return 'done', f"slide '{row.slide_id}' has no patches in its {p.source} file"
-        return 'done', laid.note and f"slide '{row.slide_id}': {laid.note}"
+        return 'done', note
     return each_slide(manifest, one, run, 'import')
 
 # %% ../nbs/04a_exchange.ipynb #b08b0354

@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 import pandas as pd
-from .core import HIPTError, logger, quick_hash, save_figure, write_csv
+from .core import HIPTError, logger, quick_hash, save_figure, some_names, write_csv
 from .run import Run
-from .features import load_bags
+from .features import load_usable
 from .comparison import draw_folds, fold_score
 from .decisions import one_class_note
 from .intervals import difference_interval
@@ -75,7 +75,7 @@ def _check_cohort(trained, rows, run):
     if trained.kind=='classify':
         others = sorted(set(rows.label.astype(str)) - set(trained.classes))
         if others:
-            of = ', '.join(rows.slide_id[rows.label.astype(str).isin(others)][:5])
+            of = some_names(rows.slide_id[rows.label.astype(str).isin(others)], 5)
             raise HIPTError(f"the external cohort has the classes {', '.join(others)} (slides {of}), and model "
                             f"'{trained.name}' knows {', '.join(trained.classes)}: rename them, or leave them out")
     _check_leaks(trained, rows, run)
@@ -84,25 +84,25 @@ def _check_cohort(trained, rows, run):
         there = ', '.join(run.encoder_names()) or 'none'
         raise HIPTError(f"model '{trained.name}' reads features of '{name}', and '{run.root}' holds {there}: embed the "
                         "external cohort with the same pyramid, or name its run with --external-run")
-    trained.check(load_bags(run, rows, name, bags=trained.bag_kind))
+    trained.check(load_usable(run, rows, name, trained.bag_kind)[0])
 
 def _check_leaks(trained, rows, run):
     table = trained.slides
     patients = sorted(set(rows.patient.astype(str)) & set(table.patient))
     if patients:
         raise HIPTError(f"{len(patients)} patients of the external cohort are in the training of '{trained.name}': "
-                        f"{', '.join(patients[:10])}. Leave them out; other people need other names in column patient")
+                        f"{some_names(patients)}. Leave them out; other people need other names in column patient")
     kept, files = dict(zip(table.quick_hash, table.slide_id)), _files(rows, run)
     same = [f'{s} ({kept[h]} in training)' for s,h in files.items() if h and h in kept]
     if same:
         raise HIPTError(f"{len(same)} slides of the external cohort are files that '{trained.name}' was trained on: "
-                        f"{', '.join(same[:10])}. Leave them out")
+                        f"{some_names(same)}. Leave them out")
     hashes = dict(zip(table.slide_id, table.quick_hash))
     unsure = [s for s in rows.slide_id if s in hashes and not (hashes[s] and files.get(s))]
     if unsure:
         raise HIPTError(f"{len(unsure)} slides of the external cohort have the ids of training slides of "
                         f"'{trained.name}', and whether they are the same files is not recorded: "
-                        f"{', '.join(unsure[:10])}. Give them other ids in column slide_id")
+                        f"{some_names(unsure)}. Give them other ids in column slide_id")
 
 def _files(rows, run):
     "Slide id → quick hash of its file: of the file that was tiled, or of the one that is there"
@@ -119,7 +119,7 @@ def external_predictions(
     return {title: _predict(t, rows, cohort.run, device) for title,(t,rows) in cohort.models.items()}
 
 def _predict(trained, rows, run, device):
-    bags = load_bags(run, rows, trained.encoder_name or trained.name, bags=trained.bag_kind)
+    bags, _ = load_usable(run, rows, trained.encoder_name or trained.name, trained.bag_kind)
     table = trained.predict(bags, device, _files(rows, run)).assign(fold=0)
     extra = ['temperature','threshold','agreement','spread','rank_spread','seen_in_training']
     return table.drop(columns=[c for c in extra if c in table])
@@ -136,7 +136,8 @@ def external_baseline(
     first = _mean_bags(run, own, name, 'first: ')
     second = _mean_bags(cohort.run, rows, name, 'second: ')
     test = [b.slide_id for b in second]
-    inner = lambda ids: ['first: '+s for s in ids]
+    have = {b.slide_id for b in first}
+    inner = lambda ids: [f'first: {s}' for s in ids if f'first: {s}' in have]
     folds = [dict(train=inner(f['train']), val=inner(f.get('val', [])), test=test)
              for f in match_splits(trained.splits, own)[0]]
     if trained.kind in OUTCOMES:

@@ -6,10 +6,11 @@ Docs: https://hipt-nb.github.io/hipt_nb/features.html.md"""
 
 # %% auto #0
 __all__ = ['OLD_NAMES', 'PER_SLIDE', 'FLOATS', 'BAG_KINDS', 'KIND_OF_LEVEL', 'Features', 'any_in_squares', 'write_features',
-           'from_schema1', 'read_features', 'open_tokens', 'linked_to', 'differences', 'read_made_by', 'outdated',
-           'outdated_features', 'check_kind', 'Bag', 'below', 'as_bag', 'patch_array', 'StoredTokens', 'NotFinite',
-           'StoredGrids', 'StoredPatches', 'sample_patches', 'mean_bag', 'check_alike', 'load_features', 'check_tiles',
-           'bag_memory', 'load_bags', 'describe_bags', 'has_regions', 'label_classes', 'by_patient', 'draw_features']
+           'from_schema1', 'check_made_by', 'read_features', 'open_tokens', 'linked_to', 'differences', 'read_made_by',
+           'outdated', 'outdated_features', 'check_kind', 'Bag', 'below', 'as_bag', 'patch_array', 'StoredTokens',
+           'NotFinite', 'check_finite', 'StoredGrids', 'StoredPatches', 'sample_patches', 'mean_bag', 'check_alike',
+           'load_features', 'check_tiles', 'bag_memory', 'load_bags', 'describe_bags', 'unusable', 'load_usable',
+           'first_readable', 'has_regions', 'label_classes', 'by_patient', 'draw_features']
 
 # %% ../nbs/07_features.ipynb #dcdee6d1
 import json, os, zlib
@@ -18,8 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import HIPTError, StaleError, changed, check_arrays, check_kinds, open_h5, read_h5, reading
-from .core import some_names, touched_since, write_h5
+from .core import DamagedError, HIPTError, StaleError, changed, check_arrays, check_kinds, logger, open_h5
+from .core import read_h5, reading, some_names, touched_since, write_h5
 from .cohort import check_filled
 from .run import Case, made_with
 from .tiling import read_tiles
@@ -76,13 +77,15 @@ def write_features(
     path,             # `features/{encoder}/{slide_id}.h5`
     f:Features,       # what to keep
     patch_from=None,  # a features file that holds the same patch tokens: they are linked to, not copied
+    compress=True,    # the tokens, with gzip and region by region
 ):
     "Write a features file, complete or not at all"
     arrays = {k: getattr(f, k) for k in ('patch','region','coords','tissue')}
     arrays |= {f'level{k}': v for k,v in f.between.items()}
     if patch_from: arrays['patch'] = _link(patch_from, path)
     elif isinstance(f.patch, LinkedGrids): arrays |= _index(arrays.pop('patch'))
-    write_h5(path, arrays, dict(slide_id=f.slide_id, made_by=f.made_by))
+    packed = [k for k in arrays if k not in ('region','coords','tissue')] if compress else ()
+    write_h5(path, arrays, dict(slide_id=f.slide_id, made_by=f.made_by), packed)
 
 def _link(source, path):
     "The patch tokens of another file, as a link that moves with the run folder"
@@ -102,6 +105,20 @@ def from_schema1(
     "What features or a model of version 0.0.1 were made by, under today's names"
     return {OLD_NAMES.get(k, k): v for k,v in made.items() if k!='schema'} | dict(schema=1)
 
+_number = int, float
+_made_kinds = dict(encoder_name=str, mpp=_number, slide_mpp=_number, patch_size=_number, region_size=_number,
+                   min_tissue=_number, sizes=list, mean=list, std=list, precision=str, stain=str, icc=bool, tiles=str,
+                   slide=str)
+
+def check_made_by(
+    made_by,  # as read from a file
+):
+    "Raise `ValueError` where it cannot be what features, maps or a model were made by"
+    if not isinstance(made_by, dict): raise ValueError(f'{made_by!r} is not an object')
+    check_kinds(made_by, _made_kinds)
+    lists = [made_by.get(k) or [] for k in ('sizes','mean','std')]
+    if not all(isinstance(v, _number) for o in lists for v in o): raise ValueError(f'{lists} hold no numbers alone')
+
 # %% ../nbs/07_features.ipynb #33649d5d
 def read_features(
     path,           # a features file
@@ -118,6 +135,7 @@ def read_features(
         found = Features(slide_id, arrays.get('patch'), arrays.get('region'), arrays['coords'], arrays['tissue'],
                          made_by, between)
         check_arrays(vars(found), _shapes)
+        check_made_by(made_by)
         float(made_by['min_tissue'])
     return found
 
@@ -190,7 +208,7 @@ def read_made_by(
     meta = read_h5(path, what, verb, skip=None)[1]
     with reading(path, what, f"delete it and run 'hipt {verb}' again"):
         made_by = from_schema1(meta) if meta['schema']==1 else meta['made_by']
-        check_kinds(dict(made_by=made_by), dict(made_by=dict))
+        check_made_by(made_by)
     return made_by
 
 def outdated(
@@ -311,7 +329,7 @@ class StoredTokens:
         for k in np.unique(which):
             path, mask = self.sources[k]
             with patch_array(path) as a: read = self._read(a, mask, rows[which==k]-ends[k]+self.sizes[k])
-            _check_finite(path, read)
+            check_finite(path, read)
             res.append(read)
         return torch.from_numpy(np.concatenate(res or [np.empty((0, *self.shape[1:]), np.float16)]))
 
@@ -336,10 +354,14 @@ class StoredTokens:
 class NotFinite(HIPTError):
     "Features with values that are not finite, which would spoil whatever is computed from them"
 
-def _check_finite(path, tokens):
+def check_finite(
+    path,    # the features file that they are from
+    tokens,  # any array
+):
+    "Refuse tokens that are not finite"
     if np.isfinite(tokens).all(): return
     raise NotFinite(f"features file '{path}' holds patch tokens that are not finite: delete it and run "
-                    f"'hipt {made_with(path)}' again, or leave slide '{path.stem}' out of the manifest")
+                    f"'hipt {made_with(path)}' again, or leave slide '{Path(path).stem}' out of the manifest")
 
 # %% ../nbs/07_features.ipynb #2e11c280
 class StoredGrids(StoredTokens):
@@ -439,8 +461,8 @@ def load_features(
     return res
 
 def _say_stale(run, stale, n, encoder_name):
-    names = ', '.join([*stale][:10]) + ' ...'*(len(stale)>10)
-    return (f"the features '{encoder_name}' of {len(stale)} of {n} slides {next(iter(stale.values()))} ({names}): "
+    return (f"the features '{encoder_name}' of {len(stale)} of {n} slides {next(iter(stale.values()))} "
+            f"({some_names(stale)}): "
             f"{_again(read_made_by(run.features(encoder_name, next(iter(stale)))))}")
 
 def _again(made_by):
@@ -535,6 +557,80 @@ def describe_bags(
     held = 'read from disk when needed' if isinstance(bags[0].x, StoredPatches) else 'in memory'
     return (f"{len(n)} bags of {n.min():,} to {n.max():,} patches (median {np.median(n):,.0f}), {dim:,} dimensions, "
             f"{size} as float16, {held}: {step}, all to predict")
+
+# %% ../nbs/07_features.ipynb #ed3fd70d
+def unusable(
+    run,                # the `Run` that holds the features
+    encoder_name:str,   # folder below `features/`
+    slide_ids,          # which slides
+    bags:str='region',  # the tokens that are wanted: one of `BAG_KINDS`
+)->dict:                # slide id → why
+    "Slides whose features cannot be used: damaged, not finite, or never made because a step failed"
+    log = run.read_log()
+    why = {s: _unusable(run, encoder_name, s, bags, log) for s in slide_ids}
+    return {s: w for s,w in why.items() if w}
+
+def _unusable(run, encoder_name, slide_id, bags, log):
+    path = run.features(encoder_name, slide_id)
+    if not path.exists(): return _failed_before(log, slide_id, encoder_name)
+    try:
+        outdated_features(run, encoder_name, [slide_id])  # reads the tiles, where they are newer
+        if _is_finite(path, bags): return ''
+    except HIPTError as e: return str(e)
+    return f"features file '{path}' holds values that are not finite: delete it and run 'hipt {made_with(path)}' again"
+
+def _failed_before(log, slide_id, encoder_name):
+    for step in (f'embed/{encoder_name}', 'tile', 'import'):
+        status, reason = log.get((slide_id, step), ('', ''))
+        if status=='failed': return f"{step.split('/')[0]} failed: {reason}"
+    return ''
+
+def _is_finite(path, bags):
+    "Whether the tokens that bags are made of are finite; the file is read once, in pieces"
+    f = read_features(path, patches=False)
+    if bags=='region': return f.region is None or bool(np.isfinite(f.region).all())
+    return (StoredPatches((path, f.mask())) if bags=='patch' else StoredGrids(path)).finite()
+
+# %% ../nbs/07_features.ipynb #0938687a
+def load_usable(
+    run,                # the `Run` that holds the features
+    manifest,           # table from `read_manifest`
+    encoder_name:str,   # folder below `features/`
+    bags:str='region',  # one of `BAG_KINDS`
+    classes=False,      # refuse where every slide of a class would be left out
+    memory:float=None,  # as for `load_bags`
+)->tuple:               # bags, in the manifest's order; slide id → why, of those that were left out
+    "The bags of a cohort without slides whose features cannot be used, which are named in one line"
+    gone = unusable(run, encoder_name, manifest.slide_id, bags)
+    if gone: _say_gone(manifest, gone, classes)
+    kept = manifest[~manifest.slide_id.isin(gone)]
+    found = load_bags(run, kept, encoder_name, memory=memory, bags=bags)
+    for b in found:
+        if isinstance(b.x, StoredTokens): b.x._finite = True
+    return found, gone
+
+def _say_gone(manifest, gone, classes):
+    first, why = next(iter(gone.items()))
+    example = why if f"'{first}" in why or f'{first}.h5' in why else f"slide '{first}': {why}"
+    if len(gone)==len(manifest):
+        raise HIPTError(example if len(gone)==1 else f'no slide has features that can be used: {example}')
+    lost = {*manifest.label}-{*manifest.label[~manifest.slide_id.isin(gone)]} if classes else ()
+    if lost:
+        raise HIPTError(f"every slide of class {', '.join(map(repr, sorted(lost)))} has features that cannot be "
+                        f"used: {example}")
+    logger.warning(f"note: {len(gone)} of {len(manifest)} slides are left out, as their features cannot be used "
+                   f"({some_names([*gone])}): {example}")
+
+# %% ../nbs/07_features.ipynb #85fc644b
+def first_readable(
+    paths,               # of features files
+    read=read_features,  # what to do with one
+):                       # what `read` gives
+    "The first of several features files that is not damaged; the error of the last if all are"
+    for i,path in enumerate(paths, 1):
+        try: return read(path)
+        except DamagedError:
+            if i==len(paths): raise
 
 # %% ../nbs/07_features.ipynb #a12b57d5
 def has_regions(

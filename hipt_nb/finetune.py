@@ -16,11 +16,13 @@ import numpy as np, pandas as pd, torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 from .core import SCHEMA, HIPTError, changed, check_kinds, check_schema, create_json, locked, logger, params_hash
-from .core import pick_device, progress, quiet_imports, read_json, reading, renamed, write_csv, write_json
+from .core import pick_device, progress, quiet_imports, read_json, read_table, reading, renamed, write_csv
+from .core import write_json
 with quiet_imports(): from fastai.callback.core import Callback
 from .weights import load_strict, save_weights, weights_hash
 from .encoders import make_vit, vit_config
-from .features import BAG_KINDS, KIND_OF_LEVEL, StoredPatches, by_patient, differences, from_schema1
+from .features import BAG_KINDS, KIND_OF_LEVEL, StoredPatches, by_patient, check_made_by, differences
+from .features import from_schema1
 from .metrics import read_predictions
 from .calibration import learn_decision
 from .slide_models import BagModel, weights_of
@@ -62,6 +64,7 @@ _kinds = dict(n_folds=int, fold=int, pool=bool, task=dict, classes=list, folds=l
 def _check_config(config):
     "Raise `ValueError` where settings cannot be what `hipt train` wrote"
     check_kinds(config, _kinds)
+    check_made_by(config.get('made_by') or {})
     if config.get('bag_kind', 'region') not in BAG_KINDS: raise ValueError('another kind of bags')
     if config.get('task'): make_task(config['task'])
     if not all(isinstance(c, str) for c in (config.get('columns') or {}).values()): raise ValueError('columns')
@@ -293,7 +296,9 @@ def draw_history(
     ax = ax or plt.subplots(figsize=(5,3))[1]
     if isinstance(histories, pd.DataFrame): histories = [histories]
     elif not isinstance(histories, list):
-        histories = [pd.read_csv(p) for p in sorted(Path(histories).glob('fold*/history.csv'))]
+        columns = 'epoch', 'train_loss', 'val_loss'
+        paths = sorted(Path(histories).glob('fold*/history.csv'))
+        histories = [read_table(p, "run 'hipt train' again", columns, columns) for p in paths]
     mean = pd.concat(histories).groupby('epoch').mean()
     for side,color in (('train','steelblue'), ('val','darkorange')):
         for h in histories: ax.plot(h.epoch, h[f'{side}_loss'], color=color, lw=.8, alpha=.5)

@@ -165,7 +165,8 @@ def features_among(
 
 def _names(h):
     "What the encoder may be called, by the names of datasets and folder"
-    return [*(n.split('/')[-1] for n in h.shapes), h.path.parent.name.removeprefix('features_')]
+    folder = h.path.parent.parent if h.path.parent.name in ('h5_files','pt_files') else h.path.parent   # CLAM's
+    return [*(n.split('/')[-1] for n in h.shapes), folder.name.removeprefix('features_')]
 
 def _slide_of(path): return next(path.name[:-len(e)] for e in ENDS if path.name.endswith(e))
 

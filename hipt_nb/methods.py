@@ -117,9 +117,25 @@ def _training_text(f):
     yield (f"The model {f.trained.title} was trained{epochs} (recipe {s.get('recipe')}, seed {s.get('seed', 0)}) and "
            f"tested in {n} folds by patient, every {f.unit} by a network that did not see it.")
     if f.kind=='classes' and len(f.classes)==2: yield f"'{f.classes[1]}' is the positive class."
-    if f.kind=='classes': yield ("Epoch, temperature and threshold of each fold were chosen on its validation "
-                                 "slides, where there were enough.")
+    yield from _chosen_text(f)
     yield "Intervals are 95 % confidence intervals from a jackknife over patients; differences are paired."
+
+def _chosen_text(f):
+    "What validation slides decided: the epoch, and of classes the temperature and the threshold"
+    decisions = [f.trained.decision(k) for k in range(len(f.trained.folds))]
+    by_epoch = [str(d.get('chosen', '')).startswith('validation') for d in decisions]
+    yield _in_folds('The epoch of each fold was chosen on its validation slides', 'the last epoch was kept', by_epoch)
+    if f.kind!='classes': return
+    fitted = [d.get('validation_slides', 0)>0 for d in decisions]
+    what = 'Temperature and threshold' if len(f.classes)==2 else 'The temperature'
+    were = 'were' if len(f.classes)==2 else 'was'
+    yield _in_folds(f'{what} of each fold {were} fitted on its validation slides',
+                    f'{what[0].lower()}{what[1:]} {were} not fitted, since validation patients were too few', fitted)
+
+def _in_folds(said, otherwise, which):
+    n, k = len(which), sum(which)
+    if k==n: return f'{said}.'
+    return f'{said} in {k} of {n} folds; in the others {otherwise}.' if k else f'{otherwise[0].upper()}{otherwise[1:]}.'
 
 def _software_text(records):
     last = next(reversed(list(records.values())), {})

@@ -12,7 +12,7 @@ __all__ = ['write_log', 'read_log', 'diagnose', 'CollapseWarning', 'neighbour_ac
 import math
 from pathlib import Path
 import numpy as np, torch
-from .core import logger, quiet_imports, renamed, write_csv
+from .core import logger, quiet_imports, reading, renamed, write_csv
 with quiet_imports(): from fastai.callback.core import Callback
 from .dino import ranks
 
@@ -32,7 +32,8 @@ def read_log(
     "Read a log to the last bit"
     import csv, pandas as pd
     number = lambda s: int(s) if s.isdigit() else float(s or 'nan')  # pandas' own parser is not exact in every version
-    with open(path, newline='') as f: rows = [{k: number(s) for k,s in r.items()} for r in csv.DictReader(f)]
+    with reading(path, 'log', "delete its folder and run 'hipt pretrain' again"), open(path, newline='') as f:
+        rows = [{k: number(s) for k,s in r.items()} for r in csv.DictReader(f)]
     return pd.DataFrame(rows)
 
 # %% ../nbs/09e_monitor.ipynb #65661222

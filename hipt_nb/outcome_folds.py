@@ -10,7 +10,7 @@ __all__ = ['MOST_GRADES', 'label_texts', 'grade_order', 'outcome_problems', 'lab
 
 # %% ../nbs/08ad_outcome_folds.ipynb #3f14c527
 import numpy as np, pandas as pd
-from .core import HIPTError
+from .core import HIPTError, some_names
 from .evaluate import listed
 from .metrics import join_labels, split_labels
 
@@ -27,7 +27,7 @@ def label_texts(
     texts = [None if v is None else read(v) for v in known]
     wrong = [f'{s} ({v})' for s,v,t in zip(slide_ids, known, texts) if v is not None and t is None]
     if wrong:
-        raise HIPTError(f"column '{column}' holds no finite number for {len(wrong)} slides: {_few(wrong)}. Correct "
+        raise HIPTError(f"column '{column}' holds no finite number for {len(wrong)} slides: {some_names(wrong)}. Correct "
                         f"them or leave the rows out; for classes use the task 'classify', for grades 'ordinal'")
     return texts
 
@@ -43,7 +43,6 @@ def _grade(text):
     return str(int(float(value))) if value and float(value).is_integer() else text
 
 def _label_set(text): return join_labels(split_labels(text))
-def _few(items, most=10): return ', '.join(map(str, items[:most]))+(' ...' if len(items)>most else '')
 
 # %% ../nbs/08ad_outcome_folds.ipynb #a566db8b
 MOST_GRADES = 20   # more different ones are rather numbers
@@ -65,7 +64,7 @@ def grade_order(
     if len(found)>MOST_GRADES:
         raise HIPTError(f"{len(found)} different grades: did you mean the task 'regression', for numbers?")
     if gaps:
-        raise HIPTError(f"no slide has grade {_few(gaps)}, between {ordered[0]} and {ordered[-1]}: correct the "
+        raise HIPTError(f"no slide has grade {some_names(gaps)}, between {ordered[0]} and {ordered[-1]}: correct the "
                         f"manifest, or, if that is right, confirm the grades with --order {','.join(ordered)}")
     return ordered
 
@@ -92,7 +91,7 @@ def outcome_problems(
     absent = [c for c in ('slide_id','patient','label',*['site']*by_site) if c not in df]
     if absent: return [f"the table has no column {', '.join(absent)}"]
     empty, double = df.slide_id[df.label.isna()].tolist(), df.slide_id[df.slide_id.duplicated()].unique().tolist()
-    res = [f"no label for slide {_few(empty)}"]*bool(empty) + [f"slide {_few(double)} is listed twice"]*bool(double)
+    res = [f"no label for slide {some_names(empty)}"]*bool(empty) + [f"slide {some_names(double)} is listed twice"]*bool(double)
     known = df[df.label.notna()]
     if not len(known): return ["no slide has a label"]
     return res + _PROBLEMS[task](known, n_folds, order) + (_few_sites(df, n_folds) if by_site else [])
@@ -120,7 +119,7 @@ def _label_problems(df, n_folds, _):
 
 _PROBLEMS = dict(regression=_number_problems, ordinal=_grade_problems, multilabel=_label_problems)
 
-def _alone(df, rows, what): return f"{what} has 1 patient ({_few(df.slide_id[rows].tolist())}), and 2 are needed"
+def _alone(df, rows, what): return f"{what} has 1 patient ({some_names(df.slide_id[rows].tolist())}), and 2 are needed"
 
 def _few_sites(df, n_folds):
     n = df.site.nunique()

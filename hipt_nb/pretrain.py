@@ -33,7 +33,7 @@ from .loop import dino_learner
 from .monitor import CollapseWarning, KNNMonitor, read_log
 from .samples import GridSource, PatchSource, SampleOrder, Sampler, Stream, check_same_tiling
 from .resume import Checkpoint, first_does, fit_to, join_ranks, readers, resume
-from .features import any_in_squares, read_features
+from .features import any_in_squares, first_readable, read_features
 from .embed import embed_cohort, get_model, pyramid_above
 with quiet_imports():
     from fastai.callback.core import Callback
@@ -385,11 +385,12 @@ class SayTime(Callback):
     def _say(self):
         each = (self._now()-self.begun)/(self.steps-self.warm_up)
         left = self.learn.dls.train.sampler.steps-self.learn.it
-        hours = each*left/3600
-        took = f'{hours:.1f} hours' if hours>=1 else f'{max(1, round(60*hours))} minutes'
+        self.said = True
+        if left<1: return
+        s = each*left
+        took = f'{s/3600:.1f} hours' if s>=3600 else f'{s/60:.0f} minutes' if s>=120 else f'{max(1, s):.0f} seconds'
         logger.info(f"level {self.level}: about {took} for the {left:,} steps to come, {each:.2g} s each on "
                     f"{self.learn.dls.device}")
-        self.said = True
 
 # %% ../nbs/11a_pretrain.ipynb #0cfd5ae4
 def train_level(
@@ -654,7 +655,7 @@ def _untrained(run, manifest, preset, encoder_name, seed, networks=None, **sizes
     if encoder_name is None: return create_hipt(preset, seed=seed, networks=networks, **sizes)
     paths = [run.features(encoder_name, r.slide_id) for r in manifest.itertuples()]
     there = [p for p in paths if p.exists()]
-    if there: return pyramid_above(read_features(there[0]), preset, seed, networks)
+    if there: return pyramid_above(first_readable(there), preset, seed, networks)
     raise HIPTError(f"no features of '{encoder_name}' for any slide of this cohort in '{run.root}': import them first")
 
 def _record(run, preset, t, plan, kind):

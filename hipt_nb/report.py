@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 import numpy as np
-from .core import HIPTError, atomic, logger, progress, read_json, read_table, reading, safe_name
+from .core import HIPTError, atomic, logger, progress, read_json, read_table, reading, safe_name, some_names
 from .run import Run, commit, versions
-from .answer import answer, controls, findings, per_slide, seen_in_pretraining, shown, warnings_of, worst
+from .answer import answer, controls, findings, per_slide, seen_in_pretraining, shown, warnings_of
 from .methods import cohort_counts, dates, left_out, methods_text, timeline
 from .viewer import templates
 
@@ -92,7 +92,7 @@ def slide_card(
             if inside: card['image'] = photo(_small(path) if path else _with_grid(case), alt)
             elif path: card['image'] = _beside(run, path, alt)
     except HIPTError as e:
-        if 'regions' in card: logger.warning(f'note: no picture in the report: {e}')
+        if 'regions' in card: card['no_picture'] = str(e)
     return card
 
 def _small(path, side=300):
@@ -112,16 +112,23 @@ MOST_INSIDE = 12   # slides and rows that are shown at once; the others are fold
 def slides_section(
     run:Run,   # the run folder
     manifest,  # table from `read_manifest`
-    first=(),  # ids of slides, or of patients, to show first: the most confident errors
+    first=(),  # ids of slides, or of patients, in the order in which to show them
 )->dict:       # patients; cards, and more of them
-    "Every slide small, with its grid, the worst errors first"
+    "Every slide small, with its grid, in the order of the predictions"
     rows = list(manifest.itertuples(index=False))
     order = {s: i for i,s in enumerate(first)}
     at = {r.slide_id: f'slide-{i}' for i,r in enumerate(rows)}
     rows.sort(key=lambda r: min(order.get(r.slide_id, len(order)), order.get(r.patient, len(order))))
     cards = [slide_card(run, r, i<MOST_INSIDE) | dict(at=at[r.slide_id])
              for i,r in enumerate(progress(rows, desc='report'))]
+    _say_no_picture([c for c in cards if 'no_picture' in c])
     return dict(cards=cards[:MOST_INSIDE], more=cards[MOST_INSIDE:], patients=manifest.patient.nunique())
+
+def _say_no_picture(cards):
+    if not cards: return
+    others = some_names(c['slide_id'] for c in cards[1:])
+    more = f'; nor of {len(cards)-1:,} more: {others}' if others else ''
+    logger.warning(f"note: no picture in the report: {cards[0]['no_picture']}{more}")
 
 # %% ../nbs/15_report.ipynb #cc6aa328
 def draw_losses(
@@ -216,6 +223,7 @@ def _minima(rows):
     "Generalisation gap and sharpness of each model and fold, from `minima.csv`"
     if not rows: return None
     sharp = hasattr(rows[0], 'random')  # measured with --sharpness alone
+    if not sharp and all(r.loss_gap!=r.loss_gap for r in rows): return None
     head = ('gap in loss', 'gap in the main metric', 'patients: training, validation',
             *(('random rise', 'worst rise') if sharp else ()))
     def line(r):
@@ -242,10 +250,15 @@ def _threshold(rows):
     if not rows: return None
     keys = list(dict.fromkeys((r.model, r._2) for r in rows))
     metrics = list(dict.fromkeys(r.metric for r in rows))
-    cells = {(r.model, r._2, r.metric): shown(r.value, r.low, r.high)+f', n = {r.of}' for r in rows}
+    cells = {(r.model, r._2, r.metric): f'{shown(r.value, r.low, r.high)}, n = {_n_of(r)}' for r in rows}
     share = {(r.model, r._2): f'{r.share:.0%}' for r in rows}
     return _table(('model', 'class', 'share of patients', *metrics),
         [(*key, share[key], *(cells.get((*key, m), '') for m in metrics)) for key in keys])
+
+def _n_of(r):
+    "Slides that a share is of, and in brackets their patients where these are fewer"
+    patients = getattr(r, 'of_patients', r.of)
+    return f'{r.of} ({patients})' if patients!=r.of else r.of
 
 def _subgroups(rows):
     "Every metric within every subgroup, from `subgroups.csv`"
@@ -258,7 +271,10 @@ def _subgroups(rows):
 
 def _external(folder):
     "One external cohort: both results and their difference, and its tables and figures"
-    rows, name = _rows(folder/'scores.csv'), folder.name.removeprefix('external-')
+    return _told(partial(_both_cohorts, folder), folder/'scores.csv')
+
+def _both_cohorts(folder, rows):
+    name = folder.name.removeprefix('external-')
     cohorts = list(dict.fromkeys(r.cohort for r in rows))
     cells = {(r.model, r.metric, r.cohort): shown(r.value, r.low, r.high) for r in rows}
     counts = {(r.model, r.cohort): int(r.patients) for r in rows if r.patients==r.patients}
@@ -282,8 +298,8 @@ def scores_section(
     if not scores: return None
     curves = {p.stem.removeprefix('curve-'): p for p in sorted(extra.glob('curve-*.png'))}
     return dict(
-        metrics=metric_table(scores), averaged=_averaged(scores),
-        below=_notes(scores, below=True), notes=_notes(scores),
+        metrics=_told(metric_table, path), averaged=_told(_averaged, path),
+        below=_told(partial(_notes, below=True), path), notes=_told(_notes, path),
         comparisons=_told(_comparisons, extra/'comparisons.csv'),
         chosen=_told(_chosen, extra/'validation.csv'),
         threshold=_told(_threshold, extra/'classes.csv'),
@@ -548,7 +564,7 @@ def write_report(
 )->Path:                       # the page, `index.html` in the run folder
     "Write the report of a run"
     found = findings(run)
-    first = list(dict.fromkeys(s for f in found for s in worst(f)))
+    first = list(dict.fromkeys(s for f in found for s in per_slide(f).slide_id))
     attended = attended_section(run, manifest, [f.trained.name for f in found])
     sections = {
         'Predictions': predictions_section(run, manifest, found),

@@ -19,7 +19,7 @@ from importlib.metadata import version, PackageNotFoundError
 from fastcore.basics import patch
 from .core import DiskError, HIPTError, StaleError, as_plain, atomic, changed, check_interrupt, clear_unfinished
 from .core import is_running, locked, logger, params_hash, progress, quick_hash, read_json, safe_name, write_csv
-from .core import some_names, write_json
+from .core import _machine, read_table, some_names, write_json
 from .cohort import find_slides, map_paths, read_manifest, slide_id_of
 from .stage import copies_ahead, staging, with_copy
 
@@ -30,7 +30,7 @@ class Run:
         root,         # the folder, made if it is missing
         writes=True,  # it is to be written to; else nothing is made, and it may be on a disk that is read-only
     ):
-        self.root, self.writes = Path(root), writes
+        self.root, self.writes, self.logged_until = Path(root), writes, 0.
         if writes: self._check()
 
     def _check(self):
@@ -290,7 +290,8 @@ def add_rows(self:Run,
     place = {s: i for i,s in enumerate(self.manifest().slide_id if order is None else order)}
     with locked(path):
         if path.exists():
-            old = pd.read_csv(path, dtype=str, keep_default_na=False)  # as written, to the last digit
+            remedy = 'delete it, and start the command again'
+            old = read_table(path, remedy, ['slide_id'], dtype=str, keep_default_na=False)  # as written, to the last digit
             old = old[~old.slide_id.isin(rows.slide_id)]
             if len(old): rows = pd.concat([old, rows], ignore_index=True)[[*rows]]
         in_order = rows.slide_id.map(place).fillna(len(place)).argsort(kind='stable')
@@ -385,7 +386,7 @@ _log_header = 'slide_id','verb','status','reason','time'
 @lru_cache
 def _own_log(pid):
     "The log of this process; containers and hosts have processes of the same number"
-    return f'.log-{_host()}-{pid}-{secrets.token_hex(3)}.csv'
+    return f'.log-{_host()}-{pid}-{_machine()}{secrets.token_hex(3)}.csv'
 
 def _host(): return re.sub(r'[^0-9A-Za-z.-]', '', socket.gethostname())
 
@@ -393,20 +394,43 @@ def _host(): return re.sub(r'[^0-9A-Za-z.-]', '', socket.gethostname())
 def log(self:Run,
     slide_id:str,  # which slide
     verb:str,      # what was being done
-    status:str,    # `done`, `skipped` or `failed`
+    status:str,    # `done`, `skipped`, `failed`, or `noted`: a warning, before its file is there
     reason:str='', # why it failed, or a warning
 ):
     "Note what became of a slide"
-    row, now = io.StringIO(newline=''), time.time()
+    row, now = io.StringIO(newline=''), max(time.time(), self.logged_until)
+    self.logged_until = now+2e-6
     when = time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now)) + f'.{int(now%1*1e6):06}Z'
     csv.writer(row).writerow((slide_id, verb, status, ' '.join(str(reason).split()), when))
-    with open(self.root/_own_log(os.getpid()), 'ab') as f: f.write(row.getvalue().encode())
+    with open(self.root/self.own_log, 'ab') as f: f.write(row.getvalue().encode())
+
+@patch(as_prop=True)
+def own_log(self:Run)->str:
+    "The name of this process's log; one that works for another writes into that one's"
+    return vars(self).get('log_name') or _own_log(os.getpid())
+
+@patch
+def __getstate__(self:Run): return vars(self) | dict(log_name=self.own_log)
+
+@patch
+def note_first(self:Run,
+    row,      # of the manifest
+    verb:str, # as in the log
+    note:str, # a warning
+):
+    "Log a warning before the file that it is about gets its name, so that no kill between the two can lose it"
+    if note: self.log(row.slide_id, verb, 'noted', _without_path(note, row))
+
+def _without_path(reason, row):
+    "Tables are passed on, and folders hold names of people: they name a slide by its id"
+    path = str(getattr(row, 'path', '')) or row.slide_id
+    return reason.replace(path, row.slide_id).replace(os.path.abspath(path), row.slide_id)
 
 # %% ../nbs/00b_run.ipynb #a9dfced9
 @patch
 def read_log(self:Run)->dict:  # (slide_id, verb) → (status, reason)
     "What became of each slide; a finished slide that was skipped later is `done`"
-    return {k: v[:2] for k,v in _merged([*_part_logs(self), self.table('log')]).items()}
+    return {k: v[:2] for k,v in _merged([*_part_logs(self), self.table('log')])[0].items()}
 
 def _part_logs(run): return sorted(run.root.glob('.log-*.csv'))
 
@@ -415,40 +439,54 @@ def log_times(self:Run,
     verb:str,  # as in the log
 )->list:       # Unix times, ascending
     "When slides were done; versions before 0.1 did not say"
-    rows = _merged([*_part_logs(self), self.table('log')])
+    rows = _merged([*_part_logs(self), self.table('log')])[0]
     return sorted(_unix(when) for (_, v),(status,_,when) in rows.items() if v==verb and status=='done' and when)
 
 def _unix(when): return datetime.fromisoformat(when).timestamp()
 
-def _merged(paths):
-    "(slide_id, verb) → (status, reason, time) of several files, by time; rows of older versions have none"
-    rows, res = [], {}
+def _rows_of(paths):
+    "(slide_id, verb, status, reason, time) of several logs; rows of older versions have no time"
+    rows = []
     for p in paths:
         try: text = p.read_text(encoding='utf-8', errors='replace')
         except FileNotFoundError: continue    # merged by another process meanwhile: `log.csv` comes last
         rows += [r+['']*(5-len(r)) for r in csv.reader(io.StringIO(text, newline='')) if len(r) in (4, 5)]
-    for slide_id,verb,status,reason,when in sorted(rows, key=lambda r: r[4]):
-        if status in ('status', 'running'): continue
-        if status=='skipped' and res.get((slide_id, verb), ('',))[0]=='done': continue
-        res[slide_id, verb] = status, reason, when
-    # what is there without a row was finished by a process that was killed before it could say so
-    return {k: ('done' if s=='skipped' and not why else s, why, when) for k,(s,why,when) in res.items()}
+    return [r for r in rows if r[2]!='status']   # the header
+
+def _merged(paths):
+    "(slide_id, verb) → (status, reason, time) of several files, by time; and warnings on files that may be there"
+    res, noted = {}, {}
+    for slide_id,verb,status,reason,when in sorted(_rows_of(paths), key=lambda r: r[4]):
+        key = slide_id, verb
+        if status=='running': continue
+        if status=='noted':
+            noted[key] = status, reason, when
+            continue
+        said = noted.pop(key, None) if status!='skipped' or not reason else None
+        if status=='skipped' and not reason:   # it is there: finished now, or by a process that was killed before it said so
+            if said is None and res.get(key, ('',))[0]=='done': continue
+            status, reason = 'done', said[1] if said else ''
+        elif status=='skipped' and res.get(key, ('',))[0]=='done': continue
+        res[key] = status, reason, when
+    return res, noted
 
 # %% ../nbs/00b_run.ipynb #3a608e30
 @patch
 def tidy_log(self:Run):
     "Merge what this process has logged, and what processes left that have ended, into `log.csv`"
-    path, own = self.table('log'), self.root/_own_log(os.getpid())
+    path, own = self.table('log'), self.root/self.own_log
     with locked(path):
-        parts = [p for p in _part_logs(self) if p==own or _is_old(p)]
-        rows = _merged([*parts, path])
-        if rows:
+        parts = [p for p in _part_logs(self) if p==own or _is_over(p)]
+        rows, noted = _merged([*parts, path])
+        if rows or noted:
             with atomic(path) as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
-                csv.writer(f).writerows([_log_header, *(k+v for k,v in rows.items())])
+                csv.writer(f).writerows([_log_header, *(k+v for o in (rows, noted) for k,v in o.items())])
         for p in parts: p.unlink(missing_ok=True)
 
-def _is_old(path, seconds=600):
-    "Whether nobody has written to a log for a while; a process that is alive then begins a new one"
+def _is_over(path, seconds=600):
+    "Whether the process of a log has ended, or has not written to it for a while; if it is alive, it begins a new one"
+    pid, last = path.stem.split('-')[-2:]
+    if last.startswith(_machine()) and not is_running(int(pid)): return True
     try: return time.time()-path.stat().st_mtime > seconds
     except FileNotFoundError: return False
 
@@ -488,10 +526,11 @@ def at_work(run,
 ):
     "Tell other processes that this one works on a step; its log is merged at the end"
     _keep_command(run, step)
+    run.logged_until = _latest(run)
     run.log('', step, 'running', slides)
     began, own = time.time(), dict(step=step, slides=slides, within=0)
     _steps.append(own)
-    path, ended = run.root/_own_log(os.getpid()), threading.Event()
+    path, ended = run.root/run.own_log, threading.Event()
     def beat():
         while not ended.wait(seconds):
             try: os.utime(path)
@@ -507,6 +546,12 @@ def at_work(run,
         if _steps:   # that this one is a part of
             _steps[-1]['within'] += took
             run.log('', _steps[-1]['step'], 'running', _steps[-1]['slides'])
+
+def _latest(run, step=1e-6):
+    "Just after the latest row of the log, whatever the clock says"
+    times = [r[4] for r in _rows_of([*_part_logs(run), run.table('log')]) if r[4]]
+    try: return max(map(_unix, times), default=0)+step
+    except ValueError: return 0.
 
 _steps = []  # that this process is at; `within`: seconds that it spent on steps that are a part of this one
 
@@ -537,7 +582,7 @@ def _worker(path, silent=180):
     if at is None: return None
     _, step, _, slides, since = rows[at]
     alive = time.time()-touched<silent and (host!=_host() or is_running(int(pid)))
-    done = sum(r[1]==step for r in rows[at:])-1
+    done = sum(r[1]==step and r[2]!='noted' for r in rows[at:])-1
     return dict(step=step, slides=int(slides), host=host, pid=int(pid), since=_unix(since), alive=alive, done=done)
 
 # %% ../nbs/00b_run.ipynb #46a297f3
@@ -582,11 +627,6 @@ def _tell_stale(verb, reasons, n, most=10):
     if n==1: return
     for reason in reasons[:most]: logger.warning(f'{verb} refused: {reason}')
     if len(reasons)>most: logger.warning(f'{verb} refused: {len(reasons)-most} more that are out of date, see log.csv')
-
-def _without_path(reason, row):
-    "Tables are passed on, and folders hold names of people: they name a slide by its id"
-    path = str(getattr(row, 'path', '')) or row.slide_id
-    return reason.replace(path, row.slide_id).replace(os.path.abspath(path), row.slide_id)
 
 def _attempt(fn, row):
     try: res = fn(row)

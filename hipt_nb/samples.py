@@ -17,9 +17,9 @@ from functools import lru_cache, partial
 import numpy as np, torch
 from torch import nn, Tensor
 from fastcore.basics import patch
-from .core import HIPTError, logger, params_hash, prefetch
+from .core import DamagedError, HIPTError, logger, params_hash, prefetch
 from .tiling import read_tiles
-from .features import any_in_squares, check_alike, open_tokens, read_features
+from .features import any_in_squares, check_alike, check_finite, open_tokens, read_features
 from .vit import GridTokens
 from .views import uniforms
 from .grids import join_window, lattice_places
@@ -254,6 +254,17 @@ def _squares(masks, side):
     seen = [any_in_squares(m, side[0]) if side[0]==side[1] else m.any((1, 2), keepdims=True) for m in masks]
     return [(i, *map(int, at)) for i,s in enumerate(seen) for at in np.argwhere(s)]
 
+# %% ../nbs/10_samples.ipynb #fa8b503c
+def _readable(paths):
+    "Path → features without their patch tokens, of the files that can be read; the others are named"
+    res, bad = {}, []
+    for path in map(str, paths):
+        try: res[path] = read_features(path, patches=False)
+        except DamagedError as e: bad.append(e)
+    if bad and not res: raise bad[0]
+    if bad: logger.warning(f'note: {len(bad)} of {len(paths)} slides are left out of the training: {bad[0]}')
+    return res
+
 # %% ../nbs/10_samples.ipynb #a9479876
 class GridSource(SampleSource):
     "The regions of a cohort, or their squares, as grids of features"
@@ -272,8 +283,9 @@ class GridSource(SampleSource):
         if not len(features):
             raise HIPTError("no features files to train on: make some with 'hipt embed', or 'hipt import --from "
                             "FOLDER'")
-        self.paths,self.level = list(map(str, features)),level
-        feats = [read_features(p, patches=False) for p in self.paths]
+        feats,self.level = _readable(features),level
+        self.paths = [*feats]
+        feats = [*feats.values()]
         check_alike(feats)
         self.made_by = feats[0].made_by
         self.ids = [f.slide_id for f in feats]
@@ -314,6 +326,7 @@ def one(self:GridSource,
     except Exception:
         self.open.forget(path)
         raise
+    check_finite(path, x)
     both = np.concatenate([x, self.masks[i][at][...,None]], -1, dtype=x.dtype)
     return np.pad(both, ((0, h-x.shape[0]), (0, w-x.shape[1]), (0, 0)))
 
@@ -355,6 +368,7 @@ def region(self:GridSource,
         except Exception:
             self.open.forget(self.paths[i])
             raise
+        check_finite(self.paths[i], x)
         return np.concatenate([x, self.masks[i][m][...,None]], -1, dtype=x.dtype)
     return self.cache((i, int(m)), read)
 

@@ -6,15 +6,16 @@ Docs: https://hipt-nb.github.io/hipt_nb/scores.html.md"""
 
 # %% auto #0
 __all__ = ['trained_models', 'model_predictions', 'same_classes', 'same_labels', 'at_training_prior', 'baseline_of',
-           'shared_baselines', 'patch_means', 'metrics_of', 'comparisons', 'leak_notes', 'draw_model', 'model_gap',
-           'fold_sharpness', 'minimum_table', 'slug', 'read_scores', 'write_decisions', 'by_manifest', 'evaluate_run']
+           'shared_baselines', 'patch_means', 'metrics_of', 'comparisons', 'leak_notes', 'left_out_notes', 'draw_model',
+           'model_gap', 'fold_sharpness', 'minimum_table', 'slug', 'read_scores', 'write_decisions', 'by_manifest',
+           'evaluate_run']
 
 # %% ../nbs/12f_scores.ipynb #92456fd5
 import numpy as np, pandas as pd
-from .core import HIPTError, logger, params_hash, read_table, renamed, save_figure, write_csv
+from .core import HIPTError, logger, params_hash, read_table, renamed, save_figure, some_names, write_csv
 from .run import Run
-from .features import below, by_patient, label_classes, load_bags, mean_bag, sample_patches
-from .evaluate import check_folds
+from .features import below, by_patient, label_classes, load_usable, mean_bag, sample_patches
+from .evaluate import check_folds, without
 from .comparison import METRICS, compare, draw_folds, score_table
 from .metrics import classes_of, draw_confusion, draw_roc, kind_of, likeliest, pool_patients
 from .outcomes import OUTCOMES, draw_outcomes, outcome_metrics
@@ -93,10 +94,10 @@ def baseline_of(
     "The mean-of-patches baseline on the encoder and the training slides of a trained model; of classes at their prior"
     if not _has_baseline(trained): return None
     manifest, name = labelled(trained.trained_on(manifest)), trained.encoder_name or trained.name
-    bags = load_bags(run, manifest, name, bags='patch')
+    bags, gone = load_usable(run, manifest, name, 'patch', bool(trained.classes))
     same_labels(trained, bags)
     bags = [mean_bag(b) for b in bags]
-    folds = match_splits(trained.splits, manifest)[0]
+    folds = without(match_splits(trained.splits, manifest)[0], gone)
     if trained.kind in OUTCOMES:
         if trained.pooled: folds = patient_splits(folds, bags)
         bags = by_patient(bags) if trained.pooled else bags
@@ -123,7 +124,7 @@ def patch_means(
     encoder_name:str,  # folder below `features/`
 )->list:               # of `Bag`, one token each
     "The mean patch token of every slide, read slide by slide"
-    return [mean_bag(b) for b in load_bags(run, manifest, encoder_name, bags='patch')]
+    return [mean_bag(b) for b in load_usable(run, manifest, encoder_name, 'patch')[0]]
 
 # %% ../nbs/12f_scores.ipynb #a14fe660
 def metrics_of(
@@ -138,6 +139,7 @@ def metrics_of(
 # %% ../nbs/12f_scores.ipynb #2c94ca20
 def comparisons(
     models:dict,  # name → predictions, the trained models first
+    beside=(),    # those of them that may miss slides, whose features can no longer be used
 ):                # DataFrame: model, against, metric, difference, low, high, patients, note
     "Every pair of models that was tested on the same slides"
     rows, names = [], list(models)
@@ -145,11 +147,16 @@ def comparisons(
         metric = _main_metric(models[a])
         for b in names[i+1:]:
             if kind_of(models[a])!=kind_of(models[b]): continue
-            try: est = compare(models[a], models[b], metric)
+            pair = _on_common(models[a], models[b]) if b in beside else (models[a], models[b])
+            try: est = compare(*pair, metric)
             except HIPTError: continue   # trained on other folds, or for something else
             rows.append(dict(model=a, against=b, metric=metric.name, difference=est.value, low=est.low, high=est.high,
                              patients=est.n, note=est.note))
     return pd.DataFrame(rows, columns=['model','against','metric','difference','low','high','patients','note'])
+
+def _on_common(a, b):
+    "Predictions of a model on the slides of another, if it has all of them"
+    return (a[a.slide_id.isin(b.slide_id)] if {*b.slide_id} < {*a.slide_id} else a), b
 
 def _main_metric(predictions):
     "By which models are compared and drawn"
@@ -166,6 +173,14 @@ def leak_notes(
     note = lambda t: check_folds([known(f) for f in t.folds], patient_of, allow_leakage=True)
     notes = {name: note(t) for name,t in models.items()}
     return {name: line for name,line in notes.items() if not line.startswith('0 of')}
+
+def left_out_notes(
+    models:dict,   # name → `Trained`
+)->dict:           # name → one line, for each model that was trained without some slides
+    "Slides that a training had to leave out, since their features could not be used"
+    gone = {name: t.left_out for name,t in models.items()}
+    return {name: f"without {len(s)} slide{'s'*(len(s)>1)}, whose features could not be used ({some_names(s)})"
+            for name,s in gone.items() if s}
 
 # %% ../nbs/12f_scores.ipynb #5d3936d9
 def draw_model(
@@ -234,8 +249,8 @@ def minimum_table(
     gap = _of_all_folds(model_gap(trained, epochs), epochs)
     if not sharp: return gap
     by_id = _training_bags(run, manifest, trained)
-    rows = [dict(fold=c['fold']) | fold_sharpness(m, make_task(c['task']), [by_id[s] for s in c['split']['train']], rho)
-            for m,c in models]
+    train = lambda c: [by_id[s] for s in c['split']['train'] if s in by_id]
+    rows = [dict(fold=c['fold']) | fold_sharpness(m, make_task(c['task']), train(c), rho) for m,c in models]
     t = pd.DataFrame(rows).rename(columns=dict(loss='asked_loss'))
     t = pd.concat([t, pd.DataFrame([dict(fold='mean') | t[['random','worst']].mean().to_dict()])], ignore_index=True)
     return gap.merge(t.assign(rho=rho), on='fold')
@@ -248,7 +263,7 @@ def _of_all_folds(gap, epochs):
 
 def _training_bags(run, manifest, trained):
     name = trained.encoder_name or trained.name
-    bags = load_bags(run, trained.trained_on(manifest), name, bags=trained.bag_kind)
+    bags, _ = load_usable(run, trained.trained_on(manifest), name, trained.bag_kind)
     same_labels(trained, bags)
     return {b.slide_id: b for b in (by_patient(bags) if trained.pooled else bags)}
 
@@ -418,9 +433,9 @@ def evaluate_run(
               for name,p in models.items()}
     counts = {name: _slides_of(p, who[name], manifest) for name,p in models.items()}
     times = _horizons(models, who, times)
-    table = _score(scored, leak_notes(manifest, who), times, units, counts)
+    table = _score(scored, leak_notes(manifest, who), left_out_notes(who), times, units, counts)
     write_csv(run.table('evaluation'), table)
-    write_csv(out/'comparisons.csv', comparisons(scored))
+    write_csv(out/'comparisons.csv', comparisons(scored, [*baselines, *beside]))
     chosen = [used.assign(model=name) for name,(_,used) in found.items() if len(used)]
     if chosen: write_csv(out/'validation.csv', pd.concat(chosen)[['model', *chosen[0].columns.drop('model')]])
     write_decisions(models, manifest, out, by, times)
@@ -428,12 +443,12 @@ def evaluate_run(
     _write_models(models, _plots(models, who), out)
     return table
 
-def _score(models, leaks, times, units, counts):
-    "One table of all metrics; a leak is noted at every metric of its model and of the baseline on the same folds"
+def _score(models, leaks, left, times, units, counts):
+    "One table of all metrics; leaks and left-out slides are noted at every metric of their model and its baseline"
     tables = [score_table({name: p}, metrics_of(p, times.get(name))) for name,p in models.items()]
     table = pd.concat(tables, ignore_index=True)
     table['slides'], table['unit'] = table.model.map(counts), table.model.map(units)
-    notes = [[r.note, leaks.get(r.model, ''), _below_chance(r)] for r in table.itertuples()]
+    notes = [[r.note, leaks.get(r.model, ''), left.get(r.model, ''), _below_chance(r)] for r in table.itertuples()]
     return table.assign(note=['; '.join(filter(None, n)) for n in notes])
 
 def _below_chance(row):

@@ -11,7 +11,7 @@ __all__ = ['fold_table', 'read_splits', 'write_splits', 'match_splits', 'with_sp
 import re
 from pathlib import Path
 import pandas as pd
-from .core import HIPTError, read_table, write_csv
+from .core import HIPTError, read_table, some_names, write_csv
 from .cohort import check_filled, slide_id_of, split_column
 from .evaluate import check_folds, label_problems, listed, patient_folds, slides_in
 from .outcomes import OUTCOMES
@@ -53,7 +53,7 @@ def _folds_of_table(table, path):
         wrong = table.slide_id[~side.isin(['train','val','test','','nan'])]
         if len(wrong):
             raise HIPTError(f"column fold_{k} of '{path}' is neither train, val nor test for slide "
-                            f"{', '.join(wrong[:5])}: fix it")
+                            f"{some_names(wrong, 5)}: fix it")
     return [{s: table.slide_id[side==s].tolist() for s in ('train','val','test')} for side in folds]
 
 # %% ../nbs/08c_splits.ipynb #fa252d3e
@@ -114,8 +114,8 @@ def match_splits(
         raise HIPTError(f"{'; '.join(empty)}: the splits name other slides than the manifest, "
                         f"such as {listed(lost[:3])} (the manifest has {listed(df.slide_id[:3])})")
     notes = []
-    if lost: notes.append(f'{len(lost)} of {len(named)} ids of the splits are not in the manifest ({_first(lost)})')
-    if unused: notes.append(f'{len(unused)} slides of the manifest are in no split ({_first(unused)})')
+    if lost: notes.append(f'{len(lost)} of {len(named)} ids of the splits are not in the manifest ({some_names(lost, 5)})')
+    if unused: notes.append(f'{len(unused)} slides of the manifest are in no split ({some_names(unused, 5)})')
     return res, '; '.join(notes)
 
 def _finder(df):
@@ -123,8 +123,6 @@ def _finder(df):
     slides = {s: [s] for s in df.slide_id}
     patients = df.groupby('patient').slide_id.apply(list).to_dict()
     return lambda i: slides.get(i) or slides.get(slide_id_of(i)) or patients.get(i) or []
-
-def _first(items, n=5): return ', '.join(items[:n])+(' ...' if len(items)>n else '')
 
 # %% ../nbs/08c_splits.ipynb #f88760c6
 def with_split_labels(

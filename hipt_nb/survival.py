@@ -12,7 +12,7 @@ __all__ = ['C_INDEX', 'survival_problems', 'survival_folds', 'survival_table', '
 # %% ../nbs/08b_survival.ipynb #06db08e2
 import numpy as np, pandas as pd
 from functools import partial
-from .core import HIPTError, quiet_imports, renamed
+from .core import HIPTError, logger, quiet_imports, renamed
 from .comparison import Metric, fold_score
 from .evaluate import listed, patient_folds
 from .intervals import pair_rate
@@ -22,13 +22,15 @@ from .metrics import class_auc, pool_patients
 def survival_problems(
     df,             # a table with `slide_id`, `patient`, `time`, `event`
     n_folds:int=5,  # each needs a patient with the event
+    val=True,       # a validation set is wanted too
 )->list:            # one line each
     "Everything that prevents survival folds by patient"
     absent = [c for c in ('slide_id','patient','time','event') if c not in df]
     if absent: return [f"the table has no column {', '.join(absent)}"]
     time, event = (pd.to_numeric(df[c], errors='coerce') for c in ('time','event'))
     n_events = df.patient[event==1].nunique()
-    return _bad_rows(df, time, event) + _different(df.assign(time=time, event=event)) + _few_events(n_events, n_folds)
+    return (_bad_rows(df, time, event) + _different(df.assign(time=time, event=event))
+            + _few_events(n_events, n_folds, val))
 
 def _bad_rows(df, time, event):
     rows = {'no time': df.time.isna(),
@@ -42,9 +44,13 @@ def _different(df):
     patients = sorted(map(str, values.index[values>1]))
     return [f"patient {listed(patients)} has slides with different times or events"] if patients else []
 
-def _few_events(n, n_folds):
+def _too_few(n, n_folds, val=True): return n<n_folds or (val and n-(-(-n//n_folds))<2)
+
+def _few_events(n, n_folds, val):
     if n==0: return ["no patient had the event, all are censored: check that the column event has 1 for an event"]
-    return [f"{n} patient{'s'*(n!=1)} had the event, too few for {n_folds} folds"] if n<n_folds else []
+    if not _too_few(n, n_folds, val): return []
+    what = f"{n_folds} folds{' with a validation set' if n>=n_folds else ''}"
+    return [f"{n} patient{'s'*(n!=1)} had the event, too few for {what}"]
 
 # %% ../nbs/08b_survival.ipynb #b628d582
 def survival_folds(
@@ -53,17 +59,27 @@ def survival_folds(
     **kwargs,       # to `patient_folds`: `val_fraction`, `seed` ...
 )->list:            # of `{'train':[...], 'val':[...], 'test':[...]}`, slide ids
     "Folds by patient, stratified by event"
-    problems = survival_problems(df, n_folds)
+    problems = survival_problems(df, n_folds, kwargs.get('val_fraction', 1)>0)
     if problems:
         raise HIPTError(f"cannot make survival folds: {'; '.join(problems)}. Fix the manifest, or use fewer folds")
-    label = np.where(pd.to_numeric(df.event)==1, 'event', 'censored')
-    df = df.assign(label=label).sort_values('slide_id', kind='stable')
+    df = df.assign(label=_strata(df, n_folds)).sort_values('slide_id', kind='stable')
     first = df.drop_duplicates('patient')
     slides = df.groupby('patient').slide_id.apply(list)
     first_of = dict(zip(first.slide_id, first.patient))
     all_slides = lambda ids: sorted(s for i in ids for s in slides[first_of[i]])
     folds = patient_folds(first, n_folds, **kwargs)
     return [{side: all_slides(ids) for side,ids in f.items()} for f in folds]
+
+def _strata(df, n_folds):
+    "Event or censored; where hardly anybody is censored, short or long follow-up"
+    event = pd.to_numeric(df.event)==1
+    censored = df.patient[~event].nunique()
+    if not _too_few(censored, n_folds): return np.where(event, 'event', 'censored')
+    logger.info(f"note: {censored} patient{'s'*(censored!=1)} censored, too few for every fold: folds are stratified by "
+                "length of follow-up, not by event")
+    first = df.drop_duplicates('patient')
+    short = first.patient[pd.to_numeric(first.time).rank(method='first')<=len(first)//2]
+    return np.where(df.patient.isin(short), 'short', 'long')
 
 # %% ../nbs/08b_survival.ipynb #7749b4de
 def survival_table(

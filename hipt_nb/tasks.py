@@ -7,7 +7,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/tasks.html.md"""
 # %% auto #0
 __all__ = ['LEAST_PAIRS', 'TASKS', 'Classify', 'draw_shares', 'Regress', 'grade_loss', 'grade_probabilities', 'Ordinal',
            'MultiLabel', 'survival_bins', 'bin_of', 'hazard_loss', 'Hazards', 'cox_loss', 'Cox', 'risk_table',
-           'bag_problems', 'too_few_pairs', 'too_few', 'make_task', 'task_of', 'knows']
+           'bag_problems', 'too_few_pairs', 'too_few', 'make_task', 'check_task', 'task_of', 'knows']
 
 # %% ../nbs/12b_tasks.ipynb #fa041bad
 import warnings
@@ -403,8 +403,17 @@ def make_task(
     if isinstance(what, dict):
         settings = {k: v for k,v in what.items() if k not in ('kind','metric')}
         what = what['kind']
-    if what not in TASKS: raise HIPTError(f"unknown task '{what}': use {', '.join(TASKS)}")
+    check_task(what)
     return TASKS[what](**settings)
+
+def check_task(
+    name:str,  # what was asked for
+):
+    "Refuse a task that is not one of `TASKS`"
+    if name in TASKS: return
+    survival = [k for k,task in TASKS.items() if issubclass(task, (Hazards, Cox))]
+    others = ', '.join(k for k in TASKS if k not in survival)
+    raise HIPTError(f"unknown task '{name}': use {others}, or for survival {' or '.join(survival)}")
 
 # %% ../nbs/12b_tasks.ipynb #bbdb6b56
 def task_of(

@@ -187,7 +187,7 @@ def labels_of(
     if column not in clinical:
         some = [c for c in clinical if 1<clinical[c].nunique()<=50 and c!='patient']
         raise HIPTError(f"the clinical table has no column '{column}': columns with several values are "
-                        f"{', '.join(some[:20])}")
+                        f"{some_names(some, 20)}")
     values = set(clinical[column].dropna())
     if lost := [v for v in classes or () if v not in values]:
         raise HIPTError(f"nobody has '{lost[0]}' in column {column}, which holds {some_names(sorted(values))}")

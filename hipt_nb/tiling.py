@@ -9,7 +9,7 @@ __all__ = ['BLUR', 'grid_starts', 'patch_corners_of', 'Tiles', 'Tiling', 'usual_
            'iter_regions', 'write_tiles', 'read_tiles', 'open_row', 'tile_cohort', 'tile_table', 'with_regions']
 
 # %% ../nbs/04_tiling.ipynb #ded2f2db
-import hashlib
+import hashlib, re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -389,6 +389,8 @@ def _check_tiles(t):
     counts = [t.params.get(k) or 0 for k in ('min_tissue', 'min_region', 'kept', 'unreadable')]
     if not all(isinstance(v, (int,float)) for v in counts): raise ValueError(f'parameters {counts}')
     if not isinstance(t.made_by, dict) or not isinstance(t.slide_id, str): raise ValueError('made from nothing')
+    slide = t.made_by.get('slide')
+    if slide and not re.fullmatch(r'\d+-[0-9a-f]{16}', str(slide)): raise ValueError(f'made from {slide!r}')
     if {t.region_size//t.patch_size} != {*t.tissue.shape[1:]}: raise ValueError('the grid does not fit its patches')
 
 # %% ../nbs/04_tiling.ipynb #b1a496c9
@@ -498,11 +500,12 @@ def _tile_row(run, tiling, slide_mpp, previews, redo, row):
         _check_recorded(run, tiling)
         write_geojson(path.with_suffix('.geojson'), tissue, slide)
         if previews: _write_jpeg(path.with_suffix('.jpg'), preview(_picture(slide, view), tiles, tissue))
+        notes = [_mpp_note(slide), _unreadable(tiles), *_spoilt(tiles), *_mask_notes(own, tissue),
+                 *_tissue_notes(tissue, path), '' if len(tiles) else _why_empty(tiles, path)]
+        note = '; '.join(filter(None, notes))
+        run.note_first(row, 'tile', note)
         write_tiles(path, tiles)
-    notes = [_mpp_note(slide), _unreadable(tiles), *_spoilt(tiles), *_mask_notes(own, tissue),
-             *_tissue_notes(tissue, path)]
-    if not len(tiles): notes.append(_why_empty(tiles, path))
-    return 'done', '; '.join(filter(None, notes))
+    return 'done', note
 
 def _as_it_was(slide_id, tiles, tiling):
     "A tiled slide whose copy is gone is compared by its settings alone"

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .core import HIPTError, atomic, logger, pick_device, quick_hash, read_table, renamed, write_csv
-from .core import some_names
+from .core import DamagedError, some_names
 from .cohort import map_paths, read_events, read_manifest
 from .run import Run, at_work, each_slide
 from .tiling import read_tiles
-from .features import by_patient, check_kind, describe_bags, differences, has_regions, label_classes, load_bags
-from .evaluate import slides_in
+from .features import by_patient, check_kind, describe_bags, differences, first_readable, has_regions
+from .features import label_classes, load_bags, load_usable
+from .evaluate import slides_in, without
 from .metrics import decided, kind_of, prediction_table, read_predictions
 from .outcomes import OUTCOMES
 from .outcome_folds import label_texts
@@ -29,7 +30,7 @@ from .calibration import learn_decision, with_decisions
 from .embed import get_model, model_name
 from .slide_models import BagModel, misfit
 from .baselines import model_class
-from .tasks import TASKS, knows, make_task, task_of
+from .tasks import check_task, knows, make_task, task_of
 from .training import Training, logits_of, most_patches
 from .finetune import cross_validate, load_slide_model, read_config
 
@@ -359,7 +360,7 @@ def name_columns(
     event='event',      # column with 1 for an event and 0 for a censored patient
 ):                      # the manifest with the task's columns under their usual names, and without those of other tasks
     "Find the labels, whatever their columns are called"
-    if task not in TASKS: raise HIPTError(f"unknown task '{task}': use {', '.join(TASKS)}")
+    check_task(task)
     wanted = task_columns(task, label, time, event)
     absent = [c for c in wanted.values() if c.lower() not in manifest]
     if absent:
@@ -523,8 +524,12 @@ def slide_files(
     slide_ids,  # which slides
 )->dict:        # slide id → quick hash of the file that was tiled; tiles of older versions do not know it
     "Which files the slides of a run are"
-    known = {s: read_tiles(run.tiles(s)).made_by.get('slide') for s in slide_ids if run.tiles(s).exists()}
+    known = {s: _tiled_file(run.tiles(s)) for s in slide_ids}
     return {s: h for s,h in known.items() if h}
+
+def _tiled_file(path):
+    try: return read_tiles(path).made_by.get('slide') if path.exists() else None
+    except DamagedError: return None
 
 # %% ../nbs/12e_trained.ipynb #9cf2d699
 def train_cohort(
@@ -551,7 +556,8 @@ def train_cohort(
     t = Training(tune_level2=level2=='tuned', **training)
     some = manifest[manifest.slide_id.isin(slides_in(folds))]
     kind, unusual = _kinds(run, some, encoder_name, t, level2, bags)
-    bags = load_bags(run, some, encoder_name, bags=kind)
+    bags, gone = load_usable(run, some, encoder_name, kind, classes=task=='classify')
+    folds = without(folds, gone)
     top = _level2_of(run, encoder_name, pyramid, bags[0].made_by) if level2!='none' else None
     classes = class_order(label_classes(bags), positive) if task=='classify' else None
     usual, former = (default_name(encoder_name, t.model, level2, task, c, pool, unusual, unusual_positive(classes))
@@ -562,13 +568,14 @@ def train_cohort(
     with at_work(run, f'train/{out.relative_to(run.slide_model("x").parent)}'):
         cross_validate(bags, folds, out, task, top, device, pool, workers, columns, share, **asdict(t))
     _keep_slides(run, out, bags)
+    if gone: _keep_left_out(run, out, some, gone)
     if options is not None: _keep_command(out, manifest, options)
     return Trained(out)
 
 def _kinds(run, manifest, encoder_name, t, level2, bags):
     "Which bags are to be read, and the same if they are not the usual ones for these features"
     paths = [p for s in manifest.slide_id if (p := run.features(encoder_name, s)).exists()]
-    regions = not paths or has_regions(paths[0])
+    regions = not paths or first_readable(paths, has_regions)
     kind = bags_for(t.model, level2, bags, regions, encoder_name)
     if kind!='patch' and t.max_patches is not None:
         raise HIPTError(f"--max-patches {t.max_patches} is for bags of patches, and model '{t.model}' reads bags of "
@@ -586,6 +593,14 @@ def _keep_slides(run, out, bags):
     files = slide_files(run, [b.slide_id for b in bags])
     rows = [dict(slide_id=b.slide_id, patient=b.patient, quick_hash=files.get(b.slide_id, '')) for b in bags]
     write_csv(out/'slides.csv', pd.DataFrame(rows))
+
+def _keep_left_out(run, out, manifest, gone):
+    "Slides that should have been trained on, in the model's folder and in the log"
+    said = {s: why.replace(f'{run.root}{os.sep}', '') for s,why in gone.items()}
+    rows = [dict(slide_id=r.slide_id, patient=r.patient, reason=said[r.slide_id])
+            for r in manifest.itertuples() if r.slide_id in gone]
+    write_csv(out/'left_out.csv', pd.DataFrame(rows))
+    for r in rows: run.log(r['slide_id'], f'train/{out.name}', 'failed', r['reason'])
 
 def _level2_of(run, encoder_name, pyramid, made_by):
     "Level 2 of the pyramid that made the features"
@@ -644,6 +659,14 @@ def trained_on(self:Trained,
     used = slides_in(self.folds)
     return manifest[manifest.slide_id.isin(used) | manifest.patient.isin(used)]  # pooled, folds are of patients
 
+# %% ../nbs/12e_trained.ipynb #4ca173ee
+@patch(as_prop=True)
+def left_out(self:Trained)->list:
+    "Ids of slides that were to be trained on, and had features that could not be used"
+    path = self.folder/'left_out.csv'
+    if not path.exists(): return []
+    return read_table(path, "run 'hipt train' again", ['slide_id']).slide_id.tolist()
+
 # %% ../nbs/12e_trained.ipynb #5aa0c6ab
 def predict_cohort(
     run,               # the `Run` that holds the features
@@ -656,7 +679,7 @@ def predict_cohort(
     model = trained if isinstance(trained, Trained) else run.trained(trained and str(trained), encoder_name)
     files = slide_files(run, manifest.slide_id)
     _same_slides(run, manifest, files)
-    bags = load_bags(run, model.named(manifest), encoder_name, bags=model.bag_kind)
+    bags, _ = load_usable(run, model.named(manifest), encoder_name, model.bag_kind)
     return model.predict(bags, device, files)
 
 def predict_share(
@@ -674,7 +697,7 @@ def predict_share(
     def one(row):
         mine = manifest[manifest.slide_id==row.slide_id]
         _same_slides(run, mine, files)
-        found = load_bags(run, model.named(mine), encoder_name, bags=model.bag_kind)
+        found, _ = load_usable(run, model.named(mine), encoder_name, model.bag_kind)
         model.check(found)
         bags.extend(found)
         return 'done'
@@ -687,7 +710,7 @@ def _same_slides(run, manifest, files):
     others = [s for s,p in paths.items() if s in files and p.is_file() and quick_hash(p)!=files[s]]
     if others:
         raise HIPTError(f"{len(others)} slides of the manifest are other files than those that '{run.root}' tiled "
-                        f"under the same id ({', '.join(others[:10])}): "
+                        f"under the same id ({some_names(others)}): "
                         "give them ids of their own, or a run of their own with --out")
 
 # %% ../nbs/12e_trained.ipynb #a756eea2

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np, pandas as pd, torch
 from torch import nn, Tensor
 from torch.utils.checkpoint import checkpoint
-from .core import HIPTError, pick_device, prefetch, quiet_imports, renamed, set_seed
+from .core import HIPTError, pick_device, prefetch, quiet_imports, renamed, set_seed, some_names
 with quiet_imports():
     from fastai.callback.core import Callback, CancelFitException, TrainEvalCallback
     from fastai.data.core import DataLoaders
@@ -49,7 +49,7 @@ def check_bags(
     unlabelled, lost = task.problems(have, folds)
     missing = {'have no features': [s for s in used if s not in by_id]}
     wrong = missing | _without_tissue(have) | unlabelled | _broken_features(have, finite)
-    problems = [f"{len(v)} slides {k} ({', '.join(v[:10])}{' ...' if len(v)>10 else ''})" for k,v in wrong.items() if v]
+    problems = [f"{len(v)} slides {k} ({some_names(v)})" for k,v in wrong.items() if v]
     if problems+lost:
         said = '; '.join(problems+lost)
         raise HIPTError(f"cannot train: {said}. Embed what is missing, or leave it out of the manifest")

@@ -18,7 +18,7 @@ from html import escape
 from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 from . import __version__
-from .core import HIPTError, atomic, logger, read_json, renamed, write_json
+from .core import HIPTError, atomic, logger, read_json, renamed, some_names, write_json
 from .slide import Slide
 from .tiling import read_tiles
 from .notes import CLASSES, MOST_BYTES, add_notes, agreement, check_changes, count_notes, merge_notes, read_notes
@@ -589,7 +589,7 @@ class Shown:
         "Show a region"
         there = [r['name'] for r in self.source.regions()]
         if name not in there:
-            raise HIPTError(f"there is no region '{name}' here: {', '.join(there[:10]) or 'none at all'}")
+            raise HIPTError(f"there is no region '{name}' here: {some_names(there) or 'none at all'}")
         self.source.wish = dict(region=name)
     @property
     def annotations(self):  # list of `Note`
@@ -822,9 +822,8 @@ def run_pages(
             sources[row.slide_id] = source
             listed.append(dict(slide_id=row.slide_id) | said | found)
     if gone:
-        named = ', '.join(gone[:10]) + ' …'*(len(gone)>10)
-        logger.warning(f"note: no picture of {named}, whose file is not there: their pages show where the patches are, "
-                       f"as far as slides are tiled; where it has moved, correct the path in {run.table('manifest')}")
+        logger.warning(f"note: no picture of {some_names(gone)}, whose file is not there: their pages show where the "
+                       f"patches are, as far as slides are tiled; where it has moved, correct the path in {run.table('manifest')}")
     if sources: list_viewers(out, listed, f'Slides of {run.root.resolve().name}', about, warning)
     return sources
 

@@ -1,45 +1,23 @@
 """A thousand broken inputs: every command answers in one line or does its work, whatever its files hold.
 
 A share with a fixed seed is part of every run, the rest is `pytest -m faults tests/faults`; `FAULTS_SEEDS=0:400`
-chooses which, and `FAULTS_RUN` names a folder with the run of an earlier call, for calls in pieces. A fault that was
-found becomes a small test of its own in the chapter that it concerns."""
+chooses which, `FAULTS_RUN` names a folder that keeps the whole run for the next call, for calls in pieces, and
+`FAULTS_LOG` a file that gets a line for every command: what was broken, and what it said. A fault that was found becomes
+a small test of its own in the chapter that it concerns."""
 import json
 import os
+import random
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-here = Path(__file__).resolve().parent
-root = here.parents[1]
-sys.path.insert(0, str(here))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 from mutants import mutate  # noqa: E402
-
-SECONDS, MEMORY = 90, 6*2**30
-
-
-@pytest.fixture(scope='session')
-def hipt():
-    env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'Agg', 'HF_HUB_OFFLINE': '1'}
-    server = subprocess.Popen([sys.executable, str(here/'server.py')], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              text=True, env=env)
-
-    def run(folder, *args, seconds=SECONDS, **more):
-        out, err = folder/'stdout', folder/'stderr'
-        for o in (out, err): o.write_bytes(b'')
-        call = dict(args=[str(a) for a in args], cwd=str(folder), stdout=str(out), stderr=str(err),
-                    seconds=seconds, memory=MEMORY, **more)
-        print(json.dumps(call), file=server.stdin, flush=True)
-        res = json.loads(server.stdout.readline())
-        return res['rc'], out.read_text(errors='replace')+err.read_text(errors='replace')
-
-    yield run
-    server.stdin.close()
-    server.wait()
+from whole import ALL, EMBED, ENCODER, ONE, fresh, keep  # noqa: E402
 
 
 # ---- whole inputs, made once
@@ -92,7 +70,7 @@ def work_on(small, name, seed, folder):
     return how, commands
 
 
-INTERNAL = re.compile('(Key|Type|Attribute|Index|Name|ZeroDivision|Overflow|Assertion|Recursion)Error: ')
+INTERNAL = re.compile(r'\b[A-Za-z]+(Error|Exception): ')
 
 
 def log_of(folder):
@@ -102,15 +80,26 @@ def log_of(folder):
 
 def judge(hipt, folder, how, commands):
     "No traceback, no signal, no hang, one line on what is wrong; and nothing outside the folder"
-    beside = sorted(p.name for p in folder.parent.iterdir())
+    before, faults = _around(folder), []
     for args in commands:
         rc, text = hipt(folder, *args)
-        said = f'{how}: hipt {" ".join(map(str, args))} -> {rc}\n{text[-3000:]}'
-        assert rc in (0, 1, 2), said
-        assert 'Traceback' not in text and 'unexpected' not in text, said
-        if rc==1: assert 'hipt: ' in text, said
-        assert not INTERNAL.search(text+log_of(folder)), said+log_of(folder)
-    assert sorted(p.name for p in folder.parent.iterdir())==beside, f'{how}: wrote beside its folder'
+        fault = fault_of(rc, text, text+log_of(folder))
+        keep(how, args, rc, fault, text)
+        if fault: faults.append(f'{how}: {fault}: hipt {" ".join(map(str, args))} -> {rc}\n{text[-3000:]}{log_of(folder)}')
+    assert not faults, '\n\n'.join(faults)
+    assert _around(folder)==before, f'{how}: wrote outside its folder'
+
+
+def fault_of(rc, text, logged):
+    "What is wrong with how a command ended; empty where nothing is"
+    return ('hang' if rc=='hang' else 'signal' if rc<0 else 'traceback' if rc not in (0, 1, 2) or 'Traceback' in text
+            else 'unforeseen' if 'unexpected' in text else 'no line' if rc==1 and 'hipt: ' not in text
+            else "a library's words" if INTERNAL.search(logged) else '')
+
+
+def _around(folder):
+    "What is beside a folder, and beside the folder that it is in"
+    return sorted(str(p) for up in (folder.parent, folder.parent.parent) for p in up.iterdir())
 
 
 def seeds(default):
@@ -121,53 +110,24 @@ def seeds(default):
 @pytest.mark.parametrize('name', SMALL)
 def test_a_share_of_broken_inputs(hipt, small, tmp_path, name):
     for seed in range(2):
-        folder = tmp_path/str(seed)
-        folder.mkdir()
+        folder = tmp_path/str(seed)/'here'
+        folder.mkdir(parents=True)
         judge(hipt, folder, *work_on(small, name, seed, folder))
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize('seed', seeds('0:60'))
 @pytest.mark.parametrize('name', SMALL)
-def test_broken_inputs(hipt, small, tmp_path, name, seed): judge(hipt, tmp_path, *work_on(small, name, seed, tmp_path))
+def test_broken_inputs(hipt, small, tmp_path, name, seed):
+    folder = tmp_path/'work'/'here'
+    folder.mkdir(parents=True)
+    judge(hipt, folder, *work_on(small, name, seed, folder))
 
 
 # ---- a whole run, in which one file is changed
 
-@pytest.fixture(scope='session')
-def finished(tmp_path_factory, hipt):
-    "Every step on eight tiny slides, and what other tools would have made of them"
-    from hipt_nb.phantom_cohort import make_cohort
-    if kept := os.environ.get('FAULTS_RUN'): return Path(kept)
-    folder = tmp_path_factory.mktemp('finished')
-    make_cohort(folder/'run'/'cohort', n_slides=8, n_patients=8, size=1024, workers=1)
-    cohort = 'run/cohort/manifest.csv', '--out', 'run'
-    few = '--samples1', 8, '--samples2', 4, '--batch-size', 4
-    for args in (('tile', *cohort, '--region-size', 512, '--blur', 'none'),
-                 ('pretrain', *cohort, '--preset', 'hipt-tiny', '--recipe', 'small', *few),
-                 ('embed', *cohort), ('train', *cohort, '--folds', 2, '--epochs', 1), ('predict', *cohort),
-                 ('evaluate', *cohort, '--no-baselines'), ('attend', *ONE), ('report', *cohort),
-                 *(('export', *cohort, '--to', tool, '--features') for tool in ('trident', 'clam', 'stamp'))):
-        rc, text = hipt(folder, *args, seconds=900)
-        assert rc==0, text
-    (folder/'splits').mkdir()
-    for k in range(2):
-        sides = [f'{i},P0{i+1+4*k}-1,P0{i+5-4*k}-1,P0{i+7-4*k}-1' for i in range(2)]
-        (folder/'splits'/f'splits_{k}.csv').write_text('\n'.join([',train,val,test', *sides, '']))
-    square = [[[100, 100], [600, 100], [600, 600], [100, 600], [100, 100]]]
-    feature = dict(type='Feature', id='00000000-0000-4000-8000-000000000001',
-                   geometry=dict(type='Polygon', coordinates=square),
-                   properties=dict(objectType='annotation', name='seen', classification=dict(name='Tumor')))
-    (folder/'run'/'notes').mkdir()
-    (folder/'run'/'notes'/'P01-1.geojson').write_text(json.dumps(dict(type='FeatureCollection', features=[feature])))
-    return folder
-
-
-ALL = 'run/manifest.csv', '--out', 'run'
-ONE = 'run/cohort/P01-1.tif', '--out', 'run'
-ENCODER = '--encoder', 'hipt-tiny'
-EMBED = 'embed', *ONE
 REPORT = 'report', *ALL
+RETILE = 'tile', *ALL, '--region-size', 512, '--blur', 'none'
 FINISHED = {  # name: (file that is changed, what is taken away first, commands)
     'tiles': ('tiles/P01-1.h5', ['features/hipt-tiny/P01-1.h5'], [EMBED, REPORT]),
     'features': ('features/hipt-tiny/P01-1.h5', [],
@@ -186,47 +146,60 @@ FINISHED = {  # name: (file that is changed, what is taken away first, commands)
     'slide model config': ('models/slide/*/config.json', [], [('evaluate', *ALL, '--no-baselines'), REPORT]),
     'slide model weights': ('models/slide/*/fold0/model.safetensors', [], [('predict', *ALL, *ENCODER)]),
     'predictions': ('models/slide/*/predictions.csv', [], [('evaluate', *ALL, '--no-baselines'), REPORT]),
-    'run.json': ('run.json', ['features/hipt-tiny/P01-1.h5'], [EMBED, ('tile', *ALL), REPORT]),
+    'run.json': ('run.json', ['features/hipt-tiny/P01-1.h5'], [EMBED, RETILE, REPORT]),
     'log': ('log.csv', [], [EMBED, REPORT]),
     'manifest of the run': ('manifest.csv', [], [('view', 'run', '--static', 'pages', *ENCODER), REPORT]),
-    'table of the report': ('evaluation/*.csv', [], [REPORT]),
-    **{tool: (f'export/{tool}/**/*.h5', [],
-              [('import', '--from', f'run/export/{tool}', '--out', 'new', '--slide-mpp', .5)])
-       for tool in ('trident', 'clam', 'stamp')},
+    'table of the report': ('evaluation/**/*.csv', [], [REPORT]),
+    'metrics': ('evaluation.csv', [], [REPORT]),
+    'tables of the run': ('[tp]*s.csv', [], [RETILE, REPORT]),
+    'log of a training': ('models/hipt-tiny-level*/log.csv', [], [REPORT]),
+    **{folder.split('/')[0]: (f'export/{folder}/**/*.h5', [],
+                              [('import', '--from', f'run/export/{folder}', '--out', 'new', '--slide-mpp', .5,
+                                '--patch-width', 256, *ENCODER)])
+       for folder in ('trident/20x_256px_0px_overlap', 'clam/features_hipt-tiny', 'stamp/hipt-tiny')},
 }
 
 
-def _copy(source, target):
-    "Small text files and whatever may be appended to are copied; the rest is linked"
-    if Path(source).suffix in ('.csv', '.json', '.geojson'): shutil.copy(source, target)
-    else: os.link(source, target)
-
-
-def work_on_run(finished, name, seed, folder):
-    "A copy of the run with one of its files changed, and the commands that read it"
+def work_on_run(finished, name, seed):
+    "The run with one of its files changed, and the commands that read it"
     pattern, gone, commands = FINISHED[name]
-    shutil.copytree(finished, folder, copy_function=_copy, dirs_exist_ok=True)
+    folder = fresh(finished)
     for p in gone: (folder/'run'/p).unlink()
     files = sorted(p for p in (folder/'run').glob(pattern) if p.is_file())
     assert files, f'{name}: the run holds no {pattern}'
-    chosen = files[seed % len(files)]
+    chosen = files[0 if seed is None else seed % len(files)]
     data = chosen.read_bytes()
     chosen.unlink()  # it may be a link
     chosen.write_bytes(data)
-    how = mutate(chosen, seed)
-    return f'{how} in {os.path.relpath(chosen, folder)}', commands
+    how = 'nothing' if seed is None else mutate(chosen, seed)
+    return folder, f'{how} in {os.path.relpath(chosen, folder)}', commands
+
+
+def one_of(commands, seed): return [random.Random(seed).choice(commands)]
 
 
 @pytest.mark.parametrize('name', FINISHED)
-def test_a_share_of_broken_files_of_a_run(hipt, finished, tmp_path, name):
-    judge(hipt, tmp_path, *work_on_run(finished, name, 1000, tmp_path))
+def test_a_share_of_broken_files_of_a_run(hipt, finished, name):
+    folder, how, commands = work_on_run(finished, name, 1000)
+    judge(hipt, folder, how, one_of(commands, 1000))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('name', FINISHED)
+def test_whole_files_of_a_run(hipt, finished, name):
+    "What the mutants are compared with: nothing is wrong where nothing is broken"
+    folder, _, commands = work_on_run(finished, name, None)
+    for args in commands:
+        rc, text = hipt(folder, *args)
+        assert rc==0, text[-3000:]
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize('seed', seeds('0:40'))
 @pytest.mark.parametrize('name', FINISHED)
-def test_broken_files_of_a_run(hipt, finished, tmp_path, name, seed):
-    judge(hipt, tmp_path, *work_on_run(finished, name, seed, tmp_path))
+def test_broken_files_of_a_run(hipt, finished, name, seed):
+    folder, how, commands = work_on_run(finished, name, seed)
+    judge(hipt, folder, how, one_of(commands, seed))
 
 
 # ---- many more, by what reads a file alone, which is far quicker than a command
@@ -257,21 +230,19 @@ READS = {  # name: what reads it
 
 @pytest.mark.faults
 @pytest.mark.parametrize('name', READS)
-def test_readers(hipt, finished, tmp_path, name):
+def test_readers(hipt, finished, name):
     faults = []
     for seed in seeds('100:160'):
-        folder = tmp_path/str(seed)
-        how, _ = work_on_run(finished, name, seed, folder)
+        folder, how, _ = work_on_run(finished, name, seed)
         rc, text = hipt(folder, python=READS[name])
         if rc not in (0, 1) or 'Traceback' in text: faults.append(f'{how}, seed {seed}: {rc}\n{text[-1500:]}')
-        shutil.rmtree(folder)
     assert not faults, '\n\n'.join(faults)
 
 
 # ---- files that cannot be written
 
 WRITES = {  # name: (what is taken away first, command)
-    'tile': (['tiles/P01-1.h5'], ('tile', *ALL, '--region-size', 512, '--blur', 'none')),
+    'tile': (['tiles/P01-1.h5'], RETILE),
     'embed': (['features/hipt-tiny/P01-1.h5'], EMBED),
     'pretrain': ([], ('pretrain', *ALL, '--preset', 'hipt-tiny-3', '--level', 1, '--recipe', 'small', '--samples1', 8,
                       '--batch-size', 4)),
@@ -285,14 +256,14 @@ WRITES = {  # name: (what is taken away first, command)
 
 @pytest.mark.faults
 @pytest.mark.parametrize('name', WRITES)
-def test_a_file_that_becomes_too_large(hipt, finished, tmp_path, name):
+def test_a_file_that_becomes_too_large(hipt, finished, name):
     "What a full disk does, by a limit of the system: one line, nothing half written, and the next call goes on"
     gone, args = WRITES[name]
-    shutil.copytree(finished, tmp_path, copy_function=_copy, dirs_exist_ok=True)
-    for p in gone: (tmp_path/'run'/p).unlink()
-    rc, text = hipt(tmp_path, *args, largest=3000)
+    folder = fresh(finished)
+    for p in gone: (folder/'run'/p).unlink()
+    rc, text = hipt(folder, *args, largest=3000)
     assert rc==1 and 'Traceback' not in text and 'unexpected' not in text, text[-3000:]
     assert [l for l in text.splitlines() if l.startswith('hipt: ') and 'cannot be written' in l], text[-3000:]
-    assert not [p for p in tmp_path.rglob('.tmp-*')]
-    rc, text = hipt(tmp_path, *args)
+    assert not [p for p in folder.rglob('.tmp-*')]
+    rc, text = hipt(folder, *args)
     assert rc==0, text[-3000:]

@@ -3,16 +3,23 @@ formula.
 
     pip install --no-deps --target FOLDER lightly
     PYTHONPATH=FOLDER python tests/golden/make_lightly.py    # writes tests/golden/lightly.json"""
-import json
+import json, random
 from pathlib import Path
 import torch
 from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss
 from lightly.loss.swav_loss import sinkhorn
+from lightly.models.utils import random_block_mask
 from dino import formula
 
 def numbers(loss, x):
     g, = torch.autograd.grad(loss, x)
     return dict(loss=loss.item(), grad_norm=g.norm().item(), grad=g.flatten()[:5].tolist())
+
+def masks(side, share):
+    "How many cells of a grid its block masks hide, and how many of these have a hidden cell below or to the right"
+    m = random_block_mask((400, side, side), 1., share, share).float()
+    joins = (m[:,1:]*m[:,:-1]).sum()+(m[:,:,1:]*m[:,:,:-1]).sum()
+    return dict(side=side, share=share, mean=m.mean().item(), beside=(joins/m.sum()).item())
 
 if __name__=='__main__':
     K, ncrops, B, temp = 40, 6, 4, .06
@@ -29,8 +36,10 @@ if __name__=='__main__':
         ibot.append(numbers(loss(t, s, mask), s) | dict(center=loss.center.value.flatten()[:5].tolist()))
     x = formula(24, 8, k=.37).requires_grad_()
     balanced = sinkhorn(formula(12, 6, k=.61), iterations=3, epsilon=.5)
+    random.seed(0)
+    blocks = [masks(side, share) for side in (8, 16) for share in (.25, .5)]
     res = dict(dino=dict(out_dim=K, ncrops=ncrops, batch=B, teacher_temp=temp, steps=dino),
                ibot=dict(out_dim=K, teacher_temp=temp, steps=ibot),
                koleo=dict(shape=[24,8], **numbers(KoLeoLoss()(x), x)),
-               sinkhorn=dict(shape=[12,6], temperature=.5, answer=balanced.tolist()))
+               sinkhorn=dict(shape=[12,6], temperature=.5, answer=balanced.tolist()), blocks=blocks)
     Path(__file__).with_name('lightly.json').write_text(json.dumps(res)+'\n')

@@ -8,8 +8,7 @@ point numbers and blended one by one. Ours: of the four shifts two are moves of 
 come from one pass; colours are looked up once per cell. The floor: the operations of the two passes that must be
 made over the measured rate of large matrix products in the same precision. A slide's attention is its embedding with
 attention kept, so it should cost hardly more; with four shifts, two embeddings."""
-import argparse, json, platform, statistics, time
-from pathlib import Path
+import json
 import numpy as np, torch
 from matplotlib import colormaps
 from scipy.stats import rankdata
@@ -19,7 +18,8 @@ from hipt_nb.precision import cpu_likes_bf16
 from hipt_nb.grids import cut_patches
 from hipt_nb.hipt import create_hipt
 from hipt_nb.vit import flops
-from region import explicit_attention, matrix_rates
+from region import explicit_attention
+from timing import alternate, arguments, ceiling, keep, machine, ratio, share_of_floor
 
 OFFSETS = 0,128,256,384
 
@@ -66,69 +66,51 @@ def ours(hipt, image, scale=4):
     return ([draw(s) for s in (*p, *t)] + [draw(s, .95) for s in above]
             + [draw(s) for of in factorised(t, p, 'mean', weights) for s in of])
 
-def timed(fn, *args):
-    t = time.perf_counter(); out = fn(*args)
-    return time.perf_counter()-t, out
-
-def interleaved(fns, runs):
-    "Median seconds of each function, run in turn; the first results"
-    times, out = [[] for _ in fns], [None]*len(fns)
-    for _ in range(runs):
-        for i,f in enumerate(fns):
-            s, r = timed(f); times[i].append(s)
-            if out[i] is None: out[i] = r
-    return [statistics.median(t) for t in times], out
-
-def pictures(hipt, image, fast, runs):
+def pictures(hipt, image, fast, rounds):
     "All 54, the published way, ours in float32, and ours in the fastest arithmetic"
     size = len(image)
-    hipt.tune()
-    (t_pub, t_ours), (a, b) = interleaved([lambda: published(hipt, image), lambda: ours(hipt, image)], runs)
+    n = (size//256)**2
+    needed = 2*n*flops(hipt.level1, 16, 16) + 4*flops(hipt.level2, size//256, size//256)
+    models, ways, done = {d: pyramid(d) for d in dict.fromkeys(('float32', fast))}, {}, {}
+    for d,m in models.items():
+        ways[f'ours in {d}'] = lambda m=m: ours(m, image)
+        ways[d], done[d] = ceiling(d)
+    ways['published'] = lambda: published(hipt, image)
+    t = alternate(ways, rounds)
+    a, b = published(hipt, image), ours(models['float32'], image)
     assert len(a)==len(b)==54
     apart = np.mean([np.abs(x.astype(int)-y).mean() for x,y in zip(a, b)])
-    n = (size//256)**2
-    ops = 2*n*flops(hipt.level1, 16, 16) + 4*flops(hipt.level2, size//256, size//256)
-    res = dict(region_px=size, pictures=len(b), runs=runs,
-        float32_times_faster_than_published=round(t_pub/t_ours, 1),
+    return dict(region_px=size, pictures=len(b), fast_arithmetic=fast,
         mean_difference_of_pictures_of_255=round(float(apart), 2),
-        float32_times_slower_than_floor=round(t_ours/(ops/matrix_rates(torch.float32, torch.device('cpu'))[0]), 2))
-    if fast!='float32':
-        hipt.precision = fast; hipt.tune()
-        t_fast, _ = interleaved([lambda: ours(hipt, image)], runs)
-        res['fast_times_faster_than_published'] = round(t_pub/t_fast[0], 1)
-        res['fast_times_slower_than_floor'] = round(
-            t_fast[0]/(ops/matrix_rates(torch.bfloat16, torch.device('cpu'))[0]), 2)
-    return res
+        times_faster_than_published={d: ratio(t['published'], t[f'ours in {d}']) for d in models},
+        share_of_floor={d: share_of_floor((t[d], done[d]), t[f'ours in {d}'], needed) for d in models})
 
-def slide(hipt, image, fast, runs, regions):
+def pyramid(precision):
+    hipt = create_hipt('hipt-4k', precision=precision)
+    hipt.tune()
+    return hipt.frozen()
+
+def slide(image, fast, rounds, regions):
     "Attention of a slide's regions over their embedding"
-    hipt.precision = fast; hipt.tune(); hipt = hipt.frozen()
-    small = [image[:1024,:1024]]*regions
-    embed = lambda: [hipt(x) for x in small]
+    hipt, small = pyramid(fast), [image[:1024,:1024]]*regions
     attend = lambda offsets: [region_scores(hipt, x, offsets) for x in small]
-    (e, one, four), _ = interleaved([embed, lambda: attend((0,)), lambda: attend(OFFSETS)], max(3, runs))
-    return dict(slide_regions=regions, slide_region_px=1024, attention_over_embedding=round(one/e, 2),
-                four_shifts_over_embedding=round(four/e, 2))
+    t = alternate(dict(embed=lambda: [hipt(x) for x in small], one=lambda: attend((0,)),
+                       four=lambda: attend(OFFSETS)), rounds)
+    return dict(slide_regions=regions, slide_region_px=1024, attention_over_embedding=ratio(t['one'], t['embed']),
+                four_shifts_over_embedding=ratio(t['four'], t['embed']))
 
 @torch.inference_mode()
-def main(out, size, runs, regions, only):
+def main(a):
+    size, regions = (1024, 1) if a.quick else (a.size, a.regions)
     hipt, rng = create_hipt('hipt-4k'), np.random.default_rng(0)
     image = rng.integers(0, 256, (size//16,size//16,3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
     fast = 'bfloat16' if cpu_likes_bf16() else 'float32'
-    res = json.loads(Path(out).read_text()) if only and Path(out).exists() else {}
-    cpu = f'{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads'
-    res |= dict(machine=cpu, torch=torch.__version__, fast_arithmetic=fast)
-    if only!='slide': res |= pictures(hipt, image, fast, runs)
-    if only!='pictures': res |= slide(hipt, image, fast, runs, regions)
+    res = machine() | pictures(hipt, image, fast, a.rounds) | slide(image, fast, max(3, a.rounds), regions)
     print(json.dumps(res, indent=1))
-    if out: Path(out).parent.mkdir(parents=True, exist_ok=True); Path(out).write_text(json.dumps(res, indent=1)+'\n')
+    keep(a.out, res)
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', default=Path(__file__).parent/'results'/'attention-cpu.json', help='JSON file to write')
+    p = arguments(__doc__, rounds=3)
     p.add_argument('--size', type=int, default=4096, help='side of the region, px')
-    p.add_argument('--runs', type=int, default=1)
     p.add_argument('--regions', type=int, default=64, help='regions of the slide, 1024 px each')
-    p.add_argument('--only', choices=['pictures', 'slide'],
-                   help='one of the two parts; the other is kept as it is in the file')
-    main(**vars(p.parse_args()))
+    main(p.parse_args())
