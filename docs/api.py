@@ -8,6 +8,7 @@ import re
 import tokenize
 import typing
 from dataclasses import dataclass
+from itertools import groupby
 
 import commands
 
@@ -59,18 +60,15 @@ def text_of(node):
 
 def rows_of(found, said):
     "Parameters with their comments; those that stand on one line with one comment are one row"
-    rows, waiting = [], []
-    for name, node, default in found:
-        if node is None: continue
-        end = (default or node).end_lineno
-        waiting.append((name, text_of(getattr(node, 'annotation', None)), end))
-        if end not in said: continue
-        together = [o for o in waiting if o[2] == end]
-        rows += [Param([n], t) for n, t, e in waiting if e != end]
-        types = list(dict.fromkeys(t for _, t, _ in together if t))
-        rows.append(Param([n for n, *_ in together], ', '.join(types), said[end]))
-        waiting = []
-    return rows + [Param([n], t) for n, t, _ in waiting]
+    told = [(name, text_of(getattr(node, 'annotation', None)), (default or node).end_lineno)
+            for name, node, default in found if node is not None]
+    rows = []
+    for line, group in groupby(told, key=lambda o: o[2]):
+        group = list(group)
+        types = list(dict.fromkeys(t for _, t, _ in group if t))
+        if line in said: rows.append(Param([n for n, *_ in group], ', '.join(types), said[line]))
+        else: rows += [Param([n], t) for n, t, _ in group]
+    return rows
 
 
 def is_dataclass(node):

@@ -25,7 +25,7 @@ class Page(HTMLParser):
             if a.get(k): self.links.add(a[k])
         if tag == 'img' and a.get('src'):
             self.images.add(a['src'])
-            if '_images/' in (a.get('alt') or '_images/'): self.silent.add(a['src'])  # Sphinx's own alternative text
+            if '_images/' in (a.get('alt') or a['src']): self.silent.add(a['src'])  # Sphinx's own text
 
 
 def is_internal(link):
