@@ -12,7 +12,7 @@ one is printed. A seed that was run has a file, and is not run again.
     python benchmarks/demo.py --write                  # run what is missing; the table into docs/pages/demo.md
 
 `--set samples2=24000` changes a size of the demo and is kept in files of their own (development seeds alone)."""
-import argparse, contextlib, json, os, platform, re, subprocess, sys, tempfile, time
+import argparse, contextlib, json, os, platform, re, tempfile, time
 from pathlib import Path
 import cv2, numpy as np, pandas as pd
 from hipt_nb.core import HIPTError, write_json

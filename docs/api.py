@@ -8,6 +8,7 @@ import re
 import tokenize
 import typing
 from dataclasses import dataclass
+from itertools import groupby
 
 import commands
 
@@ -59,18 +60,15 @@ def text_of(node):
 
 def rows_of(found, said):
     "Parameters with their comments; those that stand on one line with one comment are one row"
-    rows, waiting = [], []
-    for name, node, default in found:
-        if node is None: continue
-        end = (default or node).end_lineno
-        waiting.append((name, text_of(getattr(node, 'annotation', None)), end))
-        if end not in said: continue
-        together = [o for o in waiting if o[2] == end]
-        rows += [Param([n], t) for n, t, e in waiting if e != end]
-        types = list(dict.fromkeys(t for _, t, _ in together if t))
-        rows.append(Param([n for n, *_ in together], ', '.join(types), said[end]))
-        waiting = []
-    return rows + [Param([n], t) for n, t, _ in waiting]
+    told = [(name, text_of(getattr(node, 'annotation', None)), (default or node).end_lineno)
+            for name, node, default in found if node is not None]
+    rows = []
+    for line, group in groupby(told, key=lambda o: o[2]):
+        group = list(group)
+        types = list(dict.fromkeys(t for _, t, _ in group if t))
+        if line in said: rows.append(Param([n for n, *_ in group], ', '.join(types), said[line]))
+        else: rows += [Param([n], t) for n, t, _ in group]
+    return rows
 
 
 def is_dataclass(node):
@@ -122,8 +120,8 @@ def name_text(name): return f'<code>{name}</code>'  # without backticks, so that
 def table(rows):
     "Parameters as a table of markdown; nothing where no parameter has a comment"
     if not any(r.doc for r in rows): return ''
-    lines = [f'| {"*returns*" if r.names == ["returns"] else ", ".join(map(name_text, r.names))} | {code_text(r.type)} | '
-             f'{cell_text(r.doc)} |' for r in rows]
+    name = lambda r: '*returns*' if r.names == ['returns'] else ', '.join(map(name_text, r.names))
+    lines = [f'| {name(r)} | {code_text(r.type)} | {cell_text(r.doc)} |' for r in rows]
     return '\n'.join([':::{div} params', '| parameter | type | what it is |', '|---|---|---|', *lines, ':::'])
 
 

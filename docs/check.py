@@ -1,15 +1,20 @@
-"Check the built site: every internal link leads somewhere, and no page is over 2 MB with its pictures"
+"""Check the built site: links lead somewhere, pictures have captions, searched words are found, pages are light
+
+A caption is the line `#| fig-cap: what it shows` at the head of the cell that draws; it is the alternative text too."""
+import json
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
+
+import words
 
 
 class Page(HTMLParser):
     "The ids of a page, and the addresses it points to"
     def __init__(self, path):
         super().__init__()
-        self.ids, self.links, self.images = set(), set(), set()
+        self.ids, self.links, self.images, self.silent = set(), set(), set(), set()
         self.feed(path.read_text('utf-8'))
 
     def handle_starttag(self, tag, attrs):
@@ -18,7 +23,9 @@ class Page(HTMLParser):
             if a.get(k): self.ids.add(a[k])
         for k in ('href', 'src'):
             if a.get(k): self.links.add(a[k])
-        if tag == 'img' and a.get('src'): self.images.add(a['src'])
+        if tag == 'img' and a.get('src'):
+            self.images.add(a['src'])
+            if '_images/' in (a.get('alt') or a['src']): self.silent.add(a['src'])  # Sphinx's own text
 
 
 def is_internal(link):
@@ -33,7 +40,14 @@ def target(path, link):
     return res/'index.html' if res.is_dir() else res
 
 
-def problems(site, limit=2_000_000):
+def found_words(site):
+    "Everything that the search box finds a page by: words, titles and entries of the index, in lower case"
+    text = (site/'searchindex.js').read_text('utf-8')
+    index = json.loads(text[text.index('(') + 1:text.rindex(')')])
+    return {k.lower() for name in ('terms', 'titleterms', 'alltitles', 'indexentries') for k in index[name]}
+
+
+def problems(site, limit=1_000_000, must=()):
     "One line for each thing wrong"
     site = Path(site).resolve()
     pages = {p: Page(p) for p in sorted(site.rglob('*.html')) if '_static' not in p.relative_to(site).parts}
@@ -46,11 +60,13 @@ def problems(site, limit=2_000_000):
         images = {target(path, o) for o in page.images if is_internal(o)}
         size = path.stat().st_size + sum(o.stat().st_size for o in images if o.exists())
         if size > limit: yield f'{name}: {size/1e6:.1f} MB with its pictures'
+        for o in sorted(page.silent): yield f'{name}: {o} has no caption: give its cell a line #| fig-cap:'
+    if must: yield from (f'the search does not find "{o}"' for o in must if o.lower() not in found_words(site))
 
 
 def main(site):
-    found = list(problems(site))
-    print('\n'.join(found) or 'All internal links resolve')
+    found = list(problems(site, must=words.MUST))
+    print('\n'.join(found) or 'Links resolve, pictures have captions, pages are light')
     return bool(found)
 
 

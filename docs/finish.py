@@ -13,10 +13,13 @@ import pydata_sphinx_theme
 from PIL import Image
 
 here = Path(__file__).resolve().parent
+OPEN = 'Start here', 'Lessons', 'How to'
 ABOUT = here/'_src'/'about.json'  # titles, summaries and addresses, from prepare.py
 
 
-def pages(site): return [p for p in sorted(site.rglob('*.html')) if not {'_static', 'viewer-example'} & set(p.relative_to(site).parts)]
+def pages(site):
+    mine = lambda p: not {'_static', 'viewer-example'} & set(p.relative_to(site).parts)
+    return [p for p in sorted(site.rglob('*.html')) if mine(p)]
 
 
 # Pictures
@@ -60,9 +63,9 @@ def icon_css(names):
         if not m: continue
         svg = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {m[1]} {m[2]}'><path d='{m[3]}'/></svg>"
         rules.append(f'.fa-{name}::before {{ --icon: url("data:image/svg+xml,{quote(svg, safe=" =:/")}"); }}')
-    base = (':is(.fa-solid, .fas, .fab, .fa-brands)::before { content: ""; display: inline-block; width: 1em; height: 1em; '
-            'vertical-align: -.125em; background: currentColor; mask: var(--icon) center / contain no-repeat; '
-            '-webkit-mask: var(--icon) center / contain no-repeat; }')
+    base = (':is(.fa-solid, .fas, .fab, .fa-brands)::before { content: ""; display: inline-block; width: 1em; '
+            'height: 1em; vertical-align: -.125em; background: currentColor; '
+            'mask: var(--icon) center / contain no-repeat; -webkit-mask: var(--icon) center / contain no-repeat; }')
     return '\n'.join([base, *rules]) + '\n'
 
 
@@ -71,7 +74,8 @@ def icon_css(names):
 def used_words(site):
     "Everything that could be a class or id on a page or in a script"
     texts = [p.read_text('utf-8') for p in pages(site)]
-    texts += [p.read_text('utf-8', errors='replace') for p in (site/'_static').rglob('*.js') if p.name not in ('mathjax.js',)]
+    scripts = [p for p in (site/'_static').rglob('*.js') if p.name != 'mathjax.js']
+    texts += [p.read_text('utf-8', errors='replace') for p in scripts]
     return set(re.findall(r'[\w-]+', '\n'.join(texts)))
 
 
@@ -99,7 +103,8 @@ def purge(css, words):
             if body.strip() and not ('font-face' in sel and 'Font Awesome' in body): out.append(f'{sel}{{{body}}}')
             continue
         parts = re.split(r',(?![^()]*\))', sel)
-        keep = [p for p in parts if set(re.findall(r'[.#]([\w-]+)', re.sub(r':(not|is|where|has)\([^()]*\)', '', p))) <= words]
+        names = [re.findall(r'[.#]([\w-]+)', re.sub(r':(not|is|where|has)\([^()]*\)', '', p)) for p in parts]
+        keep = [p for p, found in zip(parts, names) if set(found) <= words]
         if keep: out.append(f'{",".join(keep)}{{{body}}}')
     return ''.join(out)
 
@@ -120,19 +125,20 @@ def tags(page, site, about):
     title, summary = about['pages'].get(name, (about['title'], about['summary']))
     title = title if name == 'index' else f'{title} · {about["title"]}'
     picture = about['url'] + '_static/card.jpg'
-    pairs = [('property', 'og:type', 'website'), ('property', 'og:site_name', about['title']), ('property', 'og:title', title),
-             ('property', 'og:description', summary), ('property', 'og:url', f'{about["url"]}{name}.html'),
-             ('property', 'og:image', picture), ('name', 'twitter:card', 'summary_large_image'), ('name', 'description', summary)]
+    social = dict(type='website', site_name=about['title'], title=title, description=summary,
+                  url=f'{about["url"]}{name}.html', image=picture)
+    pairs = [*(('property', f'og:{k}', v) for k, v in social.items()),
+             ('name', 'twitter:card', 'summary_large_image'), ('name', 'description', summary)]
     lines = [f'<meta {k}="{n}" content="{html.escape(v, quote=True)}" />' for k, n, v in pairs]
     if (site/f'{name}.html.md').exists():
-        lines.append(f'<link rel="alternate" type="text/markdown" href="{page.name}.md" title="This page as markdown" />')
+        lines.append(f'<link rel="alternate" type="text/markdown" href="{page.name}.md" title="as markdown" />')
     return '\n'.join(lines) + '\n</head>'
 
 
 def sidebar(text):
     "Groups of the table of contents fold; the one that the page is in is open"
     def fix(m):
-        is_open = 'current' in m[2] or m[1] in ('Start here', 'Lessons', 'How to') and 'class="current' not in text[:m.start()]
+        is_open = 'current' in m[2] or m[1] in OPEN
         return (f'<details class="toc-group"{" open" if is_open else ""}><summary>{m[1]}</summary>\n'
                 f'<ul class="{m[2]}">{m[3]}</ul></details>')
     return re.sub(r'<p aria-level="2" class="caption" role="heading"><span class="caption-text">(.*?)</span></p>\s*'

@@ -24,6 +24,7 @@ from nbdev.processors import FilterDefaults, _show_docs, _want_doc, add_show_doc
 
 import api
 import example
+import glossary
 import licences
 import words
 from book import notebooks
@@ -109,10 +110,12 @@ class InOrder(add_show_docs):
         "Code that has no section of its own: helpers and constants"
         names = [o.name for o in cell.parsed_() or [] if hasattr(o, 'name')]
         anchors = ''.join(f'<span id="{anchor(n)}" class="api-anchor"></span>' for n in names)
-        names += [t.id for o in cell.parsed_() or [] if isinstance(o, ast.Assign) for t in o.targets if hasattr(t, 'id')]
+        given = [o for o in cell.parsed_() or [] if isinstance(o, ast.Assign)]
+        names += [t.id for o in given for t in o.targets if hasattr(t, 'id')]
         shown = ', '.join(f'<code>{n}</code>' for n in names[:4]) + (' …' if len(names) > 4 else '')
         res = mk_cell('', 'markdown')
-        res.helper_ = anchors + '\n\n' + api.fold(f'Code of {shown}' if names else 'Code', api.fence(clean(cell.source)))
+        what = f'Code of {shown}' if names else 'Code'
+        res.helper_ = anchors + '\n\n' + api.fold(what, api.fence(clean(cell.source)))
         return res
 
 
@@ -248,9 +251,12 @@ def convert(path, toc=''):
     nb = read_nb(path)
     Pages()(nb)
     title, summary = split_title(nb)
+    up, seen = '../' * depth(path), set()
     for cell in nb.cells:
         if cell.cell_type == 'code': fix_code(cell)
         else: cell.source = fix_markdown(cell.source, path)
+        is_api = hasattr(cell, 'code_') or hasattr(cell, 'helper_')
+        if cell.cell_type != 'code' and not is_api: cell.source = glossary.linked(cell.source, up, seen)
     head = (f'# {title}\n\n{words.entries(page_name(path))}:::{{div}} lead\n{fix_markdown(summary, path)}\n:::\n\n'
             f'{top_links(path)}\n\n')
     nb.cells = [mk_cell(head, 'markdown')] + [c for c in nb.cells if c.source.strip()]
@@ -268,6 +274,8 @@ def text_page(name, text):
     title, summary = re.match(r'# (.+)\n+(?:> (.+)\n)?', text).groups()
     body = re.sub(r'^# .+\n+(?:> .+\n)?', '', text)
     body = fix_markdown(body, pages/f'{name}.md')
+    if name == 'glossary': body = glossary.with_ids(body)
+    elif name not in ('contents', 'changelog', 'licences'): body = glossary.linked(body)
     head = f'# {title}\n\n{words.entries(name)}' + (f':::{{div}} lead\n{summary}\n:::\n\n' if summary else '')
     listed = {page_name(o) for paths in reading_order().values() for o in paths} | {'contents'}
     front = '' if name in listed else '---\norphan: true\n---\n'
@@ -278,7 +286,9 @@ def text_page(name, text):
 def plain_text(nb):
     "The page as plain markdown, for readers that are programs: `slide.html.md` beside `slide.html`"
     def show(c):
-        if c.cell_type != 'code': return re.sub(r'<span id=.*?</span>\n\n|```\{index\}.*?```\n\n', '', c.source, flags=re.S)
+        if c.cell_type != 'code':
+            text = re.sub(r'<a class="term"[^>]*>(.*?)</a>', r'\1', c.source)
+            return re.sub(r'(<span id=[^\n]*</span>)+\n\n|```\{index\}.*?```\n\n', '', text, flags=re.S)
         texts = [''.join(o.get('text', o.get('data', {}).get('text/plain', ''))) for o in c.get('outputs', [])]
         return '\n\n'.join([f'```python\n{c.source}\n```', *(f'```\n{t.rstrip()}\n```' for t in texts if t.strip())])
     return '\n\n'.join(show(c) for c in nb.cells) + '\n'
@@ -309,7 +319,8 @@ def fetch_mathjax(cache):
 
 def changelog():
     text = (root/'CHANGELOG.md').read_text('utf-8')
-    return text.replace('# Changelog\n', '# Changelog\n\n> What a user sees of every version, and old names with their new ones\n', 1)
+    summary = 'What a user sees of every version, and old names with their new ones'
+    return text.replace('# Changelog\n', f'# Changelog\n\n> {summary}\n', 1)
 
 
 def main(only=()):

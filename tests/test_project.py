@@ -109,6 +109,14 @@ def test_figures_were_drawn(path):
 
 
 @pytest.mark.parametrize('path', notebooks, **ids)
+def test_pictures_have_captions(path):
+    "What a picture shows, in words: its caption on the site, and what those hear who cannot see it"
+    def is_picture(cell): return any(k.startswith('image/') for o in cell.get('outputs', []) for k in o.get('data', {}))
+    silent = [c['id'] for c in cells(path) if is_picture(c) and not re.search(r'^#\| fig-cap: \S', source(c), re.M)]
+    assert silent == [], 'give these cells a line "#| fig-cap: what the picture shows"'
+
+
+@pytest.mark.parametrize('path', notebooks, **ids)
 def test_notebook_head(path):
     "Title and summary first; then a hidden cell that installs the package on Colab"
     first, *rest = cells(path)
@@ -417,6 +425,28 @@ def test_link_check_finds_what_is_broken(tmp_path):
     assert list(check.problems(tmp_path)) == ['b.html: a.html#none names no place on that page',
                                               'b.html: none.png leads nowhere']
     assert any('MB' in o for o in check.problems(tmp_path, limit=10))
+
+
+def test_first_uses_link_to_the_glossary():
+    glossary = load('glossary')
+    assert len(re.findall(r'^: ', glossary.page.read_text('utf-8'), re.M)) >= 40
+    said = '# class token\n`class token`, a class token, and the class token again; [EMA](x.html), EMA'
+    text = glossary.linked(said, '../')
+    assert text.count('<a class="term"') == 2 and text.startswith('# class token\n`class token`, a <a class="term"')
+    assert 'href="../glossary.html#term-exponential-moving-average-ema">EMA</a>' in text
+    assert text.count('glossary.html#term-class-token') == 1
+
+
+def test_check_finds_what_readers_miss(tmp_path):
+    "A picture without a caption, and a word that the search does not know"
+    (tmp_path/'_images').mkdir()
+    for name in ('1.png', '2.png'): (tmp_path/'_images'/name).write_bytes(b'')
+    pictures = '<img src="_images/1.png" alt="_images/1.png"><img src="_images/2.png" alt="Nuclei">'
+    (tmp_path/'a.html').write_text(pictures)
+    index = dict(terms={'slide': 0}, titleterms={}, alltitles={}, indexentries={'confidence interval': []})
+    (tmp_path/'searchindex.js').write_text(f'Search.setIndex({json.dumps(index)})')
+    found = list(load('check').problems(tmp_path, must=('confidence interval', 'heatmap')))
+    assert len(found) == 2 and '_images/1.png' in found[0] and 'heatmap' in found[1]
 
 
 def test_pages_link_to_pages():
