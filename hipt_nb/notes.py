@@ -87,13 +87,13 @@ def notes_in(
     data:bytes,   # GeoJSON, in UTF-8
     slide:Slide,  # the slide it belongs to
     name='the file', # what messages call it
+    remedy='save the annotations as GeoJSON again, or move the file away',
 )->list:          # of `Note`
     "The notes of a GeoJSON text"
     from shapely.errors import ShapelyError
     try: return [note_of(f, *slide.bounds[:2]) for f in features_in(data.decode('utf-8-sig'))]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ShapelyError) as e:
-        raise HIPTError(f"{name} holds no notes that can be read ({type(e).__name__}): save the annotations as "
-                        "GeoJSON again, or move the file away") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ShapelyError):
+        raise HIPTError(f'{name} holds no annotations that can be read as GeoJSON: {remedy}') from None
 
 def count_notes(
     path,  # GeoJSON file that is there
@@ -143,7 +143,6 @@ def _change(i, c, page, turn, width, height):
     if base is not None: _line(i, 'the version it had', base, 16)
     if c.get('gone') is True: return Change(id, base, [], gone=True, page=page, turn=turn)
     ring = None if c.get('ring') is None else _ring(i, c['ring'], width, height)
-    if ring is None and base is None: raise HIPTError(f'note {i} is new and has no shape')
     text, color = c.get('text', ''), c.get('color')
     if not isinstance(text, str) or len(text)>MOST_TEXT:
         raise HIPTError(f'note {i} must have a text of at most {MOST_TEXT} characters')
@@ -178,20 +177,21 @@ def merge_notes(
     slide:Slide,   # the slide
     changes:list,  # of `Change`
     author='',     # who made them
-    writers=None,  # {id: (page, turn, version)} of what pages wrote so far; filled, so keep it while they are open
+    writers=None,  # {id: (page, turn, version, deleted note)} of what pages wrote; filled, keep it while they are open
 )->tuple:          # all notes as they are now, and the ids of those that were changed elsewhere
     "Apply changes to the notes in a file"
     writers = {} if writers is None else writers
     with _writing(str(Path(path).resolve())):
         notes = {n.id: n for n in read_notes(path, slide)}
         conflicts, new = _sorted_changes(changes, notes, writers)
+        gone = {id: note for id,(*_,note) in writers.items() if note}
         for c in new:
-            if c.gone: notes.pop(c.id, None)
-            else: notes[c.id] = _changed(c, notes.get(c.id), author, slide)
+            if c.gone: gone[c.id] = notes.pop(c.id, None) or gone.get(c.id)
+            else: notes[c.id] = _changed(c, notes.get(c.id) or gone.get(c.id), author, slide)
         if len(notes)>MOST_NOTES:
             raise HIPTError(f'{len(notes)} notes are too many; at most {MOST_NOTES} are allowed')
         if new: _write_notes(path, notes.values())
-        writers.update((c.id, (c.page, c.turn, _version(notes, c.id))) for c in new if c.page)
+        writers.update((c.id, (c.page, c.turn, _version(notes, c.id), gone.get(c.id))) for c in new if c.page)
     return list(notes.values()), conflicts
 
 def _write_notes(path, notes):
@@ -207,10 +207,11 @@ def _sorted_changes(changes, notes, writers):
     "Ids of notes that were changed elsewhere, and the changes that are to be made"
     conflicts, new = [], []
     for c in changes:
-        page, turn, version = writers.get(c.id) or ('', 0, '')
+        page, turn, version, gone = writers.get(c.id) or ('', 0, '', None)
         own = c.page and c.page==page and version==_version(notes, c.id)  # nobody else has changed it since
         if own and c.turn<=turn: continue                                 # a later request has overtaken this one
-        if own or not _differs(c, notes.get(c.id)): new.append(c)
+        shapeless = not c.gone and c.ring is None and not (notes.get(c.id) or gone)
+        if not shapeless and (own or not _differs(c, notes.get(c.id))): new.append(c)
         else: conflicts.append(c.id)
     return conflicts, new
 
@@ -247,7 +248,7 @@ def add_notes(
     with _writing(str(Path(path).resolve())):
         there, new = read_notes(path, slide), []
         known, ids = {_content(n) for n in there}, {n.id for n in there}
-        for n in notes_in(data, slide):
+        for n in notes_in(data, slide, remedy='export them again (in QuPath: File, Export objects as GeoJSON)'):
             if _content(n) in known: continue
             id = n.id if n.id not in ids else str(uuid.uuid4())
             ids.add(id)

@@ -325,7 +325,8 @@ def _for_page(source, notes):
 def _shown_note(n):
     about = dict(id=n.id, version=n.version, name=n.name, color=n.color, text=n.text, author=n.author, date=n.date)
     points = list(n.geometry.exterior.coords) if n.drawable else None
-    return about | dict(points=points, kind=n.geometry.geom_type, bounds=n.geometry.bounds)
+    spot = list(n.geometry.coords[0]) if n.geometry.geom_type=='Point' else None
+    return about | dict(points=points, spot=spot, kind=n.geometry.geom_type, bounds=n.geometry.bounds)
 
 # %% ../nbs/14_viewer.ipynb #51de1403
 # the drawing tool compiles its shaders, which needs unsafe-eval; all scripts are the package's own
@@ -460,6 +461,9 @@ class _Handler(_Pages):
         try: data, conflict = save(source, self.rfile.read(int(size)))
         except HIPTError as e: return self.send_error(400, _ascii(e))
         except OSError as e: return self.send_error(507, _ascii(f'the notes cannot be written: {e.strerror}'))
+        except Exception as e:  # a page that gets no answer would ask for ever
+            logger.exception('a change of notes ended in an error')
+            return self.send_error(500, _ascii(f'an error of the server ({type(e).__name__})'))
         self.copyfile(self.answer(lambda: data, 'application/json', 409 if conflict else 200), self.wfile)
 
 def move_view(

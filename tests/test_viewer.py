@@ -247,6 +247,7 @@ def test_two_tabs(live, slide, tmp_path, visit):
     for page in (a, b):
         page.wait_for_function(notes_are_there)
         to_next_region(page)
+    a.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")  # in the background, so not refreshed
     a.keyboard.press('r')
     a.wait_for_function(all_saved)
     to_next_region(b)      # the other region
@@ -288,6 +289,64 @@ def test_delete_and_undo(live, slide, tmp_path, visit):
     page.wait_for_timeout(300)
     page.wait_for_function(all_saved)
     assert left() == ['to be kept']
+
+
+def test_undo_brings_back_what_was_deleted(live, slide, tmp_path, visit):
+    "A point, and a line of QuPath's that cannot be drawn here; at once and after the deletion was saved"
+    line = dict(type='Feature', id='line', geometry=dict(type='LineString', coordinates=[[0, 0], [90, 90]]),
+                properties={})
+    path = tmp_path/'notes.geojson'
+    path.write_text(json.dumps(dict(type='FeatureCollection', features=[line])))
+    page = visit(live)
+    page.locator('#draw-point').click()
+    page.mouse.click(*page.evaluate(on_screen, [500, 400]))
+    page.wait_for_function("document.body.dataset.saved == '2'")
+    whole = {n.geometry.wkt for n in read_notes(path, slide)}
+    for wait in (0, 1500):
+        for n in (0, 1):
+            page.locator('#list button').nth(n).click()
+            page.locator('#drop').click()
+            page.wait_for_timeout(wait)
+            page.locator('#undo').click()
+            page.wait_for_timeout(600)
+            page.wait_for_function(all_saved)
+        assert {n.geometry.wkt for n in read_notes(path, slide)} == whole and not state(page, 'conflicts')
+
+
+def test_a_rectangle_is_dragged_or_clicked(live, slide, tmp_path, visit):
+    "Without moving the slide"
+    page = visit(live)
+    before = page.evaluate('hiptViewer.viewer.viewport.getBounds().toString()')
+    a, b = ([100, 100], [400, 300])
+    page.locator('#draw-rectangle').click()
+    page.mouse.move(*page.evaluate(on_screen, a))
+    page.mouse.down()
+    page.mouse.move(*page.evaluate(on_screen, [250, 250]))
+    page.mouse.move(*page.evaluate(on_screen, b))
+    page.mouse.up()
+    page.wait_for_function("document.body.dataset.saved == '1'")
+    page.locator('#draw-rectangle').click()
+    for corner in ([600, 500], [900, 700]):
+        page.mouse.click(*page.evaluate(on_screen, corner))
+        page.wait_for_timeout(700)
+    page.wait_for_function("document.body.dataset.saved == '2'")
+    dragged, clicked = [n.geometry.bounds for n in read_notes(tmp_path/'notes.geojson', slide)]
+    assert dragged == pytest.approx((*a, *b), abs=6) and clicked == pytest.approx((600, 500, 900, 700), abs=6)
+    assert page.evaluate('hiptViewer.viewer.viewport.getBounds().toString()') == before
+
+
+def test_other_tabs_show_what_one_saved(live, visit):
+    "Within seconds, without a reload"
+    first, second = visit(live), visit(live)
+    draw_polygon(first, [(100, 100), (300, 100), (300, 300)])
+    first.wait_for_function("document.body.dataset.saved == '1'")
+    second.wait_for_function("document.body.dataset.notes == '1'", timeout=20000)
+
+
+def test_a_damaged_link_shows_the_whole_slide(live, visit):
+    "And nothing in the console"
+    page = visit(live+'#x=zz&y=&z=-5&layer=99&turn=a')
+    assert page.evaluate('hiptViewer.viewer.viewport.getZoom(true)') > 0
 
 
 def test_notes_of_qupath_are_shown_and_kept(slide, tmp_path, visit):
@@ -696,7 +755,7 @@ def test_the_list_is_sorted_and_searched(slide, tmp_path, browser):
     "The most confident errors first; a click sorts, a word narrows"
     rows = [dict(slide_id=n, label='a', prediction=f'predicted {p}', right=p == 'a', confidence=c)
             for n, p, c in (('one', 'a', .9), ('two', 'b', .6), ('three', 'b', .8))]
-    for r in rows: build_viewer(slide, [], tmp_path/'pages'/r['slide_id'])
+    for r in rows: build_viewer(slide, [], tmp_path/'pages'/r['slide_id'], listed=True)
     page = browser.new_page()
     page.goto(list_viewers(tmp_path/'pages', rows).as_uri())
     def names(): return page.locator('tbody tr:visible a').all_inner_texts()
@@ -706,6 +765,11 @@ def test_the_list_is_sorted_and_searched(slide, tmp_path, browser):
     page.locator('#find').fill('predicted B')
     assert names() == ['two', 'three'] and page.locator('#count').inner_text() == '2 of 3 slides'
     assert page.locator('img').first.evaluate('i => i.complete && i.naturalWidth > 0')
+    page.locator('tbody tr:visible a').first.click()
+    page.locator('#all').wait_for()
+    page.go_back()
+    page.wait_for_function("document.getElementById('find').value === 'predicted B'")
+    assert names() == ['two', 'three']
     page.close()
 
 

@@ -11,7 +11,7 @@ const dirty = new Set();                   // ids that the server has not got ye
 const undone = [];                         // [id, what it was before], the latest last
 const flying = new Set();                  // ids that are on their way
 const page = crypto.randomUUID();          // with every request goes who sends it and which one it is, as two may overtake
-let turn = 0, accepted = 0, flights = 0, waiting = null, chosen = null, retry = null, classes = session.classes;
+let failed = '', turn = 0, accepted = 0, flights = 0, waiting = null, chosen = null, retry = null, classes = session.classes;
 
 const css = color => `rgb(${color.join(',')})`;
 const style = a => { const c = css((notes.get(a.id) || classes[0]).color); return { fill: c, fillOpacity: .15, stroke: c, strokeWidth: 2 }; };
@@ -45,17 +45,17 @@ function draw(n) {
 function erase(id) { if (store.getAnnotation(id)) store.deleteAnnotation(id, 'REMOTE'); }
 
 // saving
-const kept = n => n && { name: n.name, color: n.color, text: n.text, points: n.points, spot: n.spot };
+const kept = n => n && { name: n.name, color: n.color, text: n.text, points: n.points, spot: n.spot, kind: n.kind };
 function touch(id, before) {
   undone.push([id, before]);
   dirty.add(id); later();
 }
 function tell(text) { $('saved').textContent = text; state.saving = +(dirty.size > 0 || flights > 0); $('undo').disabled = !undone.length; }
-function later(ms = 400) { clearTimeout(waiting); tell('Saving …'); waiting = setTimeout(flush, ms); }
+function later(ms = 400) { clearTimeout(waiting); tell(failed || 'Saving …'); waiting = setTimeout(flush, ms); }
 function changeOf(id) {
   const n = notes.get(id), base = n ? n.version : null;
   if (!n || n.gone) return { id, base, gone: true };
-  return { id, base, name: n.name, color: n.color, text: n.text, ring: n.spot ? (base === null ? [n.spot] : null) : n.points && (base === null || n.moved) ? n.points : null };
+  return { id, base, name: n.name, color: n.color, text: n.text, ring: base !== null && !n.moved ? null : n.spot ? [n.spot] : n.points || null };
 }
 // a page that is being left sends everything that no answer has come for, without waiting
 async function flush(leaving = false) {
@@ -66,21 +66,23 @@ async function flush(leaving = false) {
   const now = ++turn, as = new Map(ids.map(id => [id, JSON.stringify(kept(notes.get(id)))]));
   const body = JSON.stringify({ author: $('author').value.trim(), page, turn: now, changes: ids.map(changeOf) });
   flights++; dirty.clear(); for (const id of ids) flying.add(id);
-  tell('Saving …');
+  tell(failed || 'Saving …');
   const landed = () => { if (!--flights) flying.clear(); };
   try {
     const keepalive = leaving === true && body.length < 20000;      // browsers allow 64 kB in all
-    const answer = await fetch('notes', { method: 'POST', keepalive, headers: { 'Content-Type': 'application/json', 'X-HIPT-Token': session.token }, body });
+    const signal = leaving === true ? undefined : AbortSignal.timeout(8000);
+    const answer = await fetch('notes', { method: 'POST', keepalive, signal, headers: { 'Content-Type': 'application/json', 'X-HIPT-Token': session.token }, body });
     if (answer.status !== 200 && answer.status !== 409) throw new Error(answer.statusText);
     const result = await answer.json();
-    landed();
+    landed(); failed = '';
     for (const id of ids) if (JSON.stringify(kept(notes.get(id))) !== as.get(id)) dirty.add(id);   // changed again meanwhile
     if (now > accepted) { accepted = now; accept(result, result.conflicts || []); state.saved = result.notes.length; }
-    if (dirty.size) later(); else if (!flights) tell(`All ${result.notes.length} notes are saved`);
+    if (dirty.size) later(); else if (!flights) tell(result.notes.length === 1 ? 'The note is saved' : `All ${result.notes.length} notes are saved`);
   } catch (e) {
     landed();
     for (const id of ids) dirty.add(id);
-    tell(`NOT SAVED: ${e.message}. Trying again; do not close this page`);
+    failed = `NOT SAVED: ${e instanceof TypeError || e.name === 'TimeoutError' ? "the server does not answer; is 'hipt view' still running?" : e.message + '.'} Trying again; do not close this page`;
+    tell(failed);
     retry = setTimeout(flush, 3000);
   }
 }
@@ -174,25 +176,31 @@ for (const event of ['animation', 'resize', 'update-viewport']) viewer.addHandle
 
 // a point is a click, a freehand shape follows the mouse while its button is down
 let tool = null, trail = null;
-const ours = ['point', 'freehand'];
+const ours = ['point', 'freehand', 'rectangle'];
 function put(values) { const id = crypto.randomUUID(); set(id, { id, name: classes[0].name, color: classes[0].color, ...values }); draw(notes.get(id)); drawing(null); list(); if (notes.get(id).points) annotator.setSelected(id); select(id, true); }
 function thinned(points, least) { const out = [points[0]]; for (const p of points) if (Math.hypot(p[0] - out[out.length - 1][0], p[1] - out[out.length - 1][1]) >= least) out.push(p); return out; }
-viewer.addHandler('canvas-press', e => { if (tool === 'freehand') trail = [hiptViewer.toSlide(e.position)]; });
+// a rectangle is dragged from corner to corner, or clicked at both
+const corner = ([x0, y0], [x1, y1]) => [[x0, y0], [x1, y0], [x1, y1], [x0, y1]];
+viewer.addHandler('canvas-press', e => { if (tool === 'freehand' || (tool === 'rectangle' && !corners.length)) trail = [hiptViewer.toSlide(e.position)]; });
 viewer.addHandler('canvas-drag', e => {
   if (!trail) return;
   e.preventDefaultAction = true;
+  if (tool === 'rectangle') trail.length = 1;
   trail.push(hiptViewer.toSlide(e.position));
+  const path = tool === 'rectangle' ? [...corner(...trail), trail[0]] : trail;
   const line = document.createElementNS(NS, 'polyline');
-  line.setAttribute('points', trail.map(p => { const q = hiptViewer.at(...p); return `${q.x},${q.y}`; }).join(' '));
+  line.setAttribute('points', path.map(p => { const q = hiptViewer.at(...p); return `${q.x},${q.y}`; }).join(' '));
   $('ruler').replaceChildren(line);
 });
 viewer.addHandler('canvas-release', () => {
   if (!trail) return;
-  const pixel = D.width * viewer.viewport.getBounds(true).width / viewer.viewport.getContainerSize().x, ring = thinned(trail, 2 * pixel).slice(0, 4000);
+  const pixel = D.width * viewer.viewport.getBounds(true).width / viewer.viewport.getContainerSize().x, box = tool === 'rectangle';
+  const dragged = trail.length > 1 && Math.hypot(trail[trail.length - 1][0] - trail[0][0], trail[trail.length - 1][1] - trail[0][1]) > 3 * pixel;
+  const ring = box ? (dragged ? corner(trail[0], trail[trail.length - 1]) : []) : thinned(trail, 2 * pixel).slice(0, 4000);
   trail = null; $('ruler').replaceChildren();
   if (ring.length > 2) put({ points: [...ring, ring[0]] });
 });
-viewer.addHandler('canvas-click', e => { if (tool === 'point' && e.quick) { e.preventDefaultAction = true; put({ kind: 'Point', points: null, spot: hiptViewer.toSlide(e.position) }); } });
+viewer.addHandler('canvas-click', e => { if (tool === 'rectangle' && e.quick) { e.preventDefaultAction = true; place(hiptViewer.toSlide(e.position)); } else if (tool === 'point' && e.quick) { e.preventDefaultAction = true; put({ kind: 'Point', points: null, spot: hiptViewer.toSlide(e.position) }); } });
 
 // the same without a mouse: each Enter is a corner in the middle of the view
 let corners = [];
@@ -202,7 +210,7 @@ function place([x, y]) {
   const first = corners[0], last = corners[corners.length - 1], again = last && hiptViewer.at(...last).distanceTo(hiptViewer.at(x, y)) < 3;
   if (!again) corners.push([x, y]);
   const box = tool === 'rectangle' && corners.length === 2;
-  if (box) corners = [first, [x, first[1]], [x, y], [first[0], y]];
+  if (box) corners = corner(first, [x, y]);
   if (box || (again && corners.length > 2)) { const ring = corners; corners = []; sketch(); put({ points: [...ring, ring[0]] }); } else sketch();
 }
 function sketch() { if (trail || !tool) return; const line = document.createElementNS(NS, 'polyline'); line.setAttribute('points', corners.map(p => { const q = hiptViewer.at(...p); return `${q.x},${q.y}`; }).join(' ')); $('ruler').replaceChildren(line); }
@@ -216,7 +224,7 @@ function drawing(what) {
   // the double click that ends a polygon is not to zoom
   setTimeout(() => { viewer.gestureSettingsMouse.dblClickToZoom = !+state.drawing; }, what ? 0 : 600);
   for (const t of tools) $('draw-' + t).setAttribute('aria-pressed', what === t);
-  $('hint').textContent = { polygon: 'Click each corner, double-click to finish', rectangle: 'Click two opposite corners', freehand: 'Draw with the button held down', point: 'Click the place' }[what] || '';
+  $('hint').textContent = { polygon: 'Click each corner, double-click to finish', rectangle: 'Drag from corner to corner, or click both', freehand: 'Draw with the button held down', point: 'Click the place' }[what] || '';
   if (what) viewer.canvas.focus();
   if (what) $('hint').textContent += (what === 'freehand' ? '' : '; or Enter for the middle of the view') + ', Esc to stop';
 }
@@ -271,6 +279,16 @@ $('bring').addEventListener('change', async () => {
 $('yes').addEventListener('click', () => mark('Relevant')); $('no').addEventListener('click', () => mark('Not relevant'));
 try { $('author').value = localStorage.getItem('hipt-author') || ''; } catch { /* a frame without storage */ }
 $('author').addEventListener('change', () => { try { localStorage.setItem('hipt-author', $('author').value.trim()); } catch { /* as above */ } });
+// what other tabs and other people have saved meanwhile
+async function refresh() {
+  if (document.hidden || dirty.size || flights || $('conflicts').children.length || +state.drawing || $('note').contains(document.activeElement)) return;
+  const before = accepted, answer = await fetch('session.json').catch(() => null);
+  if (!answer || !answer.ok) return;
+  const now = await answer.json();
+  const known = [...notes.values()].map(n => n.id + n.version).sort(), there = now.notes.map(n => n.id + n.version).sort();
+  if (before === accepted && !dirty.size && !flights && !same(known, there)) { accept({ notes: now.notes, agreement: now.agreement }, []); state.saved = now.notes.length; }
+}
+window.addEventListener('focus', refresh); setInterval(refresh, 5000);
 const open = () => dirty.size || flights || $('conflicts').children.length;
 window.addEventListener('beforeunload', e => { if (open()) { flush(true); e.preventDefault(); } });
 window.addEventListener('pagehide', () => { if (dirty.size) flush(true); });
@@ -285,5 +303,5 @@ Object.assign(hiptViewer, { place, annotator: () => annotator, notes: () => [...
 $('notes').hidden = false; $('mark').hidden = !D.regions.length;
 for (const e of document.querySelectorAll('.with-notes')) e.hidden = false;
 accept({ notes: session.notes, agreement: session.agreement }, []);
-tell(notes.size ? `${notes.size} notes` : '');
+tell(notes.size ? `${notes.size} note${notes.size > 1 ? 's' : ''}` : '');
 })().catch(e => { document.body.dataset.error = e.message; });

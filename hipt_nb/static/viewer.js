@@ -4,7 +4,7 @@
 const D = window.HIPT, $ = id => document.getElementById(id), state = document.body.dataset;
 window.addEventListener('error', e => { state.error = e.message || 'a file is missing'; }, true);
 document.title = D.name; $('name').textContent = D.name; $('label').textContent = D.label && 'label ' + D.label; $('prediction').textContent = D.prediction; $('about').textContent = D.about; $('warning').textContent = D.warning; $('warning').hidden = !D.warning;
-$('slides').hidden = !D.listed;   // before the viewer measures its place
+$('slides').hidden = $('all').hidden = !D.listed;   // before the viewer measures its place
 
 const viewer = OpenSeadragon({
   element: $('slide'), drawer: 'canvas', showNavigationControl: false, showNavigator: true, navigatorPosition: 'BOTTOM_RIGHT', navigatorOpacity: 1, navigatorMaintainSizeRatio: true, navigatorBackground: '#f3f3f3', navigatorBorderColor: '#888',
@@ -359,11 +359,12 @@ function place() { if (isFinite(viewer.viewport.getZoom(true))) history.replaceS
 function toPlace() {
   const at = new URLSearchParams(location.hash.slice(1));
   if (at.has('region')) { const r = D.regions.find(r => r.name === at.get('region')); if (r) toRegion(r); return; }
-  if (!at.has('z')) return;
-  viewer.viewport.zoomTo(+at.get('z'), null, true);
-  viewer.viewport.panTo(new OpenSeadragon.Point(+at.get('x') / D.width, +at.get('y') / D.width), true);
-  if (at.has('turn')) turn(+at.get('turn') - viewer.viewport.getRotation());
-  if (at.get('layer') === TOKENS) toLevel(levels.indexOf(TOKENS)); else if (at.has('layer')) choose(+at.get('layer'));
+  const [x, y, z] = ['x', 'y', 'z'].map(k => at.has(k) && at.get(k) !== '' ? +at.get(k) : NaN);
+  if (!isFinite(x + y + z) || z <= 0) return;                       // no link to a view, or a damaged one: the whole slide
+  viewer.viewport.zoomTo(z, null, true);
+  viewer.viewport.panTo(new OpenSeadragon.Point(x / D.width, y / D.width), true);
+  if (isFinite(+at.get('turn')) && at.has('turn')) turn(+at.get('turn') - viewer.viewport.getRotation());
+  if (at.get('layer') === TOKENS) toLevel(levels.indexOf(TOKENS)); else if (at.has('layer') && +at.get('layer') >= -1 && +at.get('layer') < D.maps.length) choose(+at.get('layer'));
 }
 viewer.addOnceHandler('open', () => { toPlace(); for (const event of ['animation-finish', 'rotate']) viewer.addHandler(event, place); });
 window.addEventListener('hashchange', toPlace);
