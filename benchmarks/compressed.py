@@ -6,7 +6,7 @@ One region a chunk. Files are warm in the page cache, and plain and compressed o
 processor, of one thread. Tokens are those of an untrained `hipt-4k` on random pixels with smooth parts, as float16,
 with an edge of tissue through every region, so that a given share of the patches is background and zero.
 """
-import argparse, json, os, platform, tempfile, time
+import itertools, argparse, json, os, platform, tempfile, time
 from pathlib import Path
 import h5py, numpy as np, torch
 from hipt_nb.baselines import ABMIL
@@ -45,7 +45,6 @@ def alternate(fns, rounds=5):
 def measure(tmp, dim, share, slides=4, regions=32):
     feats = [slide(f's{i}', i, regions, dim, share) for i in range(slides)]
     paths = {k: [tmp/k/f'{f.slide_id}.h5' for f in feats] for k in ENDS}
-    raw = sum(f.patch.nbytes for f in feats)
     writing = alternate([lambda k=k: [write(p, f, ENDS[k]) for p,f in zip(paths[k], feats)] for k in ENDS], 2)
     size = {k: sum(p.stat().st_size for p in paths[k]) for k in ENDS}
     order = np.random.default_rng(0).integers(0, slides*regions, 64)
@@ -54,12 +53,13 @@ def measure(tmp, dim, share, slides=4, regions=32):
     for name,kw in dict(regions={}, windows=dict(anywhere=True)).items():
         sources = [GridSource(paths[k], cache_mb=0, max_open=slides, **kw) for k in ENDS]
         where = np.stack([order % len(sources[0].counts), np.zeros(64, int)], 1)
-        res[f'{name}_ms'] = [1e3*t/64 for t in alternate([lambda s=s: s(where) for s in sources])]
+        res[f'{name}_ms'] = [1e3*t/64 for t in alternate([lambda s=s, w=where: s(w) for s in sources])]
     bags = [[Bag(f.slide_id, f.slide_id, 'a', StoredPatches((p, f.mask())), torch.ones(int(f.mask().sum()), dtype=bool))
              for p,f in zip(paths[k], feats)] for k in ENDS]
-    def sample(bags, epoch=[0]):
-        epoch[0] += 1
-        for b in bags: sample_patches(b, 4096, 0, epoch[0]).x.float()
+    epochs = itertools.count(1)
+    def sample(bags):
+        epoch = next(epochs)
+        for b in bags: sample_patches(b, 4096, 0, epoch).x.float()
     res['patches_of_a_slide_ms'] = [1e3*t/slides for t in alternate([lambda b=b: sample(b) for b in bags], 4)]
     return res | dict(steps(dim))
 

@@ -123,7 +123,7 @@ def _task(f):
     name = next((c for c in f.trained.columns.values()), 'label')
     return dict(survival=('ranks', 'rank', 'patients by the risk of an early event'),
                 regression=('predicts', 'predict', f'the number in column {name}'),
-                ordinal=('grades', 'grade', f'column {name}'),
+                ordinal=('predicts', 'predict', f'the grade in column {name}'),
                 multilabel=('finds', 'find', f"the labels {_listed(f.classes)}" if f.classes else 'the labels'),
                 classes=('tells', 'tell', _apart(f.classes)))[f.kind]
 
@@ -166,9 +166,11 @@ def controls(
     "What other models reach on the same slides, and which of the differences are clear"
     if not f.beside: return ''
     short = lambda r: _short(r.model, str(f.trained.encoder_name))
-    said = [f'{short(r)} {r.value:.2f}' for r,*_ in f.beside[:most]]
+    said = [f'{short(r)} {shown(r.value, r.low, r.high)}' for r,*_ in f.beside[:most]]
     if len(f.beside)>most: said.append(f'{len(f.beside)-most} more below')
     text = f"{f.score.metric} of others on the same {_ENDS[f.unit]}: {'; '.join(said)}."
+    able = [short(r) for r,*_ in f.beside if verdict(r)=='above'] if verdict(f.score)!='above' else []
+    if able: text += f" Better than chance, by the interval: {_listed(able)}."
     measured = [b for b in f.beside if b[2]==b[2]]
     if not measured: return text
     better, worse = ([short(r) for r,_,low,high in measured if side(low, high)]

@@ -923,13 +923,13 @@ def status(
     Says with which command it goes on. May be called while others work in the folder."""
     import json
     from hipt_nb.cluster import ended_lines, queue_lines
-    from hipt_nb.status import status_lines
+    from hipt_nb.status import next_lines, status_lines
     r = _existing(run)
     steps = r.status()
     if as_json: print(json.dumps([s.as_dict() for s in steps], indent=1, ensure_ascii=False))
     else:
         nothing = f"status: nothing has run in '{run}' yet: begin with 'hipt tile'"
-        print('\n'.join(status_lines(steps)+queue_lines(r)+ended_lines(r)) or nothing)
+        print('\n'.join(status_lines(steps)+queue_lines(r)+ended_lines(r)+next_lines(r, steps)) or nothing)
 
 # %% ../nbs/16_cli.ipynb #11f21d2b
 @app.command()

@@ -64,7 +64,7 @@ def class_auc_metric(
 # %% ../nbs/08g_decisions.ipynb #5bfc3dac
 def class_table(
     models:dict,  # name → predictions
-):                # DataFrame: model, class, share (of its patients), metric, value, low, high, of, of_patients, note ...
+):                # DataFrame: model, class, share (of its patients), metric, value, low, high, of, of_patients ...
     "Sensitivity, specificity, PPV and NPV of every class, with the threshold as it was chosen"
     rows = []
     for model,t in models.items():

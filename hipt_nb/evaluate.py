@@ -90,7 +90,7 @@ def _one_too_few(df, c, sizes, n_folds):
     k = sizes[c]
     what = f"{n_folds} folds{' with a validation set' if k>=n_folds else ''}"
     meant = _meant(df, c, sizes)
-    remedy = ': add patients or leave the class out'*(k<4 and 'misspelt' not in meant)   # too few for any folds
+    remedy = f": add patients{' or leave the class out'*(len(sizes)>2)}"*(k<4 and 'misspelt' not in meant)
     return f"class '{c}' has {k} patient{'s'*(k!=1)}, too few for {what}{meant}{remedy}"
 
 def _meant(df, c, sizes):
@@ -120,7 +120,8 @@ def patient_folds(
     problems = label_problems(df, n_folds, val_fraction>0, by_site)
     if n_folds<2: problems = [f"{n_folds} folds: at least 2 are needed", *problems]
     if problems:
-        raise HIPTError(f"cannot make folds: {'; '.join(problems)}. Fix the manifest, or use fewer folds")
+        fewer = ', or use fewer folds'*(n_folds>2)
+        raise HIPTError(f"cannot make folds: {'; '.join(problems)}. Fix the manifest{fewer}")
     df = df.sort_values('slide_id', kind='stable').reset_index(drop=True)
     group = 'site' if by_site else 'patient'
     tests = [rows for r in range(repeats) for rows in _test_rows(df, n_folds, seed+7_777_777*r, group)]

@@ -80,7 +80,8 @@ def methods_text(
     "A methods paragraph that can be pasted into a paper"
     records = run.records()
     made = [*_tiling_text(records.get('tile', {})), *_pretraining_text(run, records, manifest),
-            *_features_text(records), *[s for f in found for s in _training_text(f)], *_software_text(records)]
+            *_features_text(records, {f.trained.encoder_name for f in found}),
+            *[s for f in found for s in _training_text(f)], *_INTERVALS[:len(found)], *_software_text(records)]
     return [f'{len(manifest)} slides of {manifest.patient.nunique()} patients were analysed. ' + ' '.join(made)]
 
 def _tiling_text(record):
@@ -106,8 +107,11 @@ def _pretraining_text(run, records, manifest):
         yield (f"Level {level} of the pyramid {model} was pretrained without labels (recipe {recipe}{number}, seed "
                f"{p.get('seed', 0)}){whom}.")
 
-def _features_text(records):
+_INTERVALS = ['Intervals are 95 % confidence intervals from a jackknife over patients; differences are paired.']
+
+def _features_text(records, used):
     embeds = {s.removeprefix('embed/'): r for s,r in records.items() if s.startswith('embed/') and s.count('/')==1}
+    embeds = {k: r for k,r in embeds.items() if k in used or not used}
     said = [f"{name} ({r['params'].get('precision', 'float32')})" for name,r in embeds.items()]
     if said: yield f"Features were computed with {', '.join(said)}."
 
@@ -118,7 +122,6 @@ def _training_text(f):
            f"tested in {n} folds by patient, every {f.unit} by a network that did not see it.")
     if f.kind=='classes' and len(f.classes)==2: yield f"'{f.classes[1]}' is the positive class."
     yield from _chosen_text(f)
-    yield "Intervals are 95 % confidence intervals from a jackknife over patients; differences are paired."
 
 def _chosen_text(f):
     "What validation slides decided: the epoch, and of classes the temperature and the threshold"

@@ -28,7 +28,8 @@ def label_texts(
     wrong = [f'{s} ({v})' for s,v,t in zip(slide_ids, known, texts) if v is not None and t is None]
     if wrong:
         raise HIPTError(f"column '{column}' holds no finite number for {len(wrong)} slides: {some_names(wrong)}. "
-                        f"Correct them or leave the rows out; for classes use the task 'classify', for grades 'ordinal'")
+                        "Correct them or leave the rows out; for classes use the task 'classify', for grades "
+                        "'ordinal'")
     return texts
 
 def _number(text):

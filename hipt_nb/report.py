@@ -324,7 +324,12 @@ def answer_section(
 )->dict:       # said: claim, controls, warnings and others for each question; pictures of the models side by side
     "What a run found, in the first screen"
     pictures = sorted(run.evaluation.glob('models-*.png'))
-    return dict(said=[_said(f, warnings_of(f, run, manifest)) for f in found],
+    warned, said = set(), []
+    for f in found:   # what holds for all questions is said at the first
+        told = warnings_of(f, run, manifest)
+        said.append(_said(f, told) | dict(warnings=[w for w in told if w not in warned]))
+        warned |= set(told)
+    return dict(said=said,
         together=[_picture(p, f"the models side by side, {p.stem.removeprefix('models-')}") for p in pictures])
 
 def _said(f, warnings):

@@ -378,6 +378,13 @@ def task_columns(
     return dict(time=time, event=event) if task in ('hazards','cox') else dict(label=label)
 
 # %% ../nbs/12e_trained.ipynb #0d0443cb
+def _named_as(wanted, absent, manifest):
+    "With which option a column is named, and which one may be meant"
+    from difflib import get_close_matches
+    role = next(k for k,c in wanted.items() if c in absent)
+    near = get_close_matches(wanted[role].lower(), list(manifest), 1, .6)
+    return f'did you mean --{role} {near[0]}?' if near else f'name it with --{role} COLUMN'
+
 def name_columns(
     manifest,           # table from `read_manifest`
     task='classify',    # one of `TASKS`
@@ -392,7 +399,7 @@ def name_columns(
     if absent:
         raise HIPTError(f"the manifest has no column {', '.join(map(repr, absent))} "
                         f"(it has {', '.join(manifest.columns)}): task '{task}' needs {' and '.join(wanted)}, "
-                        "whose columns can be named")
+                        f"{_named_as(wanted, absent, manifest)}")
     found = {k: manifest[v.lower()] for k,v in wanted.items()}
     if task in OUTCOMES: found['label'] = _outcome_texts(found['label'], manifest, task, label)
     elif task=='classify': found['label'] = _as_text(found['label'])

@@ -234,8 +234,9 @@ def hub_weights(
 
 def _no_weights(e, error):
     page, address = f'https://huggingface.co/{e.hub}', ', with an institutional e-mail address,'*('mail' in e.access)
+    network = 'check the network first; then '*(type(error).__name__=='LocalEntryNotFoundError')
     if e.access=='open': how = f'{page} is open to all: check the connection'
-    else: how = f"agree to its terms on {page}{address} and run 'hf auth login'"
+    else: how = f"{network}agree to its terms on {page}{address} and run 'hf auth login'"
     raise HIPTError(f"the weights of '{e.name}' could not be downloaded ({type(error).__name__}): {how}. Without a "
                     f"connection, download {' or '.join(e.files)} from that page elsewhere, copy it here, and give it "
                     "with --weights FILE") from None
