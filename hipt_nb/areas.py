@@ -81,8 +81,9 @@ def _read_polygons(path):
     except (ValueError, RecursionError, EOFError, gzip.BadGzipFile) as e:
         raise HIPTError(f"{path} is not valid GeoJSON ({e}): export it again") from None
     try: return [(_class(f), _polygons(make_valid(shape(f['geometry'])))) for f in feats if f.get('geometry')]
-    except Exception as e:
-        message = f"{path} holds an outline that cannot be read ({e}): export it again as GeoJSON polygons"
+    except Exception:  # of shapely and GEOS, in their own words
+        message = (f"{path} holds an outline that cannot be read, such as a point that is not a pair of numbers: "
+                   "export it again as GeoJSON polygons")
         raise HIPTError(message) from None
 
 # %% ../nbs/03a_areas.ipynb #4a17abd3

@@ -1232,8 +1232,7 @@ def _here():
     "The folder that the command was typed in"
     try: return os.getcwd()
     except FileNotFoundError:
-        raise HIPTError("the folder that you are in has been deleted: change to another one (cd), and try "
-                        "again") from None
+        raise HIPTError("the folder that you are in has been deleted: change to another (cd), and try again") from None
 
 def _without(args, *names):
     "The arguments of a command without options that have a value"

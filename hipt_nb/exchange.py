@@ -354,7 +354,7 @@ def check_places(
     if p.coords.ndim!=2 or p.coords.shape[1]!=2 or not p.side>0 or p.patch_size<1:
         raise HIPTError(f"the coordinates of slide '{p.slide_id}' are damaged: of shape {list(p.coords.shape)}, "
                         f"patches {p.side:g} level-0 px wide, read at {p.patch_size} px")
-    if not np.isfinite(p.coords).all():
+    if p.coords.dtype.kind not in 'iuf' or not np.isfinite(p.coords).all():
         raise HIPTError(f"the coordinates of slide '{p.slide_id}' are not all finite: write them again")
     if not p.extent: return
     far = ((p.coords<-p.side) | (p.coords>np.array(p.extent)+p.side)).any(1)

@@ -144,7 +144,8 @@ def draw_losses(
     for ax,(name,log) in zip(axs[0], logs.items()):
         ax.plot(log.samples, log.loss, lw=.6, alpha=.5, color='C0')
         ax.plot(log.samples, log.loss.rolling(20, min_periods=1).mean(), color='C0')
-        ax.set(title=f'{name}: {log.samples.max() if len(log) else 0:,.0f} samples', xlabel='samples seen', ylabel='loss')
+        seen = log.samples.max() if len(log) else 0
+        ax.set(title=f'{name}: {seen:,.0f} samples', xlabel='samples seen', ylabel='loss')
         ax.grid(alpha=.3)
     return fig
 

@@ -104,3 +104,13 @@ def test_logs_and_tables(tmp_path):
     (tmp_path/'tiles.csv').write_bytes(b'\x89PNG\r\n\x1a\n\0\xff')
     with pytest.raises(DamagedError, match='tiles.csv.*delete it, and start the command again'):
         Run(tmp_path).add_rows('tiles', pd.DataFrame(dict(slide_id=['a'], regions=[1])))
+
+
+@pytest.mark.parametrize('point', ['[NaN, 1]', '["x", 1]', '[1e400, 1]', '[1]', '[null, 2]'])
+def test_outlines_in_the_words_of_a_library(tmp_path, point):
+    from hipt_nb.areas import _read_polygons
+    ring = f'[[0, 0], {point}, [9, 9], [0, 0]]'
+    (tmp_path/'a.geojson').write_text(f'{{"type": "Polygon", "coordinates": [{ring}]}}')
+    with pytest.raises(HIPTError, match='a.geojson holds an outline that cannot be read') as e:
+        _read_polygons(tmp_path/'a.geojson')
+    assert 'Exception' not in str(e.value) and 'Error' not in str(e.value)

@@ -49,7 +49,8 @@ def prepared(finished, name):
     return folder, args
 
 
-WHEN = re.compile(rb'\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?Z?)?|\d+ (seconds|minutes)|\d+(\.\d+)? (s|min)\b')
+WHEN = re.compile(rb'\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?Z?)?|\d+ (seconds|minutes)|\d+(\.\d+)? (s|min)\b'
+                  rb'|\([0-9a-f]{10}\+?\)')   # the last: the commit
 
 
 def content(folder):
