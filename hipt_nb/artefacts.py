@@ -19,6 +19,8 @@ def pen_mask(
     mpp:float=8.,         # µm per pixel of the mask
     hues=(35,118),        # hue of ink, in OpenCV's units of 2°: from yellow-green to blue
     min_saturation=45,    # of coloured ink, 0 to 255
+    stain_hue=112,        # from this hue on haematoxylin looks like blue ink
+    stroke:float=40.,     # µm that such a colour has to fill in both directions, as a stroke does and nuclei do not
     max_value=75,         # of black ink: darker than this, 0 to 255
     view:tuple=None,      # from `overview(slide, mpp)`, if at hand
 )->Tissue:                # where there is ink
@@ -28,10 +30,15 @@ def pen_mask(
     h,s,v = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
     coloured = (h>=hues[0]) & (h<=hues[1]) & (s>=min_saturation)
     black = (v<=max_value) & (s<60)
-    ink = (coloured | black).astype(np.uint8)
-    ink = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((2,2),np.uint8))
-    ink = cv2.dilate(ink, np.ones((3,3),np.uint8))
+    clear = _opened(coloured & (h<stain_hue) | black, 2)
+    wide = _opened(coloured, max(2, round(stroke/(scale*slide.mpp))))
+    ink = cv2.dilate(clear | wide, np.ones((3,3),np.uint8))
     return Tissue(ink>0, scale, slide.name, dict(mpp=scale*slide.mpp))
+
+def _opened(mask, n):
+    "What holds whole squares of n × n px"
+    import cv2
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((n,n),np.uint8))
 
 # %% ../nbs/03b_artefacts.ipynb #e97d9997
 def focus(
