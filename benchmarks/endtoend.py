@@ -6,8 +6,9 @@ tokens in the last block. TRIDENT-like: Otsu's threshold, patches that touch tis
 CLAM-like: saturation, its four points of a patch, features appended to a file batch by batch, which is then read again
 and written as `.pt`. Their encoder is the same ViT-S with torch's fused attention, that is as fast as it is here.
 Ours: `tile_cohort` and `embed_cohort` as `hipt tile` and `hipt embed` call them, choice of arithmetic and batch
-included, with level 2, which the others do not have. Every way takes the patches that its own rule gives, so the
-number of patches is in the result, and the ratio for a patch too.
+included, with level 2, which the others do not have. That choice computes some 200 to 300 patches, little beside a
+real slide and most of the time of one of 15 patches: do not judge by slides as small as those of `--quick`. Each takes
+the patches that its own rule gives, so the number of patches is in the result, and the ratio for a patch too.
 
 Slides are phantoms (JPEG tiles, two levels). Reading: the share of time that a way waits for pixels."""
 import json, os, tempfile, time

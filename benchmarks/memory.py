@@ -1,10 +1,10 @@
 """Peak memory of embedding by regions, and of training by slides: it should grow with neither.
 
-Embedding: one slide, a phantom pyramid of repeated tiles, and the first 1, 20, 200 of its regions of 4096 px; of each
-only four patches count as tissue, so that regions are read whole but little is computed. Training: ABMIL on patch bags
-of as many patches as a large slide has, for more and more slides, in float16 on disk; all of them together are several
-times the memory that a training takes. The same with `max_patches=0`, all patches in every step. Each number is that
-of a process of its own, Python, torch and pages of mapped files included (`ru_maxrss`)."""
+Embedding: one slide, a phantom pyramid of repeated tiles, and the first 1, 20, 200 of its regions of 4096 px (1024 with
+`--quick`); of each only two patches count as tissue, so that regions are read whole but little is computed. Training:
+ABMIL on patch bags of as many patches as a large slide has (a tenth with `--quick`), for more and more slides, in
+float16 on disk. The same with `max_patches=0`, all patches in every step. Each number is that of a process of its own,
+Python, torch and pages of mapped files included (`ru_maxrss`)."""
 import argparse, json, math, multiprocessing, tempfile
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -12,7 +12,7 @@ from timing import alone, arguments, keep, machine, peak_gb
 
 CLASSES = ['a', 'b']
 
-def embed(path, regions):
+def embed(path, regions, side):
     "Peak memory of a process that embeds the first regions of a slide"
     from hipt_nb.embed import embed_slide
     from hipt_nb.hipt import create_hipt
@@ -21,12 +21,12 @@ def embed(path, regions):
     hipt = create_hipt('hipt-4k', mpp=.25)
     hipt.use_plan(8, True)
     with Slide(path) as s:
-        xs, ys = (grid_starts(n, 4096) for n in s.dimensions)
+        xs, ys = (grid_starts(n, side) for n in s.dimensions)
         coords = np.array([(x, y) for y in ys for x in xs], np.int64)[:regions]
-        tissue = np.zeros((len(coords), 16, 16), np.float16)
-        tissue[:,:2,:2] = 1
+        tissue = np.zeros((len(coords), side//256, side//256), np.float16)
+        tissue[:,:1,:2] = 1
         none = np.zeros_like(tissue)
-        tiles = Tiles(s.name, coords, tissue, none, none, s.mpp, s.mpp, 4096, 256, dict(min_tissue=.1))
+        tiles = Tiles(s.name, coords, tissue, none, none, s.mpp, s.mpp, side, 256, dict(min_tissue=.1))
         f = embed_slide(hipt, s, tiles)
     assert len(f.patch)==regions, f'{len(f.patch)} regions of {regions}'
     return peak_gb()
@@ -60,14 +60,15 @@ def train(root, slides, max_patches):
                    epochs=1, max_patches=max_patches)
     return peak_gb()
 
-def of_embedding(folder, regions):
+def of_embedding(folder, regions, side):
     "(number of regions, GB)"
     from tiling import build
     path = Path(folder)/'slide.tif'
-    p = multiprocessing.get_context('spawn').Process(target=build, args=(path, 4096*math.isqrt(max(regions)-1)+4096, 3))
+    whole = side*(math.isqrt(max(regions)-1)+1)
+    p = multiprocessing.get_context('spawn').Process(target=build, args=(path, whole, 3, 1))
     p.start()   # in a process of its own: a child's peak memory is counted from its parent's
     p.join()
-    for n in regions: yield n, round(alone(__file__, '--embed', path, n), 2)
+    for n in regions: yield n, round(alone(__file__, '--embed', path, n, side), 2)
 
 def of_training(folder, slides, patches, dim):
     "GB by number of slides, with patches sampled and with all of them; size of the features"
@@ -81,9 +82,10 @@ def of_training(folder, slides, patches, dim):
                 peak_gb_of_all_patches_by_slides={n: peak(n, 0) for n in slides})
 
 def main(a):
-    res = machine() | dict(embedding_peak_gb_by_regions={})
+    side = 1024 if a.quick else 4096
+    res = machine() | dict(region_px=side, embedding_peak_gb_by_regions={})
     with tempfile.TemporaryDirectory() as d:
-        for n,gb in of_embedding(d, a.regions):
+        for n,gb in of_embedding(d, a.regions, side):
             res['embedding_peak_gb_by_regions'][n] = gb
             print(f'{n} regions: {gb} GB', flush=True)
             keep(a.out, res)
@@ -96,10 +98,10 @@ if __name__=='__main__':
     p = arguments(__doc__)
     p.add_argument('--regions', type=int, nargs='*', default=[1, 20, 200])
     p.add_argument('--slides', type=int, nargs='*', default=[8, 64])
-    p.add_argument('--embed', nargs=2, help=argparse.SUPPRESS)
+    p.add_argument('--embed', nargs=3, help=argparse.SUPPRESS)
     p.add_argument('--train', nargs=3, help=argparse.SUPPRESS)
     a = p.parse_args()
     torch.set_num_threads(1)
-    if a.embed: print(json.dumps(embed(a.embed[0], int(a.embed[1]))))
+    if a.embed: print(json.dumps(embed(a.embed[0], *map(int, a.embed[1:]))))
     elif a.train: print(json.dumps(train(a.train[0], int(a.train[1]), int(a.train[2]))))
     else: main(a)
