@@ -90,7 +90,7 @@ def commands(manifest, run, n):
         'export': ['export', manifest, *some],
         'export features': ['export', manifest, *some, *e, '--features', '--to', 'trident']}
 
-PIXELS = 'tile', 'tile again', 'embed', 'attend', 'attend again', 'view', 'export'
+PIXELS = 'tile', 'tile again', 'embed', 'embed again', 'attend', 'attend again', 'view', 'export'
 
 def measure(args, log):
     "Run a command; seconds, seconds of the processor, and MB at the peak, its own processes included"
