@@ -49,6 +49,8 @@ def pictures(text, page, site):
         cls = f' class="{cls[1]}"' if cls else ''
         return (f'<a class="full-size" href="{address}" title="Full size"><img src="{address}" alt="{alt}" width="{w}" '
                 f'height="{h}" loading="lazy"{cls} /></a>')
+    own = r'<a class="[^"]*image-reference" href="[^"]*">\s*(<img [^>]*>)\s*</a>'  # docutils' link
+    text = re.sub(own, r'\1', text)
     return re.sub(r'<img [^>]*>', fix, text)
 
 
