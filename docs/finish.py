@@ -152,6 +152,7 @@ def finish(page, site, about):
     text = re.sub(r'<script[^>]*fontawesome\.js[^>]*></script>\s*', '', text)
     if page.name != 'search.html':
         text = re.sub(r'<script src="[^"]*(searchtools|language_data|searchindex)\.js[^"]*"></script>\s*', '', text)
+    text = re.sub(r'(<button class="btn search-button-field[^>]*aria-label=")Search"', r'\1Search Ctrl+K"', text)
     text = sidebar(pictures(text, page, site)).replace('</head>', tags(page, site, about), 1)
     text = text.replace('</head>', '<link rel="stylesheet" href="' + '../'*(len(page.relative_to(site).parts) - 1)
                         + '_static/icons.css" />\n</head>', 1)
