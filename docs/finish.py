@@ -49,6 +49,8 @@ def pictures(text, page, site):
         cls = f' class="{cls[1]}"' if cls else ''
         return (f'<a class="full-size" href="{address}" title="Full size"><img src="{address}" alt="{alt}" width="{w}" '
                 f'height="{h}" loading="lazy"{cls} /></a>')
+    own = r'<a class="[^"]*image-reference" href="[^"]*">\s*(<img [^>]*>)\s*</a>'  # docutils' link
+    text = re.sub(own, r'\1', text)
     return re.sub(r'<img [^>]*>', fix, text)
 
 
@@ -150,6 +152,7 @@ def finish(page, site, about):
     text = re.sub(r'<script[^>]*fontawesome\.js[^>]*></script>\s*', '', text)
     if page.name != 'search.html':
         text = re.sub(r'<script src="[^"]*(searchtools|language_data|searchindex)\.js[^"]*"></script>\s*', '', text)
+    text = re.sub(r'(<button class="btn search-button-field[^>]*aria-label=")Search"', r'\1Search Ctrl+K"', text)
     text = sidebar(pictures(text, page, site)).replace('</head>', tags(page, site, about), 1)
     text = text.replace('</head>', '<link rel="stylesheet" href="' + '../'*(len(page.relative_to(site).parts) - 1)
                         + '_static/icons.css" />\n</head>', 1)
