@@ -6,10 +6,10 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'OldModel', 'Bags',
-           'Seed', 'Redo', 'Shard', 'Slurm', 'Jobs', 'Dask', 'Stage', 'DryRun', 'Level', 'Folds', 'Repeats', 'BySite',
-           'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info', 'Areas', 'tile', 'pretrain', 'embed',
-           'import_weights', 'train', 'knn', 'probe', 'evaluate', 'predict', 'attend', 'report', 'status', 'view',
-           'export', 'import_', 'tcga', 'demo', 'main']
+           'Seed', 'Redo', 'Shard', 'Slurm', 'Jobs', 'Dask', 'Stage', 'DryRun', 'SOME_FAILED', 'Level', 'Folds',
+           'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info', 'Areas', 'tile',
+           'pretrain', 'embed', 'import_weights', 'train', 'knn', 'probe', 'evaluate', 'predict', 'attend', 'report',
+           'status', 'view', 'export', 'import_', 'tcga', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, shlex, signal, sys, time, warnings
@@ -119,6 +119,7 @@ def _use_stage(text):
     from hipt_nb.stage import Stage, staging
     if text: staging.set(Stage.of(text))
 
+# %% ../nbs/16_cli.ipynb #cde702c4
 def _submit(
     out,           # run folder
     slurm,         # settings, as typed
@@ -172,6 +173,7 @@ def _end_as(codes):
     wrong = [c for c in codes if c not in (0, SOME_FAILED)]
     if code := (wrong or [max(codes)])[0]: raise typer.Exit(abs(code))
 
+# %% ../nbs/16_cli.ipynb #8c9618a9
 SOME_FAILED = 3
 
 def _end(
