@@ -342,8 +342,8 @@ def pretrain(
     weights:Weights=None,
     recipe:Annotated[Optional[str], _option(
         "grids (ours, for level 2 and above), small (few slides and minutes; found with hipt-tiny, tried up to ViT-T), "
-        "or published settings: paper, titan, moozy (grids only), or continue (paper at a low rate, for --start). If not "
-        "given: small at level 1 and grids above, or what a training was begun with.")]=None,
+        "or published settings: paper, titan, moozy (grids only), or continue (paper at a low rate, for --start). If "
+        "not given: small at level 1 and grids above, or what a training was begun with.")]=None,
     setting:Annotated[Optional[List[str]], _option(
         "A value of the recipe to change, name=value, such as loss.ibot=1; may be given several times.")]=None,
     samples1:Annotated[Optional[int], typer.Option(
@@ -365,8 +365,8 @@ def pretrain(
         help="Leave out regions that cannot be read, each named, instead of the slide, above level 1.")]=False,
     start:Annotated[Optional[str], typer.Option(
         help="Weights that the first of these levels starts from: the folder of another training, a .pth or "
-             ".safetensors file, or timm: and a model's name. Of a DINO checkpoint recipes paper and continue take head "
-             "and centre, too.", show_default=False)]=None,
+             ".safetensors file, or timm: and a model's name. Of a DINO checkpoint recipes paper and continue take "
+             "head and centre, too.", show_default=False)]=None,
     precision:Annotated[str, typer.Option(
         help="float32, bfloat16, float16 (older GPUs), or auto: bfloat16 where it is clearly faster.")]='auto',
     accumulate:Annotated[int, typer.Option(
