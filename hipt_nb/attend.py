@@ -387,6 +387,7 @@ def attend_cohort(
         "there: their maps have no attention inside patches, and there are no pictures of them")
     return counts
 
+# %% ../nbs/13b_attend.ipynb #3f35c56c
 def _encoder_or_note(run, hipt, weights, device):
     "The encoder that level 1 names; None, and why in one line, where it is not at hand"
     if hipt.held: return None
@@ -407,6 +408,7 @@ def _as_embedded(run, hipt):
     hipt.precision = run.recorded(step)['precision']
     hipt.use_plan(plan['batch_size'], plan['fused'])
 
+# %% ../nbs/13b_attend.ipynb #d3b7d5ec
 def _attend_row(run, row, hipt, model, top, offsets, encoder, redo=False):
     path = run.maps(hipt.name, row.slide_id)
     check_tiled(run, row)
@@ -445,6 +447,7 @@ def _made_by_model(model, slide_id, patient):
     if model is None: return dict(slide_model=None)
     return dict(slide_model=model.name, network=content_of(model.network_folder(slide_id, patient)/'model.safetensors'))
 
+# %% ../nbs/13b_attend.ipynb #8ab1d213
 def outdated_maps(
     run,                # the `Run` that holds them
     row,                # of the manifest

@@ -6,10 +6,10 @@ Docs: https://hipt-nb.github.io/hipt_nb/cli.html.md"""
 
 # %% auto #0
 __all__ = ['app', 'Slides', 'Cohort', 'Out', 'Model', 'Weights', 'Device', 'Workers', 'SlideMpp', 'Encoder', 'OldModel', 'Bags',
-           'Seed', 'Redo', 'Shard', 'Slurm', 'Jobs', 'Dask', 'Stage', 'DryRun', 'Level', 'Folds', 'Repeats', 'BySite',
-           'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info', 'Areas', 'tile', 'pretrain', 'embed',
-           'import_weights', 'train', 'knn', 'probe', 'evaluate', 'predict', 'attend', 'report', 'status', 'view',
-           'export', 'import_', 'tcga', 'demo', 'main']
+           'Seed', 'Redo', 'Shard', 'Slurm', 'Jobs', 'Dask', 'Stage', 'DryRun', 'SOME_FAILED', 'Level', 'Folds',
+           'Repeats', 'BySite', 'Splits', 'AllowLeakage', 'Positive', 'FULL', 'QUICK', 'info', 'Areas', 'tile',
+           'pretrain', 'embed', 'import_weights', 'train', 'knn', 'probe', 'evaluate', 'predict', 'attend', 'report',
+           'status', 'view', 'export', 'import_', 'tcga', 'demo', 'main']
 
 # %% ../nbs/16_cli.ipynb #ecb9119d
 import logging, os, shlex, signal, sys, time, warnings
@@ -119,6 +119,7 @@ def _use_stage(text):
     from hipt_nb.stage import Stage, staging
     if text: staging.set(Stage.of(text))
 
+# %% ../nbs/16_cli.ipynb #cde702c4
 def _submit(
     out,           # run folder
     slurm,         # settings, as typed
@@ -172,6 +173,7 @@ def _end_as(codes):
     wrong = [c for c in codes if c not in (0, SOME_FAILED)]
     if code := (wrong or [max(codes)])[0]: raise typer.Exit(abs(code))
 
+# %% ../nbs/16_cli.ipynb #8c9618a9
 SOME_FAILED = 3
 
 def _end(
@@ -340,8 +342,8 @@ def pretrain(
     weights:Weights=None,
     recipe:Annotated[Optional[str], _option(
         "grids (ours, for level 2 and above), small (few slides and minutes; found with hipt-tiny, tried up to ViT-T), "
-        "or published settings: paper, titan, moozy (grids only), or continue (paper at a low rate, for --start). If not "
-        "given: small at level 1 and grids above, or what a training was begun with.")]=None,
+        "or published settings: paper, titan, moozy (grids only), or continue (paper at a low rate, for --start). If "
+        "not given: small at level 1 and grids above, or what a training was begun with.")]=None,
     setting:Annotated[Optional[List[str]], _option(
         "A value of the recipe to change, name=value, such as loss.ibot=1; may be given several times.")]=None,
     samples1:Annotated[Optional[int], typer.Option(
@@ -363,8 +365,8 @@ def pretrain(
         help="Leave out regions that cannot be read, each named, instead of the slide, above level 1.")]=False,
     start:Annotated[Optional[str], typer.Option(
         help="Weights that the first of these levels starts from: the folder of another training, a .pth or "
-             ".safetensors file, or timm: and a model's name. Of a DINO checkpoint recipes paper and continue take head "
-             "and centre, too.", show_default=False)]=None,
+             ".safetensors file, or timm: and a model's name. Of a DINO checkpoint recipes paper and continue take "
+             "head and centre, too.", show_default=False)]=None,
     precision:Annotated[str, typer.Option(
         help="float32, bfloat16, float16 (older GPUs), or auto: bfloat16 where it is clearly faster.")]='auto',
     accumulate:Annotated[int, typer.Option(

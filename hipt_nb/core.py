@@ -319,7 +319,8 @@ def new_h5(
     "Fill a file of HDF5 in memory and write it as a whole: on a full disk the library may end the process"
     import h5py
     buffer = io.BytesIO()
-    with h5py.File(buffer, 'w') as f: yield f
+    # since 1.10 what describes the data has checksums; before, one wrong bit could keep the library busy for ever
+    with h5py.File(buffer, 'w', libver=('v110','v110')) as f: yield f
     with atomic(path) as tmp: tmp.write_bytes(buffer.getbuffer())
 
 def write_h5(
@@ -329,11 +330,13 @@ def write_h5(
     packed=(),    # names of large arrays to compress, each of their rows by itself, so that one is read without others
 ):
     "Write arrays and what they mean; equal content gives equal bytes"
+    import numpy as np
     with new_h5(path) as f:
         for k,v in arrays.items():
             if k in packed and getattr(v, 'size', 0): _pack(f, k, v)
             elif v is not None: f[k] = v
-        f.attrs['hipt_nb'] = json.dumps(dict(meta, schema=SCHEMA), sort_keys=True, default=as_plain)
+        about = json.dumps(dict(meta, schema=SCHEMA), sort_keys=True, default=as_plain)
+        f.attrs['hipt_nb'] = np.bytes_(about)   # of fixed length, and so among what has checksums
 
 def _pack(f, name, a):
     "A dataset compressed with shuffle and gzip, as HDF5 itself would do it, but in several threads"

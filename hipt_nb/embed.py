@@ -250,6 +250,7 @@ def _fresh(f, run, row, hipt, sha, source, redo, colour):
     kept = {k: v for k,v in f.made_by.items() if k not in [f'level{i}_sha256' for i in range(level, 10)]}
     return replace(f, region=None, made_by=kept)
 
+# %% ../nbs/11_embed.ipynb #9ae78388
 def _outdated(f, tiles, hipt, sha, source, colour):
     "Why features are out of date, and from which level on"
     why = outdated(f.made_by, tiles) if tiles else ''
@@ -424,6 +425,7 @@ def _colours(recorded):
     check_stain(colour['stain'])
     return colour
 
+# %% ../nbs/11_embed.ipynb #cffd4948
 def _embed_row(run, row, hipt, name, levels, sha, skip_bad=False, redo=False, ahead=None, colour=AS_STORED,
                compress=True):
     path, note = run.features(name, row.slide_id), ''

@@ -209,6 +209,7 @@ def cross_validate(
             if parts: write_csv(out/name, pd.concat(parts, ignore_index=True))
     return read_predictions(out/'predictions.csv')
 
+# %% ../nbs/12d_finetune.ipynb #3ce24bdc
 def _say_how_chosen(folds, bags, task, t):
     "Name the folds whose validation slides are too few to choose anything"
     reasons = {k: choose_by(bags, f, task, t)[1] for k,f in folds.items()}

@@ -81,6 +81,7 @@ def _no_word_of_cuda():
     try: yield
     finally: log.setLevel(before)
 
+# %% ../nbs/05ca_int8.ipynb #bb2aed64
 @joined_up
 def quantise(
     x:Tensor  # `[T,K]`

@@ -71,6 +71,7 @@ def _write_h5(path, datasets, attrs=(), of=(), chunks=None):
 
 def _one_row(a): return (1, *a.shape[1:])
 
+# %% ../nbs/07c_layouts.ipynb #7e9b1101
 def _trident_file(folder, f, encoder):
     p, job = f.places, trident_job(f.places)
     attrs = magnified_attrs(p, _rounded) | dict(name=f.slide_id, savetodir=job)
@@ -93,6 +94,7 @@ def _stamp_file(folder, f, encoder):
     xy = (f.coords*f.slide_mpp).astype(np.float64)
     return _write_h5(folder/f'{encoder}-ab12'/f'{f.slide_id}.h5', dict(coords=xy, feats=f.x.astype(np.float16)), attrs)
 
+# %% ../nbs/07c_layouts.ipynb #99bf14e9
 def _atlaspatch_file(folder, f, encoder):
     n = len(f.x)
     five = np.column_stack([f.coords, np.full((n, 2), round(f.side)), np.zeros(n)]).astype(np.int32)
@@ -257,6 +259,7 @@ def import_features_cohort(
         return 'done', import_features(run, flat if link else replace(flat, x=flat.x[:]), grid).note
     return each_slide(manifest, one, run, 'import')
 
+# %% ../nbs/07c_layouts.ipynb #7c1f816f
 def _not_found(folder, slide_id):
     return f"slide '{slide_id}' has no file in '{folder}': searched for {', '.join(slide_id+e for e in ENDS[2:])}"
 

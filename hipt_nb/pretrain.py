@@ -625,6 +625,7 @@ def _samples_there(tiles, sizes, level, anywhere):
     if level>len(sizes): return int(sum(m.any((1, 2)).sum() for m in masks))
     return int(sum(any_in_squares(m, sizes[level-1]//sizes[level-2]).sum() for m in masks))
 
+# %% ../nbs/11a_pretrain.ipynb #ed5a3740
 def _check_lengths(run, hipt, t, plan, tiles):
     "Refuse what cannot work at any level before the first is trained"
     for k,p in plan.items():
@@ -637,6 +638,7 @@ def _asked(t, samples, start):
     if samples: t = replace(t, samples=samples, passes=None)
     return replace(t, anyway=True) if start else t
 
+# %% ../nbs/11a_pretrain.ipynb #69b8f075
 def _embedded(run, manifest, hipt, preset, k, skip_bad=False):
     "Features files that hold level `k`; of several processes each makes its share"
     counts = _embed_shares(run, manifest, lambda rows: embed_cohort(run, rows, hipt, preset, k, skip_bad=skip_bad))
@@ -703,6 +705,7 @@ def pretrain_pyramid(
     if wanted[-1]==len(hipt.levels): first_does(lambda: _save(hipt, run.pyramid(name)))
     return hipt
 
+# %% ../nbs/11a_pretrain.ipynb #b9d7c3e3
 def _network(out, level, t):
     "What the network of a grid level is built with: as it was begun, or as the recipe says"
     path,keys = out/'config.json',asdict(GridNetwork())
@@ -741,6 +744,7 @@ def _recipe_name(before, level, t):
     if t.recipe is None: return before.get('recipe') or default_recipe(level)
     return t.recipe if isinstance(t.recipe, str) else asdict(t.recipe)
 
+# %% ../nbs/11a_pretrain.ipynb #dc6c5fbb
 def _pretrain_level(run, manifest, hipt, preset, k, t, samples, start, skip_bad=False):
     "Train a level of a pyramid"
     if start: start_from(hipt.levels[k-1], start)

@@ -6,7 +6,7 @@ Docs: https://hipt-nb.github.io/hipt_nb/readers.html.md"""
 
 # %% auto #0
 __all__ = ['PLAIN_LAYOUTS', 'as_rgb', 'OpenSlideFile', 'TiffFile', 'ImageFile', 'LabelFile', 'labels_of', 'same_pixels',
-           'quick_reader', 'PairedFile', 'open_file']
+           'quick_reader', 'PairedFile', 'open_file', 'picture_cut_off']
 
 # %% ../nbs/00c_readers.ipynb #8fd877b7
 import logging, math, os, re, struct, threading, warnings
@@ -248,6 +248,7 @@ class TiffFile:
         self._file.close()
         self.piece.cache_clear()
 
+# %% ../nbs/00c_readers.ipynb #5b9d4ee0
 def _end(page):
     "Where the last byte of a page's pixels lies"
     return max(map(sum, zip(page.dataoffsets, page.databytecounts)), default=0)
@@ -557,6 +558,7 @@ def _check_file(path):
     if remedy := _never.get(kind): raise HIPTError(f"slide '{path}' is {kind}, not a slide: {remedy}")
     return kind
 
+# %% ../nbs/00c_readers.ipynb #f235967c
 _never = {'a Git LFS pointer': "fetch the file itself with 'git lfs pull'",
           'a web page': 'the download failed; open the address in a browser to see why, and download it again',
           'an XML text': 'give the file of the pixels', 'a JSON text': 'give the file of the pixels',
@@ -576,6 +578,7 @@ def _refusal(path, errors):
     remedy = ': if another program opens it, export it from there as OME-TIFF in RGB, else copy it again'
     return f"'{path}' is {what} ({reason}){'' if '; export' in reason or ':' in reason else remedy}"
 
+# %% ../nbs/00c_readers.ipynb #fb5b26dd
 def _header_cut_off(path):
     "Whether a TIFF or CZI lacks the directory that its header points to"
     size = path.stat().st_size

@@ -644,6 +644,7 @@ def _staged(rows, fn, needs, workers):
 
 def _on_copy(fn, copy): return copy.call(fn)
 
+# %% ../nbs/00b_run.ipynb #1cd26204
 def _tell(verb, status, reason, n):
     if status=='failed' and n>1: logger.warning(f'{verb} failed: {reason}')
     elif status!='failed' and reason: logger.warning(f'{verb} warns: {reason}')
@@ -654,6 +655,7 @@ def _tell_stale(verb, reasons, n, most=10):
     for reason in reasons[:most]: logger.warning(f'{verb} refused: {reason}')
     if len(reasons)>most: logger.warning(f'{verb} refused: {len(reasons)-most} more that are out of date, see log.csv')
 
+# %% ../nbs/00b_run.ipynb #2dfb7d85
 def _attempt(fn, row):
     try: res = fn(row)
     except StaleError as e: return 'stale', str(e)

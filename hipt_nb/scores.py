@@ -371,6 +371,7 @@ def _answers(trained, manifest):
     key = 'patient' if trained.pooled else 'slide_id'
     return now.drop_duplicates(key).set_index(key)
 
+# %% ../nbs/12f_scores.ipynb #ea4e7a16
 def _check_patients(trained, manifest):
     "Refuse slides of one patient with several answers"
     if trained.kind in OUTCOMES: return   # which may differ between slides

@@ -605,6 +605,7 @@ def train_cohort(
     if options is not None: _keep_command(out, manifest, options)
     return Trained(out)
 
+# %% ../nbs/12e_trained.ipynb #075acd61
 def _kinds(run, manifest, encoder_name, t, level2, bags):
     "Which bags are to be read, and the same if they are not the usual ones for these features"
     paths = [p for s in manifest.slide_id if (p := run.features(encoder_name, s)).exists()]

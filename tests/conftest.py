@@ -114,7 +114,9 @@ def slurm(tmp_path_factory):
         for _ in range(60):
             if 'idle' in _nodes(): break
             time.sleep(.5)
-        else: pytest.skip(f"a Slurm was started, and its node does not come up: {(folder/'log.txt').read_text()[-300:]}")
+        else:
+            said = (folder/'log.txt').read_text()[-300:]
+            pytest.skip(f'a Slurm was started, and its node does not come up: {said}')
         yield
     finally:
         for p in daemons: p.send_signal(signal.SIGTERM)

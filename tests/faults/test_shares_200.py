@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from hipt_nb.run import Run
 pytestmark = pytest.mark.faults
 ROOT = Path(__file__).parents[2]
 N, SHARES = int(os.environ.get('HIPT_SLIDES', 200)), 8
-STEPS = {'tile': ('--region-size', 512, '--min-region', .25), 'embed': ('--model', 'hipt-tiny:random', '--precision', 'float32')}
+STEPS = {'tile': ('--region-size', 512, '--min-region', .25),
+         'embed': ('--model', 'hipt-tiny:random', '--precision', 'float32')}
 PRODUCTS = 'tiles/*.h5', 'tiles/*.geojson', 'tiles/*.jpg', 'features/*/*.h5', 'manifest.csv', 'tiles.csv'
 
 
@@ -94,7 +96,7 @@ def check(slides, alone, run, submit):
     "Kill one of the shares of each step, submit again, and compare"
     for seed, (verb, options) in enumerate(STEPS.items()):
         command = verb, slides, '--out', run, *options
-        submit(run, command, lambda: kill_one(run, verb, seed))
+        submit(run, command, partial(kill_one, run, verb, seed))
         before = written(run)
         submit(run, command)
         after = written(run)
