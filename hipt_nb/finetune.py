@@ -216,7 +216,8 @@ def _say_how_chosen(folds, bags, task, t):
     for why in dict.fromkeys(r for r in reasons.values() if not r.startswith(('validation','last epoch: recipe'))):
         some = ', '.join(str(k) for k,r in reasons.items() if r==why)
         keep = f"folds {some} keep" if ', ' in some else f'fold {some} keeps'
-        logger.warning(f"note: {keep} the last epoch, without temperature and threshold: "
+        fitted = ', without temperature and threshold'*(task.kind=='classify')
+        logger.warning(f"note: {keep} the last epoch{fitted}: "
                        f"{why.removeprefix('last epoch: ')}")
 
 def cross_settings(

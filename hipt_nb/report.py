@@ -376,7 +376,8 @@ def predictions_section(
 def _predicted(f, at, pages):
     "One row a prediction"
     truth = dict(survival='follow-up', regression='true value').get(f.kind, 'label')
-    head = [f.unit, 'patient', truth, 'predicted', 'confidence', 'right', 'fold', 'page']
+    sure = dict(survival='rank', regression='error').get(f.kind, 'confidence')
+    head = [f.unit, 'patient', truth, 'predicted', sure, 'right', 'fold', 'page']
     def line(r):
         right = {True: 'right', False: 'wrong'}.get(r.right, '')
         page = _link('view', pages[r.slide_id]) if r.slide_id in pages else ''

@@ -841,16 +841,15 @@ def one_page(
     folder,          # gets its page
     slide_mpp=None,  # µm per level-0 pixel, whatever the file says
     out=None,        # folder for notes; None: none are kept
-)->dict:             # {slide_id: `PageSource`} for `serve`
+)->dict:             # {'': `PageSource`} for `serve`: the folder itself is the page
     "The page of a slide that belongs to no run"
     path = Path(path)
     with Slide(path, slide_mpp) as slide:
         said = f'notes are kept in {out}' if out else 'notes are not kept: start with --out FOLDER to keep them'
         if out: Path(out).mkdir(parents=True, exist_ok=True)
-        build_viewer(slide, [], Path(folder)/slide.name, live=True, listed=True, about=said)
-        list_viewers(folder)
+        build_viewer(slide, [], folder, live=True, about=said)
         notes = Path(out)/f'{slide.name}.geojson' if out else None
-        return {slide.name: PageSource(reopen(slide), notes)}
+        return {'': PageSource(reopen(slide), notes)}
 
 # %% ../nbs/14_viewer.ipynb #6a73e673
 __getattr__ = renamed(__name__, {'Source': 'viewer.PageSource', 'write_tiles': 'viewer.write_deepzoom',

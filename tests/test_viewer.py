@@ -773,6 +773,24 @@ def test_the_list_is_sorted_and_searched(slide, tmp_path, browser):
     page.close()
 
 
+def test_a_slide_that_belongs_to_no_run(slide, tmp_path, visit):
+    "Its page comes at once, says whether notes are kept, and keeps them where it was told to"
+    from hipt_nb.viewer import one_page
+    for out, said in ((None, 'notes are not kept'), (tmp_path/'kept', 'notes are kept in')):
+        folder = tmp_path/f'page {said}'
+        folder.mkdir()
+        server = serve(folder, block=False, sources=one_page(slide.path, folder, 2, out))
+        page = visit(f'http://127.0.0.1:{server.server_port}/')
+        assert said in page.locator('#about').inner_text() and page.locator('#all').is_hidden()
+        assert page.locator('#notes').is_visible() == bool(out)
+        if out:
+            draw_polygon(page, [(100, 100), (300, 100), (300, 300)])
+            page.wait_for_function("document.body.dataset.saved == '1'")
+            assert len(read_notes(out/'square.geojson', slide)) == 1
+        server.shutdown()
+        server.server_close()
+
+
 def test_names_stay_text(slide, tmp_path, visit):
     "Markup in a name is shown as text, on the page and in the list of slides"
     slide.name = name = '"><img src=x onerror="document.body.dataset.error=1"> <b>&amp;'
