@@ -244,9 +244,16 @@ def test_colours_are_recorded_and_compared(tmp_path):
     assert not np.array_equal(before.patch, after.patch)
     assert differences(before.made_by, after.made_by)=={'stain': ('none', 'macenko')}
     assert embedded(run, path)[0]['skipped']==1   # as the run has it
+    with pytest.raises(HIPTError, match="stain: 'macenko' before, 'reinhard' now.*--redo"):
+        embedded(run, path, stain='reinhard')
+    assert embedded(run, path, stain='reinhard', redo=True)[0]['done']==1
+    last = read_features(run.features('t', 's'))
+    assert last.made_by['stain']=='reinhard' and np.shape(last.made_by['stain_matrix'])==(2, 3)
+    assert differences(after.made_by, last.made_by)=={'stain': ('macenko', 'reinhard')}
 
 
-def test_attention_reads_the_colours_of_the_features(tmp_path):
+@pytest.mark.parametrize('stain', ['macenko', 'reinhard'])
+def test_attention_reads_the_colours_of_the_features(tmp_path, stain):
     "Tokens inside patches are computed from the pixels that level 1 saw, whatever the slide is stored in"
     pytest.importorskip('torchstain', reason="the extra 'stain' is not installed")
     from hipt_nb.attend import attend_slide
@@ -259,7 +266,7 @@ def test_attention_reads_the_colours_of_the_features(tmp_path):
     from hipt_nb.tiling import read_tiles
     path, run = make_slide(tmp_path/'s.tif', seed=1, size=512), Run(tmp_path/'run')
     tiled(tmp_path/'run', path)
-    assert embedded(run, path, stain='macenko')[0]['done']==1
+    assert embedded(run, path, stain=stain)[0]['done']==1
     hipt, tiles = create_hipt('hipt-tiny', name='t').eval(), read_tiles(run.tiles('s'))
     f = read_features(run.features('t', 's'))
     with Slide(path) as s: maps = attend_slide(hipt, s, tiles, f, top=1)
@@ -268,7 +275,7 @@ def test_attention_reads_the_colours_of_the_features(tmp_path):
         with Slide(path) as s:
             tiles.find_colour(s, stain)
             return region_scores(hipt.frozen(), tiles.read(s, m), (0,), mask=f.mask()[m])[0]
-    off = [np.nanmax(np.abs(maps.token[0]-tokens(s))) for s in ('macenko', 'none')]
+    off = [np.nanmax(np.abs(maps.token[0]-tokens(s))) for s in (stain, 'none')]
     assert off[0]<1e-5 and off[1]>3e-5, off   # float16 aside
 
 
