@@ -298,6 +298,15 @@ def test_a_picture_that_is_cut_off(tmp_path):
             with Slide(whole) as s, pytest.raises(HIPTError, match=says): read_mask(tmp_path/name, s)
 
 
+def test_a_czi_that_openslide_does_not_read(tmp_path):
+    "Of focus planes or time points: not damaged, and not to be copied again"
+    from hipt_nb.readers import _refusal
+    path = tmp_path/'a.czi'
+    path.write_bytes(b'ZISRAWFILE'.ljust(128, b'\0'))
+    said = _refusal(path, [ValueError('Unrecognized subblock dimension "Z"')])
+    assert 'export it from ZEN or QuPath as OME-TIFF' in said and '"Z"' in said and 'copy' not in said
+
+
 def test_a_gdc_manifest_by_a_relative_path(tmp_path, monkeypatch):
     from hipt_nb.cohort import read_manifest
     write(tmp_path/'d'/'a'/'s.svs')
