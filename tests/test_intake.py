@@ -298,6 +298,15 @@ def test_a_picture_that_is_cut_off(tmp_path):
             with Slide(whole) as s, pytest.raises(HIPTError, match=says): read_mask(tmp_path/name, s)
 
 
+def test_a_frame_that_is_tissue_everywhere(tmp_path):
+    "Kept, and said: there is no glass to tell it from"
+    from hipt_nb.tiling import read_tiles
+    full = np.clip([200, 120, 170] + RNG.normal(0, 20, (1024, 1024, 3)), 0, 255).astype(np.uint8)
+    said = tiled(tmp_path/'run', write(tmp_path/'s.tif', full))['s'][1]
+    assert 'its tissue is uncertain' in said and 'of the slide counts as tissue' in said
+    assert read_tiles(tmp_path/'run'/'tiles'/'s.h5').tissue.min()==1
+
+
 def test_a_czi_that_openslide_does_not_read(tmp_path):
     "Of focus planes or time points: not damaged, and not to be copied again"
     from hipt_nb.readers import _refusal
