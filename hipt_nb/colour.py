@@ -11,6 +11,7 @@ __all__ = ['AS_STORED', 'STAINS', 'check_stain', 'stain_matrix', 'density', 'res
 # %% ../nbs/04c_colour.ipynb #2ab418c8
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 import numpy as np
 from fastcore.basics import patch
 from .core import HIPTError
@@ -20,36 +21,43 @@ from .tiling import Tiles
 
 # %% ../nbs/04c_colour.ipynb #58e87e3c
 AS_STORED = dict(stain='none', icc=False)  # what is done by default
-STAINS = 'none', 'macenko'
+STAINS = 'none', 'macenko', 'reinhard'
 _light = 240                               # of empty glass, as torchstain has it
-_stained = .15                             # density in every colour from which a pixel counts as stained
+_stained = .15                             # density from which a pixel counts as stained
 
 def check_stain(
     stain:str,  # what a user asked for
 )->str:
     "One of `STAINS`, or an error; also where torchstain is missing"
     if stain not in STAINS: raise HIPTError(f"unknown stain normalisation '{stain}': use {', '.join(STAINS)}")
-    if stain!='none': _normaliser()
+    if stain!='none': _normaliser(stain)
     return stain
 
-def _normaliser():
-    try: from torchstain.torch.normalizers.macenko import TorchMacenkoNormalizer
-    except ImportError: raise HIPTError("--stain macenko needs torchstain: pip install 'hipt_nb[stain]'") from None
-    return TorchMacenkoNormalizer()
+def _normaliser(stain):
+    "Torchstain's, which holds the reference if it is Macenko's"
+    try: from torchstain.torch.normalizers import TorchMacenkoNormalizer, TorchReinhardNormalizer
+    except ImportError: raise HIPTError(f"--stain {stain} needs torchstain: pip install 'hipt_nb[stain]'") from None
+    return TorchMacenkoNormalizer() if stain=='macenko' else TorchReinhardNormalizer()
 
 # %% ../nbs/04c_colour.ipynb #e1b84f81
 def stain_matrix(
-    pixels:np.ndarray,  # uint8 `[..., 3]`, of tissue of one slide
-    name:str='',        # of the slide, for messages
-    glass=_light,       # its colour, one number or three, from `glass_colour`
-)->np.ndarray:          # float64 `[3,3]`, from its optical densities to those with the stains of the reference
+    pixels:np.ndarray,      # uint8 `[..., 3]`, of tissue of one slide
+    name:str='',            # of the slide, for messages
+    glass=_light,           # its colour, one number or three, from `glass_colour`
+    stain:str='macenko',    # one of `STAINS`
+)->np.ndarray:              # float64: `[3,3]`, from optical densities to those of the reference; of Reinhard see below
     "Estimate the stains of a slide, and what turns them into those of the reference"
     import torch
     flat = np.minimum(pixels.reshape(-1, 3)*(_light/np.asarray(glass)), 255).astype(np.uint8)
-    stained = flat[(density(flat)>_stained).all(1)]
+    enough = np.all if stain=='macenko' else np.any  # two directions need all three colours, a mean all of the tissue
+    stained = flat[enough(density(flat)>_stained, 1)]
     if len(stained)<1000: raise HIPTError(_unclear(name, f'only {len(stained)} pixels of tissue are stained'))
-    slide, reference = _normaliser(), _normaliser()
-    slide.fit(torch.from_numpy(np.ascontiguousarray(stained.T)[:,None]), Io=_light, beta=_stained)
+    image = torch.from_numpy(np.ascontiguousarray(stained.T)[:,None])
+    return (_macenko if stain=='macenko' else _reinhard)(image, name)
+
+def _macenko(image, name):
+    slide, reference = _normaliser('macenko'), _normaliser('macenko')
+    slide.fit(image, Io=_light, beta=_stained)
     own, ref = (n.HERef.double().numpy() for n in (slide, reference))
     most, ref_most = (n.maxCRef.double().numpy() for n in (slide, reference))
     clear = np.isfinite(own).all() and (most>.02).all() and np.linalg.cond(own)<20
@@ -67,18 +75,59 @@ def density(
 def _unclear(name, why):
     return f"the stain of slide '{name}' cannot be normalised, {why}: leave it out, or embed without --stain"
 
+# %% ../nbs/04c_colour.ipynb #b79a0982
+_reference_lab = (46.91, 27.84, -12.63), (19.15, 12.55, 9.78)  # L, a, b of the tissue of CMU-1-Small-Region: mean, sd
+
+def _reinhard(image, name):
+    "Two rows for L, a and b: what to multiply by, what to add"
+    slide = _normaliser('reinhard')
+    slide.fit(image)
+    mean, spread = slide.target_means.double().numpy(), slide.target_stds.double().numpy()
+    if not (spread>.2).all(): raise HIPTError(_unclear(name, 'all its tissue has one colour'))
+    factor = np.array(_reference_lab[1])/spread
+    return np.stack([factor, _reference_lab[0]-factor*mean])
+
+# %% ../nbs/04c_colour.ipynb #995b9690
+@lru_cache(maxsize=4)
+def _colour_table(
+    matrix,  # from `_reinhard`, as tuples
+    glass,   # the slide's colour, three numbers
+    n=65,    # colours along each side of the table
+):           # filter of Pillow
+    import torch
+    from PIL import ImageFilter
+    from torchstain.torch.utils.lab2rgb import lab2rgb
+    from torchstain.torch.utils.rgb2lab import rgb2lab
+    from torchstain.torch.utils.split import lab_merge, lab_split
+    side = np.linspace(0, 1, n, dtype=np.float32)
+    grid = np.stack([o.reshape(n*n, n) for o in np.meshgrid(side, side, side, indexing='ij')[::-1]])  # red runs fastest
+    light = np.minimum(grid*(np.float32(_light)/np.float32(glass))[:,None,None], 1)
+    tissue = torch.from_numpy(np.clip(-np.log(light.min(0)*255/_light+1e-3)/_stained, 0, 1))  # 0 of glass
+    labs = lab_split(rgb2lab(torch.from_numpy(light)))
+    moved = [o + tissue*(o*(factor-1)+shift) for o, factor, shift in zip(labs, *matrix)]
+    return ImageFilter.Color3DLUT(n, lab2rgb(lab_merge(*moved)).numpy().ravel().tolist())
+
+def _relab(image, matrix, glass):
+    "An image whose colours have the mean and the spread of the reference"
+    from PIL import Image
+    table = _colour_table(tuple(map(tuple, matrix.tolist())), tuple(np.broadcast_to(glass, 3).tolist()))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).filter(table))
+
 # %% ../nbs/04c_colour.ipynb #89f92163
 def restained(
     image:np.ndarray,   # uint8 `[h,w,3]`
-    matrix:np.ndarray,  # from `stain_matrix`
+    matrix:np.ndarray,  # from `stain_matrix`, whose shape tells the method
     glass=_light,       # colour of the slide's glass, one number or three
 )->np.ndarray:          # uint8 `[h,w,3]`
     "An image with the stains of the reference"
-    res, m = np.empty_like(image), np.asarray(matrix, np.float32).T
+    m = np.asarray(matrix, np.float32)
+    change = _relab if len(m)==2 else _redensity
+    res = np.empty_like(image)
     for i in range(0, len(image), 256):  # in strips: densities take four times the memory
-        light = _light*np.exp(-density(image[i:i+256], glass) @ m)
-        res[i:i+256] = np.minimum(light, 255)
+        res[i:i+256] = change(image[i:i+256], m, glass)
     return res
+
+def _redensity(image, matrix, glass): return np.minimum(_light*np.exp(-density(image, glass) @ matrix.T), 255)
 
 # %% ../nbs/04c_colour.ipynb #33767208
 def glass_colour(
@@ -143,7 +192,7 @@ def find_colour(self:Tiles,
     slide.colour = colour = Colour(stain, icc, profile=_profile_of(slide) if icc else None)
     if stain=='none': return colour
     glass = np.round(glass_colour(colour(slide.thumbnail(1024))), 2)
-    matrix = stain_matrix(_sample(self, slide), self.slide_id, glass)
+    matrix = stain_matrix(_sample(self, slide), self.slide_id, glass, stain)
     colour.matrix, colour.glass = np.round(matrix, 6), glass
     return colour
 

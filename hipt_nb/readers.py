@@ -565,6 +565,8 @@ _never = {'a Git LFS pointer': "fetch the file itself with 'git lfs pull'",
           'a ZIP archive': 'unpack it', 'a gzip archive': 'unpack it', 'a PDF': 'give the scan itself',
           'HDF5': "slides in HDF5 (Imaris and others) are not read; export it as OME-TIFF"}
 
+_other_czi = 'a CZI of a kind that OpenSlide does not read: export it from ZEN or QuPath as OME-TIFF in RGB'
+
 def _refusal(path, errors):
     "What the file is, and what to do about it"
     now = next(filter(None, map(not_now, errors)), '')
@@ -574,9 +576,10 @@ def _refusal(path, errors):
     cut = cut or _header_cut_off(path) or picture_cut_off(path, told)
     if cut: return f"slide '{path}' is incomplete: {cut}"
     if isinstance(errors[-1], NotPixels): what, reason = 'not a picture in 8-bit RGB', told[-1]
+    elif 'subblock dimension' in told[0]: what, reason = _other_czi, told[0]
     else: what, reason = 'not a slide or image that can be read', told[0]
     remedy = ': if another program opens it, export it from there as OME-TIFF in RGB, else copy it again'
-    return f"'{path}' is {what} ({reason}){'' if '; export' in reason or ':' in reason else remedy}"
+    return f"'{path}' is {what} ({reason}){'' if '; export' in reason or ':' in what+reason else remedy}"
 
 # %% ../nbs/00c_readers.ipynb #fb5b26dd
 def _header_cut_off(path):

@@ -244,9 +244,16 @@ def test_colours_are_recorded_and_compared(tmp_path):
     assert not np.array_equal(before.patch, after.patch)
     assert differences(before.made_by, after.made_by)=={'stain': ('none', 'macenko')}
     assert embedded(run, path)[0]['skipped']==1   # as the run has it
+    with pytest.raises(HIPTError, match="stain: 'macenko' before, 'reinhard' now.*--redo"):
+        embedded(run, path, stain='reinhard')
+    assert embedded(run, path, stain='reinhard', redo=True)[0]['done']==1
+    last = read_features(run.features('t', 's'))
+    assert last.made_by['stain']=='reinhard' and np.shape(last.made_by['stain_matrix'])==(2, 3)
+    assert differences(after.made_by, last.made_by)=={'stain': ('macenko', 'reinhard')}
 
 
-def test_attention_reads_the_colours_of_the_features(tmp_path):
+@pytest.mark.parametrize('stain', ['macenko', 'reinhard'])
+def test_attention_reads_the_colours_of_the_features(tmp_path, stain):
     "Tokens inside patches are computed from the pixels that level 1 saw, whatever the slide is stored in"
     pytest.importorskip('torchstain', reason="the extra 'stain' is not installed")
     from hipt_nb.attend import attend_slide
@@ -259,7 +266,7 @@ def test_attention_reads_the_colours_of_the_features(tmp_path):
     from hipt_nb.tiling import read_tiles
     path, run = make_slide(tmp_path/'s.tif', seed=1, size=512), Run(tmp_path/'run')
     tiled(tmp_path/'run', path)
-    assert embedded(run, path, stain='macenko')[0]['done']==1
+    assert embedded(run, path, stain=stain)[0]['done']==1
     hipt, tiles = create_hipt('hipt-tiny', name='t').eval(), read_tiles(run.tiles('s'))
     f = read_features(run.features('t', 's'))
     with Slide(path) as s: maps = attend_slide(hipt, s, tiles, f, top=1)
@@ -268,7 +275,7 @@ def test_attention_reads_the_colours_of_the_features(tmp_path):
         with Slide(path) as s:
             tiles.find_colour(s, stain)
             return region_scores(hipt.frozen(), tiles.read(s, m), (0,), mask=f.mask()[m])[0]
-    off = [np.nanmax(np.abs(maps.token[0]-tokens(s))) for s in ('macenko', 'none')]
+    off = [np.nanmax(np.abs(maps.token[0]-tokens(s))) for s in (stain, 'none')]
     assert off[0]<1e-5 and off[1]>3e-5, off   # float16 aside
 
 
@@ -289,6 +296,24 @@ def test_a_picture_that_is_cut_off(tmp_path):
             says = f'incomplete: it is cut off at byte {n:,}: copy it again from its source'
             with pytest.raises(HIPTError, match=says): Slide(tmp_path/name, slide_mpp=.5)
             with Slide(whole) as s, pytest.raises(HIPTError, match=says): read_mask(tmp_path/name, s)
+
+
+def test_a_frame_that_is_tissue_everywhere(tmp_path):
+    "Kept, and said: there is no glass to tell it from"
+    from hipt_nb.tiling import read_tiles
+    full = np.clip([200, 120, 170] + RNG.normal(0, 20, (1024, 1024, 3)), 0, 255).astype(np.uint8)
+    said = tiled(tmp_path/'run', write(tmp_path/'s.tif', full))['s'][1]
+    assert 'its tissue is uncertain' in said and 'of the slide counts as tissue' in said
+    assert read_tiles(tmp_path/'run'/'tiles'/'s.h5').tissue.min()==1
+
+
+def test_a_czi_that_openslide_does_not_read(tmp_path):
+    "Of focus planes or time points: not damaged, and not to be copied again"
+    from hipt_nb.readers import _refusal
+    path = tmp_path/'a.czi'
+    path.write_bytes(b'ZISRAWFILE'.ljust(128, b'\0'))
+    said = _refusal(path, [ValueError('Unrecognized subblock dimension "Z"')])
+    assert 'export it from ZEN or QuPath as OME-TIFF' in said and '"Z"' in said and 'copy' not in said
 
 
 def test_a_gdc_manifest_by_a_relative_path(tmp_path, monkeypatch):

@@ -36,3 +36,10 @@ def test_regions_lie_on_tissue():
         assert t.mpp==pytest.approx(.499) and t.mask().any((1,2)).all()
         patches = [t.read_patch(s, m, r, c) for m,r,c in zip(*np.nonzero(t.mask(.5)))]
         assert max(p.mean() for p in patches)<235  # no white patch counts as tissue
+
+def test_a_frame_full_of_tissue_is_kept_and_said():
+    "A detail of a section, cut out without glass"
+    from hipt_nb.areas import find_tissue
+    from hipt_nb.slide import Slide
+    with Slide(DATA/'OS-1-detail.ome.tif') as s: t = find_tissue(s)
+    assert t.mask.mean()>.9 and any('of the slide counts as tissue' in o for o in t.params['unsure']), t.params['unsure']
