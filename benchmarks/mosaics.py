@@ -241,7 +241,7 @@ class Curve(Callback):
         self.spent += time.time()-start
         self.rows.append(dict(step=self.learn.it, **auc))
 
-small, chosen = FORMER_RECIPES['small'], RECIPES['grids']   # small as it was when this was run
+small, chosen = FORMER_RECIPES['small'](), RECIPES['grids']   # small as it was when this was run
 grids = replace(chosen, components=96, lr=8e-3, momentum_teacher=.98)   # the recipe as development began with it
 loss = lambda r=grids, **kw: replace(r, loss=replace(r.loss, **kw))
 regression = lambda **kw: replace(loss(clusters=0., **kw), masked_tokens=1.)

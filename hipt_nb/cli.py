@@ -412,7 +412,8 @@ def embed(
         help="Leave out regions that cannot be read, each named, instead of the whole slide.")]=False,
     stain:Annotated[Optional[str], _option(
         "Stain normalisation: macenko gives every slide the stains of a reference, reinhard the mean and spread of "
-        "its colours (both need the extra stain), none leaves pixels as they are. If not given: as the run was embedded, else none.")]=None,
+        "its colours (both need the extra stain), none leaves pixels as they are. If not given: as the run "
+        "was embedded, else none.")]=None,
     icc:Annotated[Optional[bool], _option(
         "Apply the scanner's colour profile where a slide holds one. If not given: as the run was embedded, else "
         "not.", '--icc/--no-icc')]=None,

@@ -389,7 +389,7 @@ SHOWN = dict(small={1: (256,), 2: (4,)}, grids={2: (4, 8)}, paper={1: (256,), 2:
              moozy={2: (20,)})
 DEFAULT_RECIPES = {1: 'small', 2: 'grids'}          # by level; those above have the recipe of level 2
 FORMER_RECIPES = dict(                              # what a name meant once: a training begun so goes on so
-    paper=Recipe(), small=replace(RECIPES['small'], grids=replace(RECIPES['small'].grids, components=False)))
+    paper=Recipe, small=lambda: override(RECIPES['small'], {'grids.components': False}))
 
 def default_recipe(
     level:int,  # of the pyramid

@@ -84,9 +84,11 @@ def with_recipe(
     "Settle the recipe of a training"
     recipe, path = t.recipe or default_recipe(level), Path(out)/'config.json'
     begun = recipe_of(read_json(path)) if path.exists() else None
-    if begun and (t.recipe is None or isinstance(t.recipe, str) and begun==FORMER_RECIPES.get(t.recipe)): recipe = begun
+    former = FORMER_RECIPES[t.recipe]() if isinstance(t.recipe, str) and t.recipe in FORMER_RECIPES else None
+    same = lambda r: begun==replace(r, start_share=begun.start_share)
+    if begun and (t.recipe is None or former and same(former)): recipe = begun
     if t.setting: recipe = override(get_recipe(recipe), t.setting)
-    if begun and begun==replace(get_recipe(recipe), start_share=begun.start_share): recipe = begun
+    if begun and same(get_recipe(recipe)): recipe = begun
     return replace(t, recipe=recipe, setting=None)
 
 _nested = dict(images=ImageViews, grids=GridViews, loss=GridLoss, network=GridNetwork)

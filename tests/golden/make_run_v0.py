@@ -42,7 +42,9 @@ def small_sizes():
     for name in (PRESET, HALF): hipt.PRESETS[name] = dict(levels='vit-mini+vit-mini', patch_size=256)
     small = dino.RECIPES['small']
     views = replace(small.images, n_local=2)
-    dino.RECIPES['mini'] = replace(small, out_dim=32, hidden_dim=16, bottleneck_dim=8, images=views)
+    mini = dino.RECIPES['mini'] = replace(small, out_dim=32, hidden_dim=16, bottleneck_dim=8, images=views)
+    if hasattr(dino, 'FORMER_RECIPES'):  # the library knows what `small` was; what is made of it was so, too
+        dino.FORMER_RECIPES['mini'] = lambda: dino.override(mini, {'grids.components': False})
 
 
 def command(*args):
