@@ -15,10 +15,10 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from fastcore.basics import patch
-from .core import HIPTError, content_of, read_json, touched_since
+from .core import HIPTError, content_of, read_json
 from .cohort import read_manifest
 from .run import Run, known_files
-from .tiling import Tiling, known_tiles, outdated_tiles, read_tiles
+from .tiling import Tiling, known_tiles, outdated_tiles
 from .features import known_made_by, maps_outdated, outdated_features, read_made_by, whys
 from .trained import Trained
 
@@ -92,15 +92,12 @@ def _slide_step(run, step, rows, path_of, why_of, otherwise):
 # %% ../nbs/14b_status.ipynb #207e9b2a
 def _tiles_step(run):
     rows = _cohort(run, 'tile')
-    path_of, imported = dict(zip(rows.slide_id, map(Path, rows.path))), 'imported' in run.recorded('tile')
+    imported = 'imported' in run.recorded('tile')
     wanted = None if imported or not run.recorded('tile') else Tiling.of(run).hash
     changed = outdated_tiles(run, rows.itertuples())
     def why(s, known):
         if s in changed: return changed[s]
-        made_by, slide = known(run.tiles(s))['made_by'], path_of[s]
-        if made_by.get('tiling', wanted)!=wanted: return 'was tiled with other settings'
-        has_changed = slide.is_file() and touched_since(slide, run.tiles(s))
-        if has_changed and made_by.get('slide'): read_tiles(run.tiles(s)).check_slide(slide)
+        if known(run.tiles(s))['made_by'].get('tiling', wanted)!=wanted: return 'was tiled with other settings'
     def why_of(ids):
         with known_tiles(run) as known: return whys(lambda s: why(s, known), ids, damaged=True)
     return _slide_step(run, 'import' if imported else 'tile', rows, run.tiles, why_of,

@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from functools import partial
 from .core import HIPTError, logger, quiet_imports, renamed
 from .comparison import Metric, fold_score
-from .evaluate import listed, patient_folds
+from .evaluate import listed, patient_folds, too_few_for
 from .intervals import pair_rate
 from .metrics import class_auc, pool_patients
 
@@ -44,13 +44,10 @@ def _different(df):
     patients = sorted(map(str, values.index[values>1]))
     return [f"patient {listed(patients)} has slides with different times or events"] if patients else []
 
-def _too_few(n, n_folds, val=True): return n<n_folds or (val and n-(-(-n//n_folds))<2)
-
 def _few_events(n, n_folds, val):
     if n==0: return ["no patient had the event, all are censored: check that the column event has 1 for an event"]
-    if not _too_few(n, n_folds, val): return []
-    what = f"{n_folds} folds{' with a validation set' if n>=n_folds else ''}"
-    return [f"{n} patient{'s'*(n!=1)} had the event, too few for {what}"]
+    what = too_few_for(n, n_folds, val)
+    return [f"{n} patient{'s'*(n!=1)} had the event, too few for {what}"] if what else []
 
 # %% ../nbs/08b_survival.ipynb #b628d582
 def survival_folds(
@@ -59,10 +56,11 @@ def survival_folds(
     **kwargs,       # to `patient_folds`: `val_fraction`, `seed` ...
 )->list:            # of `{'train':[...], 'val':[...], 'test':[...]}`, slide ids
     "Folds by patient, stratified by event"
-    problems = survival_problems(df, n_folds, kwargs.get('val_fraction', 1)>0)
+    val = kwargs.get('val_fraction', 1)>0
+    problems = survival_problems(df, n_folds, val)
     if problems:
         raise HIPTError(f"cannot make survival folds: {'; '.join(problems)}. Fix the manifest, or use fewer folds")
-    df = df.assign(label=_strata(df, n_folds)).sort_values('slide_id', kind='stable')
+    df = df.assign(label=_strata(df, n_folds, val)).sort_values('slide_id', kind='stable')
     first = df.drop_duplicates('patient')
     slides = df.groupby('patient').slide_id.apply(list)
     first_of = dict(zip(first.slide_id, first.patient))
@@ -70,11 +68,11 @@ def survival_folds(
     folds = patient_folds(first, n_folds, **kwargs)
     return [{side: all_slides(ids) for side,ids in f.items()} for f in folds]
 
-def _strata(df, n_folds):
+def _strata(df, n_folds, val):
     "Event or censored; where hardly anybody is censored, short or long follow-up"
     event = pd.to_numeric(df.event)==1
     censored = df.patient[~event].nunique()
-    if not _too_few(censored, n_folds): return np.where(event, 'event', 'censored')
+    if not too_few_for(censored, n_folds, val): return np.where(event, 'event', 'censored')
     logger.info(f"note: {censored} patient{'s'*(censored!=1)} censored, too few for every fold: folds are stratified "
                 "by length of follow-up, not by event")
     first = df.drop_duplicates('patient')

@@ -465,7 +465,7 @@ def _write_jpeg(path, image):
     with atomic(path) as tmp: tmp.write_bytes(jpeg.tobytes())
 
 # %% ../nbs/04_tiling.ipynb #921a5845
-_kinds = 'mask', 'include', 'exclude'
+_kinds = dict(mask='mask', include='area to include', exclude='area to exclude')
 
 def _outdated(tiles, slide, own, tiling):
     "Why the tiles of a slide are out of date, and what else to do; empty if they are not. Older tiles say less"
@@ -481,7 +481,7 @@ def _outdated(tiles, slide, own, tiling):
     return '' if _tiled_alike(tiles, tiling) else 'was tiled with other settings: use these'
 
 def _area_changed(kind, made, now):
-    what = dict(mask='mask', include='area to include', exclude='area to exclude')[kind]
+    what = _kinds[kind]
     if kind not in made: return f'was tiled without a {what}, and has one now: leave it out'
     if kind not in now: return f'was tiled with a {what}, and none is given now: give it'
     return f'was tiled with another {what}: put that one back'
@@ -642,7 +642,7 @@ def _changed_since(path, row, areas):
     made = read_tiles(path).made_by
     other = [kind for kind,p in touched.items() if kind in made and made[kind]!=content_of(p)]
     if 'slide' in other: return 'is another file than the one that was tiled'
-    return f"was tiled with another {dict(mask='mask').get(other[0], f'area to {other[0]}')}" if other else ''
+    return f'was tiled with another {_kinds[other[0]]}' if other else ''
 
 def check_tiled(
     run,  # the `Run` that holds the tiles

@@ -19,9 +19,9 @@ from .core import HIPTError, atomic, logger, pick_device, quick_hash, read_table
 from .core import DamagedError, some_names
 from .cohort import map_paths, read_events, read_manifest
 from .run import Run, at_work, each_slide
-from .tiling import read_tiles
+from .tiling import known_tiles
 from .features import below, by_patient, check_kind, describe_bags, differences, first_readable, has_regions
-from .features import label_classes, load_usable, outdated_features, read_made_by
+from .features import known_made_by, label_classes, load_usable, outdated_features, read_made_by
 from .evaluate import slides_in, without
 from .metrics import decided, kind_of, prediction_table, read_predictions
 from .outcomes import OUTCOMES
@@ -285,7 +285,8 @@ def _other_tiles(self:Trained, run, there):
     kept = read_table(path, "run 'hipt train' again", dtype=str, keep_default_na=False) if path.exists() else {}
     if 'tiles' not in kept: return []
     was = dict(zip(kept.slide_id, kept.tiles))
-    now = {s: read_made_by(run.features(self.encoder_name, s)).get('tiles') for s in there if was.get(s)}
+    with known_made_by(run, self.encoder_name) as made_by:
+        now = {s: made_by(run.features(self.encoder_name, s)).get('tiles') for s in there if was.get(s)}
     return [s for s,tiles in now.items() if tiles and tiles!=was[s]]
 
 @patch
@@ -557,11 +558,11 @@ def slide_files(
     slide_ids,  # which slides
 )->dict:        # slide id → quick hash of the file that was tiled; tiles of older versions do not know it
     "Which files the slides of a run are"
-    known = {s: _tiled_file(run.tiles(s)) for s in slide_ids}
-    return {s: h for s,h in known.items() if h}
+    with known_tiles(run, len(slide_ids)>1) as known: files = {s: _tiled_file(run.tiles(s), known) for s in slide_ids}
+    return {s: h for s,h in files.items() if h}
 
-def _tiled_file(path):
-    try: return read_tiles(path).made_by.get('slide') if path.exists() else None
+def _tiled_file(path, known):
+    try: return known(path)['made_by'].get('slide') if path.exists() else None
     except DamagedError: return None
 
 # %% ../nbs/12e_trained.ipynb #9cf2d699
